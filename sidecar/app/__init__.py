@@ -1,0 +1,1 @@
+"""Settings, and one wiring module per process."""

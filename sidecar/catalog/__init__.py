@@ -1,0 +1,1 @@
+"""Pricing as configuration: read and checked."""

@@ -1,0 +1,1 @@
+"""What the sidecar and the ledger say to each other: messages to bytes and back, versioned."""

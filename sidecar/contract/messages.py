@@ -1,0 +1,224 @@
+"""What a sidecar and the ledger say to each other.
+
+Three exchanges: `register` once per start, `resolve` on a miss (who is this, and lend me enough
+for this call), `sync` in the background (what was spent, what I return, what I want more of).
+Durations only, never deadlines: neither side trusts the other's clock. Every part of a sync is
+applied customer by customer and is idempotent: events by their id, lease totals by maximum.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.core.governance.decisions import Decision
+from sidecar.core.governance.standing import Standing
+from sidecar.core.governance.tenancy import Subject
+from sidecar.core.pricing.usage import Usage
+
+VERSION = 1
+"""Of these messages. A side that hears a version it does not know refuses, naming both."""
+
+MAX_EVENTS_PER_SYNC = 512
+MAX_LEASES_PER_SYNC = 2048
+
+
+def lease_id(incarnation: str, account: str) -> str:
+    """The one lease that an incarnation may have on an account: asking twice cannot make two."""
+    return f"{incarnation}/{account}"
+
+
+def lease_account(lease: str) -> str:
+    """The account that a lease is on."""
+    return lease.partition("/")[2]
+
+
+class RegisterRequest(msgspec.Struct, frozen=True):
+    """A process started. `incarnation` is a random number drawn at this start (L43)."""
+
+    sidecar: str
+    incarnation: str
+    version: int = VERSION
+
+
+class RegisterReply(msgspec.Struct, frozen=True):
+    """`history_id` names the book's history; another one means that the book was replaced."""
+
+    history_id: str
+    version: int = VERSION
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What the asker could still hold on a lease of its own (granted − returned − spent − held)."""
+
+    lease_id: str
+    free_atoms: int
+
+
+class ResolveRequest(msgspec.Struct, frozen=True):
+    """Who asks, and for how much.
+
+    `need_atoms` is the ceiling of the call that waits, 0 to get the standing alone.
+    `demand_atoms` is what the asker expects to need until it next talks (L44).
+    `holdings` are its live leases on the accounts it believes to apply.
+    `next_period` asks for leases on the period after this one, fetched ahead of its start.
+    """
+
+    sidecar: str
+    incarnation: str
+    subject: Subject
+    model: str
+    provider: str
+    need_atoms: int
+    currency: str
+    demand_atoms: int = 0
+    holdings: tuple[Holding, ...] = ()
+    next_period: bool = False
+    version: int = VERSION
+
+
+class LeaseGrant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A lease as the ledger holds it, after this message. `granted_atoms` is a total that only grows.
+
+    `pays_for_ms` is how long, from the moment the asker *sent* its request, it may admit on
+    it: already cut to what is left of the period and of the grant; `starts_in_ms` after that
+    moment it begins. `has_more`: the account has more to lend (L16).
+    """
+
+    lease_id: str
+    granted_atoms: int
+    pays_for_ms: int
+    starts_in_ms: int = 0
+    has_more: bool = False
+    recall: bool = False
+
+
+class AccountReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One budget or grant that applies, as the book has it after this message.
+
+    `used_atoms` is posted; `escrow_atoms` is lent to this asker and not yet posted or returned,
+    `elsewhere_atoms` to all others; `unlent_atoms` = what could still be lent, never below 0.
+    """
+
+    account: str
+    kind: str  # budget | grant
+    id: str
+    child: str
+    limit_atoms: int
+    used_atoms: int
+    escrow_atoms: int
+    elsewhere_atoms: int
+    unlent_atoms: int
+    resets_in_ms: int | None = None
+
+
+class ResolveReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The standing, leases that cover the need if the limits allow it, and how each account stands.
+
+    `refusal` is empty, or a word of `decisions.Reason` (customer_unknown, subject_conflict,
+    too_many_subjects, debt_limit_reached) and `detail` its sentence; then there is no
+    standing. `leases` are all or none: where one account is short, nothing was lent, and
+    `readings` say which.
+    """
+
+    standing: Standing | None = None
+    leases: tuple[LeaseGrant, ...] = ()
+    readings: tuple[AccountReading, ...] = ()
+    refusal: str = ""
+    detail: str = ""
+    version: int = VERSION
+
+
+class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that may run, as it stands in the outbox before the provider is called (L49).
+
+    It is all that is needed to settle the call if nothing more is ever heard of it (L25).
+    `held_atoms` was held whole on each lease of `budget_leases`, and once over `slices` (lease
+    id, atoms) of the grants that pay, in burn order. `admitted_at_ms` is the holder's wall
+    clock: the ledger uses only its distance from the message's `sent_at_ms`.
+    """
+
+    request_id: str
+    subject: Subject
+    provider: str
+    protocol: str
+    model: str
+    admitted_at_ms: int
+    currency: str
+    held_atoms: int
+    decision: Decision
+    budget_leases: tuple[str, ...] = ()
+    slices: tuple[tuple[str, int], ...] = ()
+
+
+class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One settled call, booked once by its admission's `request_id` (L29).
+
+    `charge_atoms` None: the model has no price. Each of the admission's budget leases is charged
+    the whole; `paid` (lease id, atoms) are the grants' leases that paid, in burn order, and
+    `excess_atoms` what they could not. `status` is the provider's, 0 if it never answered.
+    `flags`: estimated, overrun, crash, unpriced … A flagged charge can be corrected by evidence.
+    """
+
+    admission: Admission
+    duration_ms: int
+    status: int
+    ending: str
+    usage: Usage
+    charge_atoms: int | None
+    paid: tuple[tuple[str, int], ...] = ()
+    excess_atoms: int = 0
+    flags: tuple[str, ...] = ()
+
+
+class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a holder says of one lease: its growing `returned_atoms`, and how much more it wants.
+
+    `closed`: it will never admit on it again; `returned_atoms` is then granted − tally (L42).
+    """
+
+    lease_id: str
+    returned_atoms: int
+    want_atoms: int = 0
+    closed: bool = False
+
+
+class CustomerPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything of one customer in a sync: applied in one transaction or not at all."""
+
+    customer: str
+    events: tuple[UsageEvent, ...] = ()
+    leases: tuple[LeaseReport, ...] = ()
+
+
+class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happened since the last one. `ended`: this incarnation is over and gets no new grant."""
+
+    sidecar: str
+    incarnation: str
+    sent_at_ms: int
+    parts: tuple[CustomerPart, ...] = ()
+    ended: bool = False
+    version: int = VERSION
+
+
+class PartReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one customer's part. `error` empty: it is booked, for good."""
+
+    customer: str
+    leases: tuple[LeaseGrant, ...] = ()
+    error: str = ""
+
+
+class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One reply per part, in the request's order."""
+
+    parts: tuple[PartReply, ...] = ()
+    history_id: str = ""
+    version: int = VERSION
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something about a customer changed: drop its standings, give back what is idle (L35)."""
+
+    customer: str
+    revision: int

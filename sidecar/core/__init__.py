@@ -1,0 +1,1 @@
+"""The rules: no input or output, clock, randomness or logging; shared by the sidecar and the ledger."""

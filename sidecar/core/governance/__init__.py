@@ -1,0 +1,1 @@
+"""Tenancy, budgets, periods, standings, decisions: who may still spend."""

@@ -1,0 +1,96 @@
+"""Budgets: which apply to a request, and which account each of them counts on.
+
+A budget is (node, match over dimensions, optional `each`, currency, period, hard or soft) (L30).
+All budgets on the subject's path whose match covers the request apply at once. The sidecar
+and the ledger use these same functions, so that they cannot disagree about which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from sidecar.core.credits.scopes import fits
+from sidecar.core.governance.limits import Cadence, Period
+from sidecar.core.governance.tenancy import Node, Subject
+
+DIMENSIONS = ("agent", "session", "feature", "product", "model", "provider")
+"""What a budget can match on."""
+
+
+class Each(StrEnum):
+    """Give every child its own budget of this size."""
+
+    NONE = ""
+    USER = "user"
+    AGENT = "agent"
+    SESSION = "session"
+
+
+class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One budget as the ledger compiled it.
+
+    `node` None is the customer itself; kind `user` is a user. `match` maps a dimension to a
+    pattern (`*` stands for any run of characters). `thresholds_percent` are the fractions of a
+    limit whose crossing is an entry (L53); `version` counts the edits.
+    """
+
+    budget_id: str
+    currency: str
+    limit_atoms: int
+    cadence: Cadence
+    node: Node | None = None
+    match: dict[str, str] = {}
+    each: Each = Each.NONE
+    hard: bool = True
+    on_outage: str = "deny"
+    thresholds_percent: tuple[int, ...] = (100,)
+    version: int = 1
+
+    def owner(self, customer: str) -> str:
+        """The node as people write it: `acme`, `acme/team:data`."""
+        return customer if self.node is None else f"{customer}/{self.node}"
+
+    def child_of(self, subject: Subject) -> str:
+        """Which child's account a request counts on; those that name none share one, ``."""
+        return "" if self.each is Each.NONE else str(getattr(subject, self.each.value))
+
+
+def budget_account(budget_id: str, child: str, period: Period) -> str:
+    """The account of a budget's child in a period: `budget:ID:2026-11:CHILD`."""
+    return f"budget:{budget_id}:{period.key}:{child}"
+
+
+def grant_account(grant_id: str) -> str:
+    """The account of a grant: `grant:ID`."""
+    return f"grant:{grant_id}"
+
+
+def covers(match: Mapping[str, str], subject: Subject, *, model: str, provider: str) -> bool:
+    """Whether a match covers a request: every dimension it names fits its pattern."""
+    for dimension, pattern in match.items():
+        if dimension == "model":
+            value = model
+        elif dimension == "provider":
+            value = provider
+        else:
+            value = str(getattr(subject, dimension))
+        if not fits(pattern, value):
+            return False
+    return True
+
+
+def is_on_path(node: Node | None, subject: Subject) -> bool:
+    """Whether a budget's node is on the subject's path: the customer, a path node, or the user."""
+    if node is None:
+        return True
+    if node.kind == "user":
+        return node.id == subject.user
+    return node in subject.path
+
+
+def applies(budget: Budget, subject: Subject, *, model: str, provider: str) -> bool:
+    """Whether a budget must have room for (or, soft, counts) a request."""
+    return is_on_path(budget.node, subject) and covers(budget.match, subject, model=model, provider=provider)

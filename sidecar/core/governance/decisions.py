@@ -1,0 +1,100 @@
+"""Yes or no, with everything that led to it (L34, L50)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from sidecar.core.governance.limits import Cadence
+
+
+class Reason(StrEnum):
+    """Why a call is denied, in order of precedence: of several that hold, the first is told."""
+
+    CUSTOMER_REQUIRED = "customer_required"
+    SUBJECT_CONFLICT = "subject_conflict"
+    CUSTOMER_UNKNOWN = "customer_unknown"
+    NODE_FROZEN = "node_frozen"
+    TOO_MANY_SUBJECTS = "too_many_subjects"
+    MODEL_NOT_PRICED = "model_not_priced"
+    REQUEST_NOT_BOUNDABLE = "request_not_boundable"
+    NO_LIMIT_APPLIES = "no_limit_applies"  # wallet `none` and no hard budget: nothing would bound it (L16a)
+    DEBT_LIMIT = "debt_limit_reached"
+    REQUEST_EXCEEDS_BUDGET = "request_exceeds_budget"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    BUDGET_IN_FLIGHT = "budget_in_flight"
+    CREDITS_EXHAUSTED = "credit_balance_exhausted"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
+    OUTBOX_FULL = "outbox_full"
+    OVERLOADED = "sidecar_overloaded"
+
+
+PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
+"""Smaller is told first."""
+
+
+class Consulted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One budget or grant as it stood when a request was decided.
+
+    `kind` is `budget` or `grant`; `owner` the node as people write it. `used` is what is
+    spent for good, `held` what open calls hold here, `elsewhere` what other sidecars hold, and
+    `remaining` = limit − used − held − elsewhere, never below zero. None: not known here.
+    `resets_in_ms` is None for what never resets. `lease_age_ms` says how old its lease was.
+    """
+
+    kind: str
+    id: str
+    owner: str
+    currency: str
+    limit: int
+    used: int | None = None
+    held: int | None = None
+    elsewhere: int | None = None
+    remaining: int | None = None
+    child: str = ""
+    cadence: Cadence = Cadence.LIFETIME
+    hard: bool = True
+    resets_in_ms: int | None = None
+    lease_id: str = ""
+    lease_age_ms: int | None = None
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """No, with a reason. A value, never an exception.
+
+    `detail` is a sentence for a person. `binding` is the budget or grant that said no, where
+    one did; `consulted` all that were asked. `ceiling_atoms` is what the call could have cost.
+    `retry_after_ms` is set only where waiting a little can help.
+    """
+
+    reason: Reason
+    detail: str
+    request_id: str = ""
+    binding: Consulted | None = None
+    consulted: tuple[Consulted, ...] = ()
+    ceiling_atoms: int | None = None
+    currency: str = ""
+    standing_age_ms: int | None = None
+    retry_after_ms: int | None = None
+
+
+class Source(StrEnum):
+    """Where the spending power of an admission came from (L50)."""
+
+    LEASE = "lease"
+    EXACT = "exact"  # lent for this one request
+    UNPRICED = "unpriced"  # no price known, counted only (`unknown_model: meter`)
+
+
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an admitted call was decided: kept with its usage entry, shown by `spend explain`."""
+
+    source: Source
+    ceiling_atoms: int | None
+    standing_age_ms: int
+    lease_age_ms: int | None
+    plan: str
+    rate_card: str
+    catalog_sha256: str
+    consulted: tuple[Consulted, ...] = ()

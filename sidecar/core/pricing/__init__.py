@@ -1,0 +1,1 @@
+"""Usage, rate cards, ceilings: what a call costs and the most it can cost."""

@@ -1,0 +1,205 @@
+"""Dated prices, and what a usage costs by them.
+
+Rates are whole pico-units (10⁻¹² of the currency's unit) per token or per unit: $3 per million
+tokens is 3,000,000. A charge is computed exactly and rounded once, half-up, to the currency's
+atoms (L4). A kind of token for which a card has no rate of its own falls back to its parent's
+rate only where that cannot be too low; otherwise the charge says which kinds it could not
+price, and the caller settles by policy (L5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from sidecar.core.credits.amounts import Currency
+from sidecar.core.pricing.usage import Tokens, Usage
+
+_DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8})$", re.ASCII)
+
+
+class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Pico-units per token. `cache_write` is the shortest lifetime's rate (5 minutes at Anthropic).
+
+    None: no rate of its own. A cached read then costs as fresh input; cache writes, audio and
+    images are unpriced.
+    """
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+    input_audio: int | None = None
+    output_audio: int | None = None
+    cache_read_audio: int | None = None
+    input_image: int | None = None
+    output_image: int | None = None
+
+
+class ContextTier(msgspec.Struct, frozen=True):
+    """Rates for the whole call once its input is longer than `above_input_tokens`."""
+
+    above_input_tokens: int
+    rates: Rates
+
+
+class RateCard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one provider charges for some models from a day on.
+
+    `models` are exact names; a name also covers its dated snapshots (`-20250929`, `-2024-08-06`).
+    `service_tiers` holds whole sets of tiers by the provider's word (`flex`, `priority` …); the
+    default set is `tiers`, ascending, whose first entry is above 0 tokens. `geo_percent` scales a
+    charge served in a place (`us`: 110). `unit_rates` are pico-units per unit outside tokens.
+    `max_output_tokens` is the model's own limit; `unbounded`, where not empty, says why no call
+    to it can be bounded. `source` and `checked_on` say where the prices were read, and when.
+    """
+
+    card_id: str
+    provider: str
+    models: tuple[str, ...]
+    effective_from_ms: int
+    currency: str
+    tiers: tuple[ContextTier, ...]
+    max_output_tokens: int
+    context_window: int
+    source: str
+    checked_on: str
+    family: str = "other"
+    service_tiers: dict[str, tuple[ContextTier, ...]] = {}
+    geo_percent: dict[str, int] = {}
+    unit_rates: dict[str, int] = {}
+    unbounded: str = ""
+
+    def tiers_for(self, tier: str | None) -> tuple[ContextTier, ...] | None:
+        """The tiers of a service tier; None where this card has no price for it."""
+        if tier in DEFAULT_TIERS:
+            return self.tiers
+        return self.service_tiers.get(tier or "")
+
+
+DEFAULT_TIERS = frozenset({None, "", "default", "auto", "standard", "standard_only"})
+"""The words by which providers name the tier whose prices are on the front page."""
+
+
+class RateBook:
+    """All rate cards in force, found by provider, model and instant.
+
+    Immutable once made. `sha256` is the digest of the catalog that it was read from; a
+    usage entry names it, so that every charge can be computed again.
+    """
+
+    def __init__(self, cards: Iterable[RateCard], currencies: Iterable[Currency], *, sha256: str) -> None:
+        self.sha256 = sha256
+        self.cards = tuple(cards)
+        self.currencies = {currency.code: currency for currency in currencies}
+        self._by_name: dict[tuple[str, str], list[RateCard]] = {}
+        for card in self.cards:
+            for name in card.models:
+                self._by_name.setdefault((card.provider, name), []).append(card)
+        for dated in self._by_name.values():
+            dated.sort(key=lambda card: card.effective_from_ms, reverse=True)
+
+    def find(self, provider: str, model: str, at_ms: int) -> RateCard | None:
+        """The card in force for a model at an instant (Unix ms), or None: unknown is not free."""
+        dated = self._by_name.get((provider, model)) or self._by_name.get((provider, _DATED.sub("", model)))
+        for card in dated or ():
+            if card.effective_from_ms <= at_ms:
+                return card
+        return None
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What a usage costs, in atoms; `unpriced` names the kinds that no rate covered."""
+
+    currency: str
+    atoms: int
+    unpriced: tuple[str, ...] = ()
+
+
+def charge(
+    usage: Usage, card: RateCard, currency: Currency, *, others: RateBook | None = None, at_ms: int = 0
+) -> Charge:
+    """Price a usage by a card, exactly, rounded once half-up (L4).
+
+    A line naming another model is priced by that model's card in `others`, if there is one; a
+    line that is not is priced by `card` and named in `unpriced`. The served tier decides; one
+    the card has no price for is named in `unpriced` and priced as the default.
+    """
+    pico = 0
+    unpriced: list[str] = []
+    for line in usage.lines:
+        line_card = card
+        if line.model is not None and line.kind != "main" and others is not None:
+            found = others.find(card.provider, line.model, at_ms)
+            if found is None:
+                unpriced.append(f"model:{line.model}")
+            line_card = found or card
+        tiers = line_card.tiers_for(usage.tier)
+        if tiers is None:
+            unpriced.append(f"tier:{usage.tier}")
+            tiers = line_card.tiers
+        cost, missing = _line_pico(line.tokens, tiers)
+        unpriced.extend(missing)
+        percent = line_card.geo_percent.get(usage.geo or "", 100)
+        pico += cost * percent  # hundredths of a pico-unit, so that nothing is rounded here
+    for unit, count in usage.units.items():
+        rate = card.unit_rates.get(unit)
+        if rate is None and count:
+            unpriced.append(f"unit:{unit}")
+        pico += (rate or 0) * count * 100
+    return Charge(currency.code, round_to_atoms(pico, currency, parts=100), tuple(dict.fromkeys(unpriced)))
+
+
+def round_to_atoms(pico: int, currency: Currency, *, parts: int = 1) -> int:
+    """Pico-units (each cut into `parts`) to atoms, half-up; what is not zero costs at least one atom."""
+    atom = 10 ** (12 - currency.scale) * parts
+    return max(1, (2 * pico + atom) // (2 * atom)) if pico > 0 else 0
+
+
+def rates_at(tiers: tuple[ContextTier, ...], input_tokens: int) -> Rates:
+    """The rates of the highest tier whose threshold the input exceeds."""
+    chosen = tiers[0].rates
+    for tier in tiers[1:]:
+        if input_tokens > tier.above_input_tokens:
+            chosen = tier.rates
+    return chosen
+
+
+def _line_pico(tokens: Tokens, tiers: tuple[ContextTier, ...]) -> tuple[int, list[str]]:
+    """The exact cost of one model pass, and the kinds it could not price."""
+    unpriced: list[str] = []
+    whole_input, whole_output = tokens.input_tokens or 0, tokens.output_tokens or 0
+    rates = rates_at(tiers, whole_input)
+
+    read = min(tokens.cache_read_tokens or 0, whole_input)
+    write = min(tokens.cache_write_tokens or 0, whole_input - read)
+    write_1h = min(tokens.cache_write_1h_tokens or 0, write)
+    audio_read = min(tokens.cache_read_audio_tokens or 0, read)
+    fresh = whole_input - read - write
+    audio = max(0, min((tokens.input_audio_tokens or 0) - audio_read, fresh))
+    image = max(0, min(tokens.input_image_tokens or 0, fresh - audio)) if rates.input_image is not None else 0
+
+    def priced(count: int, rate: int | None, kind: str, fallback: int) -> int:
+        if rate is None and count:
+            unpriced.append(kind)
+        return count * (fallback if rate is None else rate)
+
+    pico = (fresh - audio - image) * rates.input
+    pico += priced(audio, rates.input_audio, "input_audio", rates.input)
+    pico += image * (rates.input_image or 0)
+    read_rate = rates.input if rates.cache_read is None else rates.cache_read
+    pico += (read - audio_read) * read_rate
+    audio_read_rate = rates.input_audio if rates.cache_read_audio is None else rates.cache_read_audio
+    pico += priced(audio_read, audio_read_rate, "cache_read_audio", read_rate)
+    pico += priced(write - write_1h, rates.cache_write, "cache_write", rates.input)
+    pico += priced(write_1h, rates.cache_write_1h, "cache_write_1h", rates.cache_write or rates.input)
+
+    audio_out = min(tokens.output_audio_tokens or 0, whole_output)
+    image_out = min(tokens.output_image_tokens or 0, whole_output - audio_out)
+    pico += (whole_output - audio_out - image_out) * rates.output
+    pico += priced(audio_out, rates.output_audio, "output_audio", rates.output)
+    pico += priced(image_out, rates.output_image, "output_image", rates.output)
+    return pico, unpriced

@@ -1,0 +1,1 @@
+"""Spending power held here: the table that spends it and the keeper that renews it."""

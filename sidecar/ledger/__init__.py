@@ -1,0 +1,1 @@
+"""The book of record: its rules, its API, its client."""

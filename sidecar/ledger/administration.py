@@ -1,0 +1,111 @@
+"""What people may ask of the ledger: the port that its API and, through it, the command line use."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from sidecar.ledger.views import (
+    BalanceView,
+    BudgetView,
+    CustomerView,
+    EntryView,
+    ExplainView,
+    GrantView,
+    NodeView,
+    UsageView,
+    VerifyView,
+)
+
+
+class Act(msgspec.Struct, frozen=True):
+    """Who does something, and the key that makes doing it twice the same as once (L27)."""
+
+    actor: str
+    idempotency_key: str
+
+
+class NewGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A grant to issue. `amount` is a decimal in units of the currency; `expires_in_ms` a duration from now."""
+
+    customer: str
+    amount: str
+    currency: str = "usd"
+    category: str = "paid"
+    priority: int = 0
+    effective_at_ms: int | None = None
+    expires_at_ms: int | None = None
+    models: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+
+class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A budget to set. `path` is `acme` or `acme/kind:id…` (a final `user:ID` is a user).
+
+    Setting the same (path, match, each, per, currency) again changes its limit and hardness.
+    """
+
+    path: str
+    limit: str
+    per: str
+    currency: str = "usd"
+    match: dict[str, str] = {}
+    each: str = ""
+    hard: bool = True
+
+
+class Administration(Protocol):
+    """Every method raises `errors.Rejected` (fields at fault), `errors.NotFound`, `errors.Conflict` or Unavailable."""
+
+    async def add_customer(self, customer: str, wallet: str, act: Act) -> CustomerView:
+        """Make a customer; one that exists with the same wallet is given back, with another it is a conflict."""
+        ...
+
+    async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
+        """Customers by name, and the cursor to go on with."""
+        ...
+
+    async def add_nodes(self, path: str, act: Act) -> list[NodeView]:
+        """Make every node of `acme/kind:id/…` that does not exist yet."""
+        ...
+
+    async def nodes(self, customer: str) -> list[NodeView]:
+        """The tree, parents before children."""
+        ...
+
+    async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:
+        """Issue a grant."""
+        ...
+
+    async def grants(self, customer: str) -> list[GrantView]:
+        """All grants in burn order, ended ones last."""
+        ...
+
+    async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
+        """Set a budget; it counts what its period has already seen (L31)."""
+        ...
+
+    async def budgets(self, customer: str) -> list[BudgetView]:
+        """All budgets, outermost node first."""
+        ...
+
+    async def balance(self, customer: str) -> BalanceView:
+        """What a customer has and has used."""
+        ...
+
+    async def usage(self, *, customer: str, since_ms: int, after: str, limit: int) -> tuple[list[UsageView], str]:
+        """Settled calls in the order booked; `customer` `` for all."""
+        ...
+
+    async def explain(self, request_id: str) -> ExplainView:
+        """One call's decision and charge, from the book."""
+        ...
+
+    async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
+        """The journal from a sequence number on, and the number to go on with (0 at the end)."""
+        ...
+
+    async def verify(self, customer: str) -> VerifyView:
+        """Check the chain, and every balance against the entries (L8, L9)."""
+        ...

@@ -1,0 +1,197 @@
+"""What the ledger shows of itself: the answers of its API, as types.
+
+Amounts stand as whole atoms beside their currency and scale, and as decimal text for people.
+Instants are Unix milliseconds in fields that end in `_at_ms`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.core.credits.amounts import Currency, format_amount
+from sidecar.core.governance.decisions import Decision
+from sidecar.core.pricing.usage import Usage
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An amount as the API shows it: `atoms` is exact, `text` is for people."""
+
+    currency: str
+    atoms: int
+    scale: int
+    text: str
+
+
+def money(atoms: int, currency: Currency) -> Money:
+    """An amount of a currency, for showing."""
+    return Money(currency.code, atoms, currency.scale, format_amount(atoms, currency))
+
+
+class CustomerView(msgspec.Struct, frozen=True):
+    """One customer."""
+
+    customer: str
+    wallet: str
+    created_at_ms: int
+    entries: int
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """One node of a customer's tree; `path` is its whole canonical path, `acme/department:a/team:b`."""
+
+    customer: str
+    path: str
+    kind: str
+    id: str
+    created_at_ms: int
+
+
+class GrantView(msgspec.Struct, frozen=True):
+    """One grant and where its credit stands: the parts add up to `issued` (L6)."""
+
+    customer: str
+    grant_id: str
+    category: str
+    priority: int
+    issued: Money
+    available: Money
+    held: Money
+    leased: Money
+    consumed: Money
+    expired: Money
+    revoked: Money
+    unaccounted: Money
+    effective_at_ms: int
+    expires_at_ms: int | None
+    models: tuple[str, ...]
+    features: tuple[str, ...]
+    live: bool
+
+
+class BudgetChildView(msgspec.Struct, frozen=True):
+    """One budget's account in the current period; `child` is `` unless the budget is for each of something."""
+
+    child: str
+    used: Money
+    leased: Money
+    remaining: Money
+    period: str
+    resets_at_ms: int | None
+
+
+class BudgetView(msgspec.Struct, frozen=True):
+    """One budget as it was set, and the accounts it has in the current period (at most 100 shown)."""
+
+    customer: str
+    budget_id: str
+    path: str
+    limit: Money
+    per: str
+    match: dict[str, str]
+    each: str
+    hard: bool
+    version: int
+    children: tuple[BudgetChildView, ...]
+    more_children: bool = False
+
+
+class BalanceView(msgspec.Struct, frozen=True):
+    """What a customer has, per currency, with its grants in burn order and its budgets."""
+
+    customer: str
+    wallet: str
+    available: tuple[Money, ...]
+    leased: tuple[Money, ...]
+    consumed: tuple[Money, ...]
+    debt: tuple[Money, ...]
+    grants: tuple[GrantView, ...]
+    budgets: tuple[BudgetView, ...]
+
+
+class UsageView(msgspec.Struct, frozen=True):
+    """One settled call. `usage` holds the token counters and `units`; `charge` is null where no price is known."""
+
+    request_id: str
+    sequence: int
+    recorded_at_ms: int
+    occurred_at_ms: int
+    customer: str
+    path: str
+    user: str
+    agent: str
+    session: str
+    feature: str
+    product: str
+    provider: str
+    protocol: str
+    model: str
+    state: str
+    status: int
+    ending: str
+    usage: dict[str, object]
+    charge: Money | None
+    flags: tuple[str, ...]
+
+
+class Leg(msgspec.Struct, frozen=True):
+    """One movement of a posting: `atoms` into (or, negative, out of) a bucket of an account."""
+
+    account: str
+    bucket: str
+    currency: str
+    atoms: int
+
+
+class EntryView(msgspec.Struct, frozen=True):
+    """One line of the journal. `hash` chains it to the entry before (L8)."""
+
+    customer: str
+    sequence: int
+    kind: str
+    key: str
+    actor: str
+    recorded_at_ms: int
+    occurred_at_ms: int
+    legs: tuple[Leg, ...]
+    facts: dict[str, object]
+    hash: str
+
+
+class ExplainView(msgspec.Struct, frozen=True):
+    """Why a call was admitted or denied, and what came of it.
+
+    `outcome` is settled, open (admitted, not yet settled) or denied. A denial is known to the
+    sidecar that made it, for as long as it remembers; then `reason` and `detail` are set.
+    """
+
+    request_id: str
+    outcome: str
+    customer: str
+    subject: dict[str, str]
+    provider: str
+    model: str
+    ceiling: Money | None
+    held: Money | None
+    charge: Money | None
+    decision: Decision | None
+    usage: Usage | None = None
+    reason: str = ""
+    detail: str = ""
+    flags: tuple[str, ...] = ()
+    entry: EntryView | None = None
+
+
+class VerifyView(msgspec.Struct, frozen=True):
+    """What checking a customer's chain and balances found; `problems` is empty when all is well."""
+
+    customer: str
+    entries: int
+    head: str
+    problems: tuple[str, ...]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some rows and where to go on; `next_cursor` is `` at the end."""
+
+    rows: tuple[object, ...]
+    next_cursor: str = ""

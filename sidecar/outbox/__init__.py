@@ -1,0 +1,1 @@
+"""Settled usage on local disk until the ledger has acknowledged it."""

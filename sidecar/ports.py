@@ -1,0 +1,133 @@
+"""The doors to the world. Every room that needs one takes it as an argument.
+
+What satisfies a port stands elsewhere: clocks and ids in `app`, the ledger in `ledger`, the
+book in `storage`, the spool in `outbox`. Tests bring their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from sidecar.contract.messages import (
+    Admission,
+    Change,
+    RegisterReply,
+    RegisterRequest,
+    ResolveReply,
+    ResolveRequest,
+    SyncReply,
+    SyncRequest,
+    UsageEvent,
+)
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Two clocks: one that only goes forward, one that people read."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed instant; never goes back, not even when the wall clock is set."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Unix milliseconds, UTC; may jump."""
+        ...
+
+
+class Ids(Protocol):
+    """Randomness for names."""
+
+    def new(self, prefix: str) -> str:
+        """A fresh id, `prefix_` and at least 96 random bits in [0-9a-z]."""
+        ...
+
+
+class Ledger(Protocol):
+    """The ledger as a sidecar sees it: in process, or over HTTP.
+
+    Every method raises LedgerUnavailable when there is no answer; asking again is always safe.
+    """
+
+    async def register(self, request: RegisterRequest) -> RegisterReply:
+        """Say that an incarnation has started."""
+        ...
+
+    async def resolve(self, request: ResolveRequest) -> ResolveReply:
+        """Who is this, and lend me enough for this call."""
+        ...
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """What was spent, what comes back, what more is wanted."""
+        ...
+
+    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Hear of changes until the function given back is called. The listener must not block."""
+        ...
+
+
+class Spool(Protocol):
+    """The outbox's writing side. Both writes reach the kernel before they return (L49)."""
+
+    def admit(self, admission: Admission) -> None:
+        """Write that a call may run.
+
+        Raises:
+            SpoolFull: it could not be written; the call must not run.
+        """
+        ...
+
+    def settle(self, event: UsageEvent) -> None:
+        """Write what a call used. Room for it was kept when it was admitted.
+
+        Raises:
+            SpoolFull: the disk failed after all; the call is then settled from its admission
+                when the outbox is next read.
+        """
+        ...
+
+
+class Row(Protocol):
+    """A row as an engine gives it: values by column name."""
+
+    def __getitem__(self, column: str) -> Any: ...
+
+
+class Transaction(Protocol):
+    """One transaction on one customer's book. Its methods suspend only where the engine must.
+
+    SQL here is what SQLite and PostgreSQL both take, with `?` for parameters; the engine's own
+    module rewrites what differs.
+    """
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
+        """All rows of a query."""
+        ...
+
+    async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """A statement without rows."""
+        ...
+
+    async def execute_many(self, sql: str, parameters: Sequence[Sequence[object]]) -> None:
+        """One statement for each set of parameters."""
+        ...
+
+
+class Book(Protocol):
+    """Where the ledger keeps what it knows."""
+
+    async def transact(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in one serialisable transaction on a customer's book, and commit.
+
+        `work` may run more than once (a serialisation failure), so it must have no effect but
+        through the transaction. Anything it raises rolls back and is raised here.
+
+        Raises:
+            LedgerUnavailable: the engine cannot now; whether a commit happened is then unknown.
+        """
+        ...
+
+    async def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` on one consistent snapshot, without writing."""
+        ...

@@ -1,0 +1,1 @@
+"""How each provider writes requests, streams and usage: bytes in, facts out."""

@@ -1,0 +1,97 @@
+"""What every provider's protocol must tell us, whatever its shape.
+
+A dialect reads a request's body into `RequestFacts` before the call and makes an `AnswerMeter`
+that reads the answer as it passes. Both are pure: bytes in, facts out. A dialect never
+translates; the one change it may make to a request is to ask for the usage that the meter
+needs, spliced into the bytes, and then it hides the extra chunk again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from sidecar.core.pricing.ceilings import Ceiling
+from sidecar.core.pricing.usage import Usage
+
+
+class BadRequest(ValueError):
+    """The body cannot be taken: `message` for the caller, `param` the field at fault (`` if none)."""
+
+    def __init__(self, message: str, *, param: str = "", code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class RequestFacts(msgspec.Struct, frozen=True):
+    """What a request's body says that matters before the call.
+
+    `body` is what goes to the provider: the caller's bytes, or those with the usage asked for
+    spliced in; `hide_usage` then tells the meter to take the extra chunk out again.
+    """
+
+    ceiling: Ceiling
+    stream: bool
+    body: bytes
+    hide_usage: bool = False
+
+    @property
+    def model(self) -> str:
+        """The model asked for, as the caller wrote it."""
+        return self.ceiling.model
+
+
+class Ending(StrEnum):
+    """How an answer ended, as the forwarder saw it."""
+
+    COMPLETE = "complete"  # the provider ended it properly
+    CUT = "cut"  # the provider's connection broke or its framing was wrong
+    ABANDONED = "abandoned"  # the caller left and the rest was not read to its end
+    TIMED_OUT = "timed_out"
+    UNSENT = "unsent"  # the provider was never reached
+
+
+class AnswerMeter(Protocol):
+    """Reads one answer as it passes. Never raises, whatever the bytes: it degrades and says so."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next decoded body bytes; give back what the caller gets to see now.
+
+        That is `piece` itself, always, unless a usage chunk the caller did not ask for is to be
+        hidden: then an event is passed on once it is known not to be that one.
+        """
+        ...
+
+    def flush(self) -> bytes:
+        """What was held back and is not to be hidden after all; called once, at the end."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether the protocol's own closing mark has been read: nothing that matters can follow."""
+        ...
+
+    def usage(self, ending: Ending) -> Usage:
+        """The reading, for an answer that ended so. May be asked again; the answer is the same."""
+        ...
+
+
+class Dialect(Protocol):
+    """One provider protocol."""
+
+    name: str
+
+    def read_request(self, body: bytes) -> RequestFacts:
+        """Read a request's body.
+
+        Raises:
+            BadRequest: not JSON, a field of the wrong type, or fields that contradict each other.
+        """
+        ...
+
+    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+        """A meter for the answer with this head; `content_encoding` is `` for plain bytes."""
+        ...

@@ -1,0 +1,1 @@
+"""One request's corridor, a module for each step."""

@@ -1,0 +1,1 @@
+"""Where the book is kept, and its schema's migrations."""
