@@ -41,8 +41,9 @@ def decode(data: bytes, kind: type[T]) -> T:
         raise WireFormatError("contract", f"a message is at most {MAX_MESSAGE_BYTES} bytes")
     try:
         message = _decoder(kind).decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as problem:
-        raise WireFormatError("contract", f"not a {kind.__name__}: {problem}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        what = problem.reason if isinstance(problem, UnicodeDecodeError) else problem  # its text quotes the bytes
+        raise WireFormatError("contract", f"not a {kind.__name__}: {what}") from None
     if not isinstance(message, kind):
         raise WireFormatError("contract", f"not a {kind.__name__}")
     return message
