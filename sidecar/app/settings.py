@@ -1,0 +1,239 @@
+"""How a process runs: `config/spend.yaml`, the environment, and the command line over both.
+
+Every key is also a variable: `SPEND_` and its path joined by `__`, in capitals; the section
+`sidecar` is left out (`SPEND_UPSTREAMS__OPENAI__BASE_URL`, `SPEND_UNKNOWN_MODEL`), the section
+`ledger` is not (`SPEND_LEDGER__LISTEN__PORT`). A list is separated by commas. A variable that is
+set but empty is an empty value, not an unset one; nothing is trimmed. A `SPEND_` variable that
+means nothing is a mistake, because a misspelt limit is no limit.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sidecar.app.binding import Binder, Place, merge
+from sidecar.catalog.strict_yaml import Document, read_yaml
+from sidecar.core.governance.tenancy import is_id, parse_path
+from sidecar.errors import ConfigurationError
+from sidecar.ledger.options import LedgerOptions
+from sidecar.proxy.accept import AcceptOptions
+from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.upstream_pool import PoolOptions, read_origin
+from sidecar.telemetry.logs import LogOptions
+
+PREFIX: Final = "SPEND_"
+NOT_SETTINGS: Final = frozenset({"SPEND_DATA", "SPEND_LEDGER_URL", "SPEND_TOKEN", "SPEND_CATALOG", "SPEND_CONFIG"})
+"""Variables of the command line, which are no settings."""
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+OFFICIAL: Final = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a port listens; 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """One provider.
+
+    `base_url` is an origin; the caller's raw path is appended. `key_file` holds a key that replaces
+    the caller's. `stops_billing_on_disconnect` is empty, or the source and date by which this
+    provider is known to stop billing when we hang up (L25).
+    """
+
+    base_url: str
+    key_file: Path | None = None
+    key_header: str = ""
+    stops_billing_on_disconnect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultSubject:
+    """Who is spending where a request does not say."""
+
+    customer: str = ""
+    path: str = ""
+    user: str = ""
+    agent: str = ""
+    session: str = ""
+    feature: str = ""
+    product: str = ""
+
+
+def _official() -> dict[str, UpstreamSettings]:
+    return {name: UpstreamSettings(url) for name, url in OFFICIAL.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarSettings:
+    """The proxy beside the application."""
+
+    listen: Listen = field(default_factory=lambda: Listen(port=8402))
+    health: Listen = field(default_factory=lambda: Listen(port=9402))
+    upstreams: dict[str, UpstreamSettings] = field(default_factory=_official)
+    unknown_model: Literal["deny", "meter"] = "deny"
+    pass_through: tuple[str, ...] = ()
+    subject: DefaultSubject = field(default_factory=DefaultSubject)
+    allowed_hosts: tuple[str, ...] = ()
+    compat_status: Literal[402, 429] = 402
+    demo: Literal["auto", "off"] = "auto"
+    shutdown_grace_s: float = 25.0
+    door: AcceptOptions = field(default_factory=AcceptOptions)
+    provider: ForwardOptions = field(default_factory=ForwardOptions)
+    pool: PoolOptions = field(default_factory=PoolOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """The ledger."""
+
+    listen: Listen = field(default_factory=lambda: Listen(port=8403))
+    rules: LedgerOptions = field(default_factory=LedgerOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a process is told."""
+
+    sidecar: SidecarSettings = field(default_factory=SidecarSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    configured_upstreams: frozenset[str] = frozenset()
+    """Upstreams whose address somebody set: the demo provider does not stand in for them."""
+
+
+def default_config() -> str:
+    """The configuration shipped with the product."""
+    return str(_shipped("spend.yaml"))
+
+
+def default_catalog() -> str:
+    """The catalog shipped with the product."""
+    return str(_shipped("catalog.yaml"))
+
+
+def _shipped(name: str) -> Path:
+    """A file of `config/`: beside the package in a checkout, under the environment's data when installed."""
+    beside = Path(__file__).resolve().parents[2] / "config" / name
+    if beside.exists():
+        return beside
+    return Path(sysconfig.get_path("data")) / "share" / "spend-sidecar" / name
+
+
+def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Settings:
+    """Read file, environment and command line, the later over the earlier.
+
+    Args:
+        config: the file; None for the one shipped.
+        environ: the environment.
+        overrides: `port`, `health_port` and `ledger_port` from the command line.
+
+    Raises:
+        ConfigurationError: every mistake found, each with the file and key, or the variable.
+    """
+    path = config if config is not None else Path(default_config())
+    try:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise ConfigurationError([f"{path}: cannot be read: {problem.strerror}"]) from None
+    document = read_yaml(path.name, data)
+    if not isinstance(document.value, dict):
+        raise ConfigurationError([f"{path.name}: expected a mapping with `sidecar:` and `ledger:`"])
+    variables: dict[Place, str] = {}
+    values = merge(document.value, _from_environment(environ, variables))
+    configured = _configured_upstreams(values)
+    upstreams = values.setdefault("sidecar", {})
+    if isinstance(upstreams, dict):
+        known = {name: {"base_url": url} for name, url in OFFICIAL.items()}
+        upstreams["upstreams"] = merge(known, upstreams.get("upstreams") or {})
+    for key, place in (("port", "sidecar.listen"), ("health_port", "sidecar.health"), ("ledger_port", "ledger.listen")):
+        if key in overrides:
+            section, name = place.split(".")
+            values = merge(values, {section: {name: {"port": overrides[key]}}})
+    binder = Binder(lambda at: _where(document, variables, at))
+    settings = binder.bind(Settings, {k: v for k, v in values.items() if k != "configured_upstreams"}, ())
+    problems = binder.problems
+    if not problems:
+        problems = _check(settings, document, variables)
+    if problems:
+        raise ConfigurationError(problems)
+    return Settings(settings.sidecar, settings.ledger, configured)
+
+
+def _configured_upstreams(values: dict[str, Any]) -> frozenset[str]:
+    section = values.get("sidecar")
+    upstreams = section.get("upstreams") if isinstance(section, dict) else None
+    if not isinstance(upstreams, dict):
+        return frozenset()
+    return frozenset(
+        name
+        for name, facts in upstreams.items()
+        if isinstance(facts, dict)
+        and (facts.get("key_file") or facts.get("base_url") not in (None, OFFICIAL.get(name)))
+    )
+
+
+def _where(document: Document, variables: Mapping[Place, str], place: Place) -> str:
+    for length in range(len(place), 0, -1):
+        if place[:length] in variables:
+            return variables[place[:length]]
+    return document.at(place)
+
+
+def _from_environment(environ: Mapping[str, str], variables: dict[Place, str]) -> dict[str, Any]:
+    """The variables as the mapping that a file would be; `variables` gets where each came from."""
+    values: dict[str, Any] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+            continue
+        parts = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
+        place = parts if parts[0] in ("ledger", "sidecar") and len(parts) > 1 else ("sidecar", *parts)
+        variables[place] = name
+        nested: Any = environ[name]
+        for part in reversed(place):
+            nested = {part: nested}
+        values = merge(values, nested)
+    return values
+
+
+def _check(settings: Settings, document: Document, variables: Mapping[Place, str]) -> list[str]:
+    """What types alone do not tell."""
+    problems: list[str] = []
+
+    def wrong(place: Place, expected: str) -> None:
+        problems.append(f"{_where(document, variables, place)}: {expected}")
+
+    ours = settings.sidecar
+    ports = {
+        ("sidecar", "listen"): ours.listen,
+        ("sidecar", "health"): ours.health,
+        ("ledger", "listen"): settings.ledger.listen,
+    }
+    for place, listen in ports.items():
+        if listen.port > 65535:
+            wrong((*place, "port"), "expected a port from 0 to 65535")
+        if listen.host not in LOOPBACK:
+            wrong((*place, "host"), "expected a loopback address: callers from elsewhere cannot be told apart yet")
+    for name, upstream in ours.upstreams.items():
+        try:
+            read_origin(upstream.base_url)
+        except ConfigurationError as problem:
+            wrong(("sidecar", "upstreams", name, "base_url"), problem.problems[0])
+    for name in DefaultSubject.__dataclass_fields__:
+        value = getattr(ours.subject, name)
+        if name != "path" and value and not is_id(value):
+            wrong(("sidecar", "subject", name), "expected at most 128 of [A-Za-z0-9._:@-]")
+    try:
+        parse_path(ours.subject.path)
+    except ValueError as problem:
+        wrong(("sidecar", "subject", "path"), str(problem))
+    return problems
