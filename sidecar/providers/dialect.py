@@ -31,13 +31,16 @@ class RequestFacts(msgspec.Struct, frozen=True):
     """What a request's body says that matters before the call.
 
     `body` is what goes to the provider: the caller's bytes, or those with the usage asked for
-    spliced in; `hide_usage` then tells the meter to take the extra chunk out again.
+    spliced in; `hide_usage` then tells the meter to take the extra chunk out again. `may_reason`:
+    the model may bill reasoning that its stream does not show, so what is counted from a stream
+    that broke off may be too little.
     """
 
     ceiling: Ceiling
     stream: bool
     body: bytes
     hide_usage: bool = False
+    may_reason: bool = False
 
     @property
     def model(self) -> str:

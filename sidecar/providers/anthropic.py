@@ -1,0 +1,152 @@
+"""Anthropic messages: what a request may cost, what an answer did.
+
+A stream tells its input at once (`message_start`) and its output at the end (`message_delta`), so
+nothing needs to be asked for and nothing hidden, and a stream that breaks off has an exact input.
+
+Source: anthropics/anthropic-sdk-python src/anthropic/types/, docs.anthropic.com/en/api/messages and
+messages-streaming, checked 2026-11.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from sidecar.core.pricing.ceilings import Ceiling
+from sidecar.providers.anthropic_prompt import cache_lifetime, read_prompt, thinks_unseen
+from sidecar.providers.anthropic_usage import merge_usage, read_usage
+from sidecar.providers.counters import decode_object, decode_text, members_of
+from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
+from sidecar.providers.metering import Meter, Reading, Told
+from sidecar.providers.request_json import (
+    OUTPUT_LIMIT_MAX,
+    read_flag,
+    read_model,
+    read_object,
+    read_whole,
+    read_word,
+    says_something,
+)
+from sidecar.providers.token_estimates import CLAUDE, family_of, prompt_bound
+
+_TEXT: Final = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+)"')
+
+
+class AnthropicMessages:
+    """The dialect of `/v1/messages`."""
+
+    name = "anthropic.messages"
+
+    def read_request(self, body: bytes) -> RequestFacts:
+        """See `Dialect`. `max_tokens` may be 0: that only warms the cache."""
+        members = read_object(body)
+        model = read_model(members)
+        stream = read_flag(members, "stream")
+        limit = read_whole(members, "max_tokens", least=0, most=OUTPUT_LIMIT_MAX)
+        if limit is None:
+            raise BadRequest("`max_tokens` is required.", param="max_tokens")
+        tier, speed, geo = (read_word(members, name) for name in ("service_tier", "speed", "inference_geo"))
+        family = family_of(model) if "claude" not in model.lower() else CLAUDE
+        prompt = read_prompt(members, family)
+        structured = any(says_something(members.get(name)) for name in ("output_format", "output_config"))
+        bound = prompt_bound(
+            family,
+            text_bytes=len(body) - prompt.media_bytes,
+            tools=prompt.tools,
+            structured=structured,
+            media_tokens=prompt.media_tokens,
+        )
+        ceiling = Ceiling(
+            model=model,
+            input_tokens=bound + prompt.client_tool_tokens,
+            output_limit=limit,
+            tier="fast" if speed == "fast" else tier,
+            geo=geo,
+            cache_write=cache_lifetime(body),
+            unbounded=tuple(dict.fromkeys(prompt.unbounded)),
+        )
+        return RequestFacts(ceiling, stream, body, may_reason=thinks_unseen(members, model))
+
+    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+        """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
+        del content_type
+        return Meter(facts, AnthropicReading(), status=status, content_encoding=content_encoding)
+
+
+class AnthropicReading(Reading):
+    """What a message has said so far, event by event or in one."""
+
+    text_pattern = _TEXT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._usage: dict[str, Any] | None = None
+        self._raw: list[bytes] = []
+        self._stopped = False  # the closing figures are here
+        self._unreadable = False
+
+    def wants(self, events: bytes) -> bool:
+        """Whether the start, the closing figures, the end or an error is in it."""
+        # `rfind` and not `in`: for words this short it takes less than half the time.
+        return events.rfind(b"message_") >= 0 or events.rfind(b"error") >= 0
+
+    def read_event(self, name: bytes, data: bytes) -> bool:
+        """Take in one event; none is ever hidden."""
+        members = members_of(data)
+        if members is None:
+            self.error = self.error or name == b"error"
+            return False
+        kind = decode_text(members.get("type")) or name.decode("latin-1")
+        if kind == "message_start":
+            message = members_of(bytes(members.get("message", b"")))
+            if message is not None:
+                self._read_message(message)
+        elif kind == "message_delta":
+            self._take_usage(members.get("usage"))
+            delta = decode_object(members.get("delta"))
+            self._stopped = self._stopped or (delta is not None and delta.get("stop_reason") is not None)
+        elif kind == "message_stop":
+            self.done = self._stopped = True
+        elif kind == "error":
+            self.error = True
+        return False
+
+    def read_body(self, members: dict[str, msgspec.Raw]) -> None:
+        """Take in a whole message."""
+        self._read_message(members)
+        self.error = self.error or decode_text(members.get("type")) == "error"
+        self._stopped = True
+
+    def told(self, *, complete: bool) -> Told | None:
+        """The figures so far: the start's, with the delta's over them."""
+        if self._usage is None and not self._unreadable:
+            return None
+        del complete  # a stream's first figures are not its last, however properly it ended
+        read = read_usage(self._usage or {}, self.model)
+        return Told(
+            lines=read.lines,
+            raw=b"\n".join(self._raw),
+            closing=self._stopped,
+            odd=read.odd or self._unreadable,
+            units=read.units,
+        )
+
+    def _read_message(self, message: dict[str, msgspec.Raw]) -> None:
+        self.request_id = decode_text(message.get("id")) or self.request_id
+        self.model = decode_text(message.get("model")) or self.model
+        self._take_usage(message.get("usage"))
+
+    def _take_usage(self, raw: msgspec.Raw | None) -> None:
+        if raw is None or bytes(raw) in (b"null", b"{}"):
+            return
+        usage = decode_object(raw)
+        if usage is None:
+            self._unreadable = True
+            return
+        self._usage = merge_usage(self._usage or {}, usage)
+        self._raw = [*self._raw[:1], bytes(raw)]  # the first and the last
+        tier, speed, geo = (self._usage.get(name) for name in ("service_tier", "speed", "inference_geo"))
+        self.tier = "fast" if speed == "fast" else tier if isinstance(tier, str) else self.tier
+        self.geo = geo if isinstance(geo, str) else self.geo

@@ -1,0 +1,142 @@
+"""What a chat completion's prompt can cost beyond its own bytes: pictures, sound, tools, hidden context.
+
+Text is bounded by its bytes, and so is everything that travels as text. A picture's bytes say
+nothing of its tokens; it is bounded by its family's table instead. What brings context that is not
+in the request (files by id, searches, stored prompts) or that we do not know has no bound, and
+says so by name. So does a top-level field we do not know, unless it asks for nothing (null, false,
+empty): a new field is a new tool more often than a new sampling knob.
+
+Source: openai/openai-openapi openapi.json and the API references of the compatible servers named
+in `openai_chat`; checked 2026-11.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from sidecar.providers.request_json import Member, Members, decoded, says_something, shown
+from sidecar.providers.token_estimates import AUDIO_PART_TOKENS, ORIGINAL_DETAIL_IMAGE, Family, family_of
+
+KNOWN_FIELDS: Final = frozenset({
+    # OpenAI's own
+    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
+    "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n", "parallel_tool_calls",
+    "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream",
+    "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
+    "web_search_options",
+    # sampling and rendering on vLLM, TGI, Groq, Mistral, Together, OpenRouter, Cerebras, Z.ai
+    "add_generation_prompt", "add_special_tokens", "allowed_token_ids", "bad_words", "chat_template_kwargs",
+    "clear_thinking", "disable_reasoning", "do_sample", "echo", "enable_thinking", "guided_choice",
+    "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex", "guided_whitespace_pattern",
+    "ignore_eos", "include_reasoning", "include_stop_str_in_output", "keep_alive", "length_penalty", "min_p",
+    "min_tokens", "mirostat", "mirostat_eta", "mirostat_tau", "priority", "provider", "random_seed", "reasoning",
+    "reasoning_format", "repeat_penalty", "repetition_penalty", "request_id", "return_token_ids", "safe_prompt",
+    "skip_special_tokens", "spaces_between_special_tokens", "stop_token_ids", "structured_outputs", "thinking",
+    "tool_stream", "top_a", "top_k", "transforms", "truncate_prompt_tokens", "typical_p", "usage",
+})  # fmt: skip
+"""Fields that cannot make a call cost more than its bytes and its output limit say."""
+
+_INLINE_PARTS: Final = frozenset({"text", "refusal", "thinking", "input_text", "output_text"})
+_CALLER_TOOLS: Final = frozenset({None, "function", "custom"})
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+
+
+class _Part(msgspec.Struct):
+    type: str | None = None
+    image_url: Any = None
+
+
+class _Tool(msgspec.Struct):
+    type: str | None = None
+
+
+_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
+_PARTS: Final = msgspec.json.Decoder(list[_Part])
+_TOOLS: Final = msgspec.json.Decoder(list[_Tool])
+
+
+class Prompt:
+    """What was found. `media_bytes` are the body's bytes that are pictures; `media_tokens` bound pictures instead."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.media_bytes = 0
+        self.media_tokens = 0
+        self.audio = False
+        self.tools = 0
+        self.predicted_bytes = 0
+        self.unbounded: list[str] = []
+
+
+def read_prompt(members: Members, model: str) -> Prompt:
+    """Look through messages and tools. A shape we do not know is unbounded, not an error: the provider decides."""
+    prompt = Prompt(family_of(model))
+    _read_messages(prompt, members.get("messages"))
+    _read_tools(prompt, members)
+    prediction = members.get("prediction")
+    if says_something(prediction) and prediction is not None:
+        # Tokens of it that are not used are billed as output, beyond the limit; each has a byte at least.
+        prompt.predicted_bytes = len(prediction.raw)
+    modalities = decoded(members.get("modalities"))
+    if says_something(members.get("audio")) or (isinstance(modalities, list) and "audio" in modalities):
+        prompt.audio = True
+    return prompt
+
+
+def _read_messages(prompt: Prompt, messages: Member | None) -> None:
+    if messages is None:
+        return
+    try:
+        for message in _MESSAGES.decode(messages.raw):
+            if bytes(message.audio) not in (b"", b"null"):
+                prompt.unbounded.append("an earlier spoken answer by its id: its length is not in the request")
+            content = bytes(message.content)
+            if content.startswith(b"["):
+                for part in _PARTS.decode(content):
+                    _read_part(prompt, part)
+            elif content.startswith(b"{"):
+                prompt.unbounded.append("message content of an unknown shape")
+    except (ValueError, RecursionError):
+        prompt.unbounded.append("messages of an unknown shape")
+
+
+def _read_part(prompt: Prompt, part: _Part) -> None:
+    if part.type in _INLINE_PARTS:
+        return
+    if part.type == "image_url":
+        image = part.image_url if isinstance(part.image_url, dict) else {"url": part.image_url}
+        original = image.get("detail") == "original"
+        prompt.media_tokens += max(prompt.family.image, ORIGINAL_DETAIL_IMAGE if original else 0)
+        url = image.get("url")
+        if isinstance(url, str) and url[:11].lower() == "data:image/" and url.isascii():
+            prompt.media_bytes += len(url)
+    elif part.type == "input_audio":
+        # Its bytes stay in the bound: a second has a thousand at least, and at most 32 tokens.
+        prompt.audio = True
+        prompt.media_tokens += AUDIO_PART_TOKENS
+    else:
+        prompt.unbounded.append(f"content part {shown(part.type or '(none)')}: its length is not in the request")
+
+
+def _read_tools(prompt: Prompt, members: Members) -> None:
+    functions = decoded(members.get("functions"))
+    prompt.tools = len(functions) if isinstance(functions, list) else 0
+    tools = members.get("tools")
+    if tools is None or not says_something(tools):
+        return
+    try:
+        listed = _TOOLS.decode(tools.raw)
+    except (ValueError, RecursionError):
+        prompt.unbounded.append("tools of an unknown shape")
+        return
+    prompt.tools += len(listed)
+    for tool in listed:
+        if tool.type not in _CALLER_TOOLS:
+            prompt.unbounded.append(f"tool {shown(tool.type or '')}: it runs at the provider")

@@ -1,0 +1,40 @@
+"""Exchanges of our own making yield the usage they must, however their bytes are cut (L4, L5, F-27, F-28)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.recordings import anthropic_exchanges, openai_exchanges
+from tests.recordings.exchange import Exchange, cuts, metered
+
+EXCHANGES = openai_exchanges.EXCHANGES + anthropic_exchanges.EXCHANGES
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
+def test_an_exchange_yields_its_usage(exchange: Exchange) -> None:
+    """Whole, byte by byte and cut anywhere: the same usage, and the caller sees what it should."""
+    expected_shown = exchange.answer if exchange.shown is None else exchange.shown
+    whole = metered(exchange, [exchange.answer])
+    for pieces in cuts(exchange.answer, seed=exchange.name):
+        result = metered(exchange, pieces)
+        usage = result.usage
+        assert usage == whole.usage
+        assert usage.state == exchange.state
+        if exchange.tokens is not None:
+            assert usage.total() == exchange.tokens
+        if exchange.lines:
+            assert usage.lines == exchange.lines
+        assert usage.units == exchange.units
+        assert (usage.tier, usage.geo, usage.reported_cost) == (exchange.tier, exchange.geo, exchange.cost)
+        assert set(exchange.notes) <= set(usage.notes)
+        assert result.finished == exchange.finished
+        if result.shown != expected_shown:
+            # A cut is asked for without a flush: only what is held back may be missing.
+            assert exchange.ending.value != "complete"
+            assert expected_shown.startswith(result.shown)
+
+
+def test_names_are_told_apart() -> None:
+    """Each exchange has a name of its own within its protocol, and there are enough of them."""
+    names = [(exchange.path, exchange.name) for exchange in EXCHANGES]
+    assert len(set(names)) == len(names) >= 40
