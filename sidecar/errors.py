@@ -80,6 +80,12 @@ class StaleWrite(Conflict):
     code = "stale_write"
 
 
+class StaleIncarnation(Conflict):
+    """This incarnation was never registered, or has ended: it gets nothing lent (L43). Register, then ask again."""
+
+    code = "stale_incarnation"
+
+
 class HoldAlreadyResolved(Conflict):
     """The hold was settled, released or expired before."""
 

@@ -81,7 +81,8 @@ class LeaseGrant(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `pays_for_ms` is how long, from the moment the asker *sent* its request, it may admit on
     it: already cut to what is left of the period and of the grant; `starts_in_ms` after that
-    moment it begins. `has_more`: the account has more to lend (L16).
+    moment it begins. `has_more`: the account has more to lend (L16). `returned_atoms` is what the
+    ledger has heard to be returned: a holder that has forgotten an idle lease begins again there.
     """
 
     lease_id: str
@@ -90,6 +91,7 @@ class LeaseGrant(msgspec.Struct, frozen=True, omit_defaults=True):
     starts_in_ms: int = 0
     has_more: bool = False
     recall: bool = False
+    returned_atoms: int = 0
 
 
 class AccountReading(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -116,8 +118,9 @@ class ResolveReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `refusal` is empty, or a word of `decisions.Reason` (customer_unknown, subject_conflict,
     too_many_subjects, debt_limit_reached) and `detail` its sentence; then there is no
-    standing. `leases` are all or none: where one account is short, nothing was lent, and
-    `readings` say which.
+    standing. Lending is all
+    or none: where one account is short, nothing was lent, and `readings` say which; `leases` are
+    then the asker's leases as they stood before.
     """
 
     standing: Standing | None = None
@@ -202,11 +205,16 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PartReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one customer's part. `error` empty: it is booked, for good."""
+    """What became of one customer's part.
+
+    `error` empty: all of it is booked, for good. Else `booked` says whether its events are all
+    the same: a report on a lease that the ledger does not know is an error, and loses nothing else.
+    """
 
     customer: str
     leases: tuple[LeaseGrant, ...] = ()
     error: str = ""
+    booked: bool = False
 
 
 class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):

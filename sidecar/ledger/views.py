@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from sidecar.core.credits.amounts import Currency, format_amount
-from sidecar.core.governance.decisions import Decision
+from sidecar.core.governance.decisions import Consulted, Decision
 from sidecar.core.pricing.usage import Usage
 
 
@@ -162,6 +162,7 @@ class ExplainView(msgspec.Struct, frozen=True):
 
     `outcome` is settled, open (admitted, not yet settled) or denied. A denial is known to the
     sidecar that made it, for as long as it remembers; then `reason` and `detail` are set.
+    `consulted` are the budgets and grants that were asked, also of a denial, which has no decision.
     """
 
     request_id: str
@@ -178,6 +179,7 @@ class ExplainView(msgspec.Struct, frozen=True):
     reason: str = ""
     detail: str = ""
     flags: tuple[str, ...] = ()
+    consulted: tuple[Consulted, ...] = ()
     entry: EntryView | None = None
 
 

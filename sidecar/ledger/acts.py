@@ -1,0 +1,288 @@
+"""What people do to the ledger: customers, nodes, grants, budgets. Each act is an entry with its actor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from sidecar.core.credits.entries import Bucket, Moves
+from sidecar.core.credits.grants import Category, Grant
+from sidecar.core.governance.budgets import Budget, Each, grant_account
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.tenancy import Node, Subject, format_path
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.errors import Conflict, NotFound, Rejected
+from sidecar.ledger import backfill, forms
+from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.idempotency import Asked, once
+from sidecar.ledger.journal import Journal
+from sidecar.ledger.options import LedgerOptions
+from sidecar.ledger.policies import Path, Refusal, budget_of, load_paths, locate
+from sidecar.ledger.purse import MAX_LIVE_GRANTS, Purse
+from sidecar.ledger.showing import Shower, whole_path
+from sidecar.ledger.views import BudgetView, CustomerView, GrantView, NodeView
+from sidecar.ports import Ids, Transaction
+
+T = TypeVar("T")
+
+MAX_BUDGETS = 10_000
+"""Budgets of one customer."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """An act's answer, and the customer's revision if the act changed it."""
+
+    answer: Any
+    revision: int | None
+
+
+class Acts:
+    """The acts, each within one transaction on its customer's book."""
+
+    def __init__(self, ids: Ids, rates: RateBook, options: LedgerOptions) -> None:
+        self._ids = ids
+        self._rates = rates
+        self._options = options
+        self._show = Shower(rates)
+
+    async def add_customer(self, tx: Transaction, wall_ms: int, customer: str, wallet: str, act: Act) -> Done:
+        """Make a customer, or give back the one that is there."""
+        kind = forms.customer(customer, wallet)
+
+        async def effect(journal: Journal | None) -> CustomerView:
+            if journal is None:
+                journal = await Journal.begin(tx, customer, kind, wall_ms)
+                journal.post("customer_added", actor=act.actor, facts={"wallet": kind.value}, policy=True)
+                await journal.write()
+            elif journal.wallet is not kind:
+                raise Conflict(f"customer {customer!r} exists, with wallet {journal.wallet.value!r}")
+            return CustomerView(customer, kind.value, journal.created_at_ms, journal.head_sequence)
+
+        asked = Asked(customer, "add_customer", act, {"wallet": wallet})
+        return await self._do(tx, wall_ms, asked, effect, CustomerView)
+
+    async def add_nodes(self, tx: Transaction, wall_ms: int, path: str, act: Act) -> Done:
+        """Make the nodes of a path that are not there yet."""
+        customer, nodes = forms.path(path)
+
+        async def effect(journal: Journal | None) -> list[NodeView]:
+            journal = _known(journal, customer)
+            paths = await load_paths(tx, customer, nodes)
+            new: list[Path] = []
+            for depth, node in enumerate(nodes, start=1):
+                if node not in paths:
+                    new.append(nodes[:depth])
+                elif paths[node] != nodes[:depth]:
+                    there = whole_path(customer, format_path(paths[node]))
+                    raise Conflict(f"node {str(node)!r} exists, at {there!r}")
+            if new:
+                await tx.execute_many(
+                    "INSERT INTO nodes (customer, kind, id, path, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+                    [(customer, one[-1].kind, one[-1].id, format_path(one), journal.now_ms) for one in new],
+                )
+                facts: dict[str, object] = {"paths": [format_path(one) for one in new]}
+                journal.post("nodes_added", actor=act.actor, facts=facts, policy=True)
+                await journal.write()
+            named = set(nodes)
+            return [view for view in await self._show.nodes(tx, customer) if Node(view.kind, view.id) in named]
+
+        asked = Asked(customer, "add_nodes", act, {"path": path})
+        return await self._do(tx, wall_ms, asked, effect, list[NodeView])
+
+    async def add_grant(self, tx: Transaction, wall_ms: int, form: NewGrant, act: Act) -> Done:
+        """Issue a grant; debt is repaid from it at once (L17)."""
+        atoms = forms.grant(form, self._rates.currencies)
+
+        async def effect(journal: Journal | None) -> GrantView:
+            journal = _known(journal, form.customer)
+            effective_at_ms = journal.now_ms if form.effective_at_ms is None else form.effective_at_ms
+            if form.expires_at_ms is not None and form.expires_at_ms <= max(effective_at_ms, journal.now_ms):
+                raise Rejected("invalid_field", {"expires_at_ms": "an instant after now and after effective_at_ms"})
+            purse = await Purse.open(journal)
+            if purse.funded >= MAX_LIVE_GRANTS:
+                raise Rejected("too_many_grants", {"customer": f"at most {MAX_LIVE_GRANTS} unspent grants at a time"})
+            grant = Grant(
+                self._ids.new("grant"),
+                form.currency,
+                atoms,
+                effective_at_ms,
+                journal.head_sequence + 1,
+                expires_at_ms=form.expires_at_ms,
+                category=Category(form.category),
+                priority=form.priority,
+                models=form.models,
+                features=form.features,
+            )
+            moves = Moves()
+            account = grant_account(grant.grant_id)
+            await journal.load_accounts([account])
+            moves.move(account, grant.currency, Bucket.SOURCE, Bucket.AVAILABLE, atoms)
+            journal.post(
+                "grant_issued",
+                actor=act.actor,
+                moves=moves,
+                facts=msgspec.to_builtins(grant),
+                key=grant.grant_id,
+                policy=True,
+            )
+            await _insert_grant(tx, journal.customer, grant)
+            purse.add(grant)
+            await purse.repay(grant.currency)
+            await journal.write()
+            return (await self._show.grants(tx, journal.customer, journal.now_ms, grant.grant_id))[0]
+
+        asked = Asked(form.customer, "add_grant", act, msgspec.structs.asdict(form))
+        return await self._do(tx, wall_ms, asked, effect, GrantView)
+
+    async def set_budget(self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act) -> Done:
+        """Set a budget, or change limit and hardness of the one that is there."""
+        customer, named, limit_atoms = forms.budget(form, self._rates.currencies)
+
+        async def effect(journal: Journal | None) -> BudgetView:
+            journal = _known(journal, customer)
+            place = await _place(tx, customer, named)
+            node = place[-1] if place else None
+            match = msgspec.json.encode(form.match, order="sorted").decode()
+            rows = await tx.fetch(
+                "SELECT * FROM budgets WHERE customer = ? AND node = ? AND match = ? AND each_child = ?"
+                " AND cadence = ? AND currency = ?",
+                (customer, str(node or ""), match, form.each, form.per, form.currency),
+            )
+            if rows:
+                budget = budget_of(rows[0])
+                if (budget.limit_atoms, budget.hard) != (limit_atoms, form.hard):
+                    edited = msgspec.structs.replace(
+                        budget, limit_atoms=limit_atoms, hard=form.hard, version=budget.version + 1
+                    )
+                    await _edit_budget(journal, edited, act.actor)
+            else:
+                budget = Budget(
+                    self._ids.new("bud"),
+                    form.currency,
+                    limit_atoms,
+                    Cadence(form.per),
+                    node=node,
+                    match=form.match,
+                    each=Each(form.each),
+                    hard=form.hard,
+                    thresholds_percent=self._options.thresholds_percent,
+                )
+                await _new_budget(journal, budget, place, act.actor)
+            await journal.write()
+            return (await self._show.budgets(tx, customer, journal.now_ms, budget.budget_id))[0]
+
+        asked = Asked(customer, "set_budget", act, msgspec.structs.asdict(form))
+        return await self._do(tx, wall_ms, asked, effect, BudgetView)
+
+    async def _do(
+        self,
+        tx: Transaction,
+        wall_ms: int,
+        asked: Asked,
+        effect: Callable[[Journal | None], Awaitable[T]],
+        answer_type: Any,
+    ) -> Done:
+        """Run an act on the customer's journal, once per key, and say whether a policy changed."""
+        forms.act(asked.act)
+        journal = await Journal.open(tx, asked.customer, wall_ms)
+        before = None if journal is None else journal.revision
+        answer, ran = await once(tx, asked, lambda: effect(journal), answer_type=answer_type, wall_ms=wall_ms)
+        if not ran:
+            return Done(answer, None)
+        rows = await tx.fetch("SELECT revision FROM customers WHERE customer = ?", (asked.customer,))
+        after: int = rows[0]["revision"]
+        return Done(answer, None if after == before else after)
+
+
+def _known(journal: Journal | None, customer: str) -> Journal:
+    if journal is None:
+        raise NotFound("customer", customer)
+    return journal
+
+
+async def _place(tx: Transaction, customer: str, named: Path) -> Path:
+    """The whole path of a budget's node; a user need not have been seen before.
+
+    Raises:
+        NotFound: a node of the path.
+        Rejected: the path contradicts the tree.
+    """
+    user = named[-1:] if named and named[-1].kind == "user" else ()
+    above = named[: len(named) - len(user)]
+    paths = await load_paths(tx, customer, above)
+    for node in above:
+        if node not in paths:
+            raise NotFound("node", f"{customer}/{node}")
+    place = locate(Subject(customer, above), paths)
+    if isinstance(place, Refusal):
+        raise Rejected("invalid_path", {"path": place.detail})
+    return (*place, *user)
+
+
+async def _insert_grant(tx: Transaction, customer: str, grant: Grant) -> None:
+    await tx.execute(
+        "INSERT INTO grants (customer, grant_id, currency, issued_atoms, effective_at_ms, expires_at_ms, category,"
+        " priority, models, features, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            customer,
+            grant.grant_id,
+            grant.currency,
+            grant.issued_atoms,
+            grant.effective_at_ms,
+            grant.expires_at_ms,
+            grant.category.value,
+            grant.priority,
+            msgspec.json.encode(grant.models).decode(),
+            msgspec.json.encode(grant.features).decode(),
+            grant.sequence,
+        ),
+    )
+
+
+async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str) -> None:
+    counted = await journal.tx.fetch("SELECT count(*) AS n FROM budgets WHERE customer = ?", (journal.customer,))
+    if counted[0]["n"] >= MAX_BUDGETS:
+        raise Rejected("too_many_budgets", {"path": f"a customer has at most {MAX_BUDGETS} budgets"})
+    sequence = journal.post(
+        "budget_set", actor=actor, facts=msgspec.to_builtins(budget), key=f"{budget.budget_id}@1", policy=True
+    )
+    await journal.tx.execute(
+        "INSERT INTO budgets (customer, budget_id, node, depth, path, match, each_child, currency, cadence,"
+        " limit_atoms, hard, on_outage, thresholds, version, sequence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            journal.customer,
+            budget.budget_id,
+            str(budget.node or ""),
+            len(place),
+            whole_path(journal.customer, format_path(place)),
+            msgspec.json.encode(budget.match, order="sorted").decode(),
+            budget.each.value,
+            budget.currency,
+            budget.cadence.value,
+            budget.limit_atoms,
+            int(budget.hard),
+            budget.on_outage,
+            msgspec.json.encode(budget.thresholds_percent).decode(),
+            budget.version,
+            sequence,
+        ),
+    )
+    await backfill.count_period(journal, budget)
+
+
+async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
+    """Change limit and hardness; each account follows when it is next touched."""
+    journal.post(
+        "budget_set",
+        actor=actor,
+        facts=msgspec.to_builtins(budget),
+        key=f"{budget.budget_id}@{budget.version}",
+        policy=True,
+    )
+    await journal.tx.execute(
+        "UPDATE budgets SET limit_atoms = ?, hard = ?, version = ? WHERE customer = ? AND budget_id = ?",
+        (budget.limit_atoms, int(budget.hard), budget.version, journal.customer, budget.budget_id),
+    )

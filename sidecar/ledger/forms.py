@@ -1,0 +1,143 @@
+"""Checking what people ask for, field by field, before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
+from sidecar.core.credits.grants import Category
+from sidecar.core.credits.scopes import is_pattern
+from sidecar.core.governance.budgets import DIMENSIONS, Each
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.standing import Wallet
+from sidecar.core.governance.tenancy import Node, is_id, parse_path
+from sidecar.errors import Rejected
+from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.idempotency import MAX_KEY
+
+MAX_PATTERNS = 64
+"""Patterns of one kind on a grant."""
+
+MAX_PRIORITY = 1_000_000
+
+MAX_INSTANT_MS = 253_402_300_799_000
+"""The last second of the year 9999."""
+
+
+class _Problems:
+    """Every field at fault, so that all are told at once; the first one's word is the code."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, str] = {}
+        self._code = ""
+
+    def add(self, code: str, field: str, expected: str) -> None:
+        self._code = self._code or code
+        self._found.setdefault(field, expected)
+
+    def raise_any(self) -> None:
+        if self._found:
+            raise Rejected(self._code, self._found)
+
+
+def act(who: Act) -> None:
+    """Refuse an act without an actor, or with a key too long to keep."""
+    problems = _Problems()
+    if not who.actor or len(who.actor) > MAX_KEY:
+        problems.add("invalid_field", "actor", f"1 to {MAX_KEY} characters")
+    if len(who.idempotency_key) > MAX_KEY:
+        problems.add("invalid_field", "idempotency_key", f"at most {MAX_KEY} characters")
+    problems.raise_any()
+
+
+def customer(name: str, wallet: str) -> Wallet:
+    """The wallet of a customer to make."""
+    problems = _Problems()
+    _check_customer(problems, "customer", name)
+    if wallet not in set(Wallet):
+        problems.add("invalid_field", "wallet", _one_of(Wallet))
+    problems.raise_any()
+    return Wallet(wallet)
+
+
+def path(text: str) -> tuple[str, tuple[Node, ...]]:
+    """The customer and the nodes of `acme/kind:id/…`, of which at least one must be named."""
+    problems = _Problems()
+    name, nodes = _path(problems, text)
+    if not nodes:
+        problems.add("invalid_path", "path", "a path such as acme/team:data")
+    problems.raise_any()
+    return name, nodes
+
+
+def grant(form: NewGrant, currencies: Mapping[str, Currency]) -> int:
+    """The atoms of a grant to issue."""
+    problems = _Problems()
+    _check_customer(problems, "customer", form.customer)
+    atoms = _amount(problems, "amount", form.amount, form.currency, currencies)
+    if atoms == 0:
+        problems.add("invalid_amount", "amount", "more than zero")
+    if form.category not in set(Category):
+        problems.add("invalid_field", "category", _one_of(Category))
+    if not -MAX_PRIORITY <= form.priority <= MAX_PRIORITY:
+        problems.add("invalid_field", "priority", f"-{MAX_PRIORITY} to {MAX_PRIORITY}")
+    for field, instant in (("effective_at_ms", form.effective_at_ms), ("expires_at_ms", form.expires_at_ms)):
+        if instant is not None and not 0 <= instant <= MAX_INSTANT_MS:
+            problems.add("invalid_field", field, "Unix milliseconds")
+    for field, patterns in (("models", form.models), ("features", form.features)):
+        if len(patterns) > MAX_PATTERNS or not all(map(is_pattern, patterns)):
+            problems.add("invalid_field", field, f"at most {MAX_PATTERNS} patterns such as gpt-4o*")
+    problems.raise_any()
+    return atoms or 0
+
+
+def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tuple[Node, ...], int]:
+    """The customer, the nodes as named, and the limit of a budget to set."""
+    problems = _Problems()
+    name, nodes = _path(problems, form.path)
+    atoms = _amount(problems, "limit", form.limit, form.currency, currencies)
+    if form.per not in set(Cadence):
+        problems.add("invalid_field", "per", _one_of(Cadence))
+    if form.each not in set(Each):
+        problems.add("invalid_field", "each", _one_of(Each))
+    for dimension, pattern in form.match.items():
+        if dimension not in DIMENSIONS or not is_pattern(pattern):
+            problems.add("invalid_field", "match", f"a pattern for any of {', '.join(DIMENSIONS)}")
+    problems.raise_any()
+    return name, nodes, atoms or 0
+
+
+def _check_customer(problems: _Problems, field: str, name: str) -> None:
+    if not is_id(name) or name.startswith("_"):  # names with an underscore are the ledger's own books
+        problems.add("invalid_field", field, "1 to 128 of A-Z a-z 0-9 . _ : @ -, not beginning with _")
+
+
+def _path(problems: _Problems, text: str) -> tuple[str, tuple[Node, ...]]:
+    name, _, rest = text.partition("/")
+    _check_customer(problems, "path", name)
+    try:
+        nodes = parse_path(rest)
+    except ValueError as problem:
+        problems.add("invalid_path", "path", str(problem))
+        return name, ()
+    if any(node.kind == "user" for node in nodes[:-1]):
+        problems.add("invalid_path", "path", "a user is the last of a path")
+    return name, nodes
+
+
+def _amount(
+    problems: _Problems, field: str, text: str, currency: str, currencies: Mapping[str, Currency]
+) -> int | None:
+    known = currencies.get(currency)
+    if known is None:
+        problems.add("unit_mismatch", "currency", f"one of {', '.join(sorted(currencies))}")
+        return None
+    try:
+        return parse_amount(text, known)
+    except AmountError as problem:
+        problems.add("invalid_amount", field, str(problem))
+        return None
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return "one of " + ", ".join(repr(str(word)) for word in words)

@@ -1,0 +1,273 @@
+"""One transaction on one customer's book: what it read, what it posts, and one write at the end.
+
+Balances are read once, changed in memory by the same pure rules that rebuild them from the
+entries, and written back once: what a batch costs follows the accounts it touches, not its
+events. That is safe because the engine lets only one transaction at a time write a customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from sidecar.core.credits import entries
+from sidecar.core.credits.entries import MAX_BUCKET, Balance, Entry, Moves, PostingError
+from sidecar.core.credits.leases import escrow
+from sidecar.core.governance.standing import Wallet
+from sidecar.ledger.sql import fetch_in
+from sidecar.ports import Row, Transaction
+
+
+class Lease(msgspec.Struct):
+    """A lease as the ledger holds it: two totals that only grow, and what was posted on it (L42)."""
+
+    lease_id: str
+    account: str
+    sidecar: str
+    incarnation: str
+    granted: int = 0
+    returned: int = 0
+    posted: int = 0
+    closed: bool = False
+    pays_until_ms: int = 0
+
+    @property
+    def raw(self) -> int:
+        """Granted − returned − posted; below zero once a charge exceeded what was lent."""
+        return self.granted - self.returned - self.posted
+
+    @property
+    def escrow(self) -> int:
+        """What is kept aside for it: its part of the account's `leased`."""
+        return escrow(self.granted, self.returned, self.posted)
+
+
+class Journal:
+    """A customer's book while a transaction runs. Nothing is in the database before `write`.
+
+    `now_ms` is the wall clock, but never before the last entry: a customer's time does not go
+    back (L38). All entries of a transaction are recorded at it.
+    """
+
+    def __init__(self, tx: Transaction, row: Row, wall_ms: int) -> None:
+        self.tx = tx
+        self.customer: str = row["customer"]
+        self.wallet = Wallet(row["wallet"])
+        self.created_at_ms: int = row["created_at_ms"]
+        self.revision: int = row["revision"]
+        self.head_sequence: int = row["head_sequence"]
+        self.now_ms: int = max(wall_ms, row["last_recorded_at_ms"])
+        self._head_hash: str = row["head_hash"]
+        self._balances: dict[str, Balance] = {}
+        self._alerted: dict[str, int] = {}
+        self._wanted: dict[str, int] = {}
+        self._absent: set[str] = set()
+        self._changed: set[str] = set()
+        self._leases: dict[str, Lease] = {}
+        self._changed_leases: set[str] = set()
+        self._rows: list[tuple[object, ...]] = []
+
+    @classmethod
+    async def open(cls, tx: Transaction, customer: str, wall_ms: int) -> Journal | None:
+        """The customer's journal, or None: there is no such customer."""
+        rows = await tx.fetch("SELECT * FROM customers WHERE customer = ?", (customer,))
+        return cls(tx, rows[0], wall_ms) if rows else None
+
+    @classmethod
+    async def begin(cls, tx: Transaction, customer: str, wallet: Wallet, wall_ms: int) -> Journal:
+        """Make a customer that does not exist yet, with an empty journal."""
+        await tx.execute(
+            "INSERT INTO customers (customer, wallet, created_at_ms, revision, head_sequence, head_hash,"
+            " last_recorded_at_ms) VALUES (?, ?, ?, 0, 0, ?, ?)",
+            (customer, wallet.value, wall_ms, entries.GENESIS, wall_ms),
+        )
+        journal = await cls.open(tx, customer, wall_ms)
+        if journal is None:
+            raise PostingError(f"{customer}: made and not found")
+        return journal
+
+    async def load_accounts(self, names: Iterable[str]) -> None:
+        """Read accounts that were not read yet; those that do not exist are remembered as absent."""
+        missing = [n for n in dict.fromkeys(names) if n not in self._balances and n not in self._absent]
+        self._absent.update(missing)
+        sql = "SELECT * FROM accounts WHERE customer = ? AND account IN ({})"
+        for row in await fetch_in(self.tx, sql, (self.customer,), missing):
+            self._take(row)
+
+    def balance(self, name: str, currency: str) -> Balance:
+        """An account's balance, zero where it was never touched. It must have been loaded.
+
+        Raises:
+            PostingError: it was not loaded, so that nothing is known of it.
+        """
+        found = self._balances.get(name)
+        if found is None and name not in self._absent:
+            raise PostingError(f"{name}: used before it was read")
+        return found or Balance(currency)
+
+    def exists(self, name: str) -> bool:
+        """Whether a loaded account was ever touched."""
+        return name in self._balances
+
+    async def load_leases(self, ids: Iterable[str]) -> None:
+        """Read leases that were not read yet, with their accounts."""
+        missing = [one for one in dict.fromkeys(ids) if one not in self._leases]
+        sql = "SELECT * FROM leases WHERE customer = ? AND lease_id IN ({})"
+        for row in await fetch_in(self.tx, sql, (self.customer,), missing):
+            self._leases[row["lease_id"]] = lease_of(row)
+        await self.load_accounts(self._leases[one].account for one in missing if one in self._leases)
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """A loaded lease, or None where there is none."""
+        return self._leases.get(lease_id)
+
+    def keep(self, lease: Lease) -> None:
+        """Have a new or changed lease written."""
+        if max(lease.granted, lease.returned, lease.posted) > MAX_BUCKET:
+            raise PostingError(f"{lease.lease_id}: larger than a 64-bit number")
+        self._leases[lease.lease_id] = lease
+        self._changed_leases.add(lease.lease_id)
+
+    def alerted_percent(self, name: str) -> int:
+        """The highest threshold of a loaded account whose crossing is on record; -1 for none."""
+        return self._alerted.get(name, -1)
+
+    def note_alert(self, name: str, percent: int) -> None:
+        """Remember that a threshold's crossing was posted."""
+        self._alerted[name] = percent
+        self._changed.add(name)
+
+    def wanted_until_ms(self, name: str) -> int:
+        """Until when somebody waits for what others hold of a loaded account; 0 for nobody."""
+        return self._wanted.get(name, 0)
+
+    def note_wanted(self, name: str, until_ms: int) -> None:
+        """Remember that somebody waits for what others hold of an existing account (L45)."""
+        self._wanted[name] = until_ms
+        self._changed.add(name)
+
+    def post(
+        self,
+        kind: str,
+        *,
+        actor: str,
+        moves: Moves | None = None,
+        facts: dict[str, object] | None = None,
+        key: str = "",
+        occurred_at_ms: int | None = None,
+        policy: bool = False,
+    ) -> int:
+        """Append an entry and apply its legs; gives its sequence number.
+
+        `policy`: it changes what a standing says, so the customer's revision becomes this entry.
+
+        Raises:
+            PostingError: it would break the book (L6); nothing was changed.
+        """
+        legs = moves.legs() if moves is not None else ()
+        for leg in legs:
+            self.balance(leg.account, leg.currency)
+        entries.post(self._balances, legs)
+        self._changed.update(leg.account for leg in legs)
+        self.head_sequence += 1
+        entry = Entry(
+            self.customer,
+            self.head_sequence,
+            kind,
+            key,
+            actor,
+            self.now_ms,
+            self.now_ms if occurred_at_ms is None else occurred_at_ms,
+            legs,
+            facts or {},
+        )
+        body = entries.body_of(entry)
+        self._head_hash = entries.chain(self._head_hash, body)
+        self._rows.append(
+            (
+                entry.customer,
+                entry.sequence,
+                kind,
+                key or None,
+                entry.recorded_at_ms,
+                entry.occurred_at_ms,
+                self._head_hash,
+                body,
+            )
+        )
+        if policy:
+            self.revision = self.head_sequence
+        return self.head_sequence
+
+    async def write(self) -> None:
+        """Write what was posted: the entries, each changed account and lease once, the head."""
+        if self._rows:
+            await self.tx.execute_many(_INSERT_ENTRY, self._rows)
+            await self.tx.execute(
+                "UPDATE customers SET revision = ?, head_sequence = ?, head_hash = ?, last_recorded_at_ms = ?"
+                " WHERE customer = ?",
+                (self.revision, self.head_sequence, self._head_hash, self.now_ms, self.customer),
+            )
+        if self._changed:  # in one order everywhere, so that no two engines' locks can cross
+            await self.tx.execute_many(_UPSERT_ACCOUNT, [self._account_row(name) for name in sorted(self._changed)])
+        if self._changed_leases:
+            await self.tx.execute_many(_UPSERT_LEASE, [self._lease_row(one) for one in sorted(self._changed_leases)])
+        self._rows, self._changed, self._changed_leases = [], set(), set()
+
+    def _take(self, row: Row) -> None:
+        name = row["account"]
+        self._absent.discard(name)
+        self._balances[name] = balance_of(row)
+        self._alerted[name] = row["alerted_percent"]
+        self._wanted[name] = row["wanted_until_ms"]
+
+    def _account_row(self, name: str) -> tuple[object, ...]:
+        balance = self._balances[name]
+        alerted, wanted = self._alerted.get(name, -1), self._wanted.get(name, 0)
+        return (self.customer, name, *msgspec.structs.astuple(balance), alerted, wanted)
+
+    def _lease_row(self, lease_id: str) -> tuple[object, ...]:
+        return (self.customer, *msgspec.structs.astuple(self._leases[lease_id]))
+
+
+def balance_of(row: Row) -> Balance:
+    """The balance in a row of `accounts`."""
+    return Balance(row["currency"], *(row[bucket.value] for bucket in entries.Bucket))
+
+
+def lease_of(row: Row) -> Lease:
+    """The lease in a row of `leases`."""
+    return Lease(
+        row["lease_id"],
+        row["account"],
+        row["sidecar"],
+        row["incarnation"],
+        row["granted"],
+        row["returned"],
+        row["posted"],
+        bool(row["closed"]),
+        row["pays_until_ms"],
+    )
+
+
+_INSERT_ENTRY = (
+    "INSERT INTO entries (customer, sequence, kind, entry_key, recorded_at_ms, occurred_at_ms, hash, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+_UPSERT_ACCOUNT = (
+    "INSERT INTO accounts (customer, account, currency, source, available, held, leased, consumed, expired, revoked,"
+    " unaccounted, alerted_percent, wanted_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (customer, account) DO UPDATE SET source = excluded.source, available = excluded.available,"
+    " held = excluded.held, leased = excluded.leased, consumed = excluded.consumed, expired = excluded.expired,"
+    " revoked = excluded.revoked, unaccounted = excluded.unaccounted, alerted_percent = excluded.alerted_percent,"
+    " wanted_until_ms = excluded.wanted_until_ms"
+)
+
+_UPSERT_LEASE = (
+    "INSERT INTO leases (customer, lease_id, account, sidecar, incarnation, granted, returned, posted, closed,"
+    " pays_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (customer, lease_id) DO UPDATE SET granted = excluded.granted, returned = excluded.returned,"
+    " posted = excluded.posted, closed = excluded.closed, pays_until_ms = excluded.pays_until_ms"
+)

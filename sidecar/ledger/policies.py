@@ -1,0 +1,104 @@
+"""Reading a customer's tree, budgets and grants out of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from sidecar.core.credits.grants import Category, Grant
+from sidecar.core.governance.budgets import Budget, Each
+from sidecar.core.governance.decisions import Reason
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.tenancy import Node, Subject, format_path, parse_path
+from sidecar.ledger.sql import fetch_in
+from sidecar.ports import Row, Transaction
+
+Path = tuple[Node, ...]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why the ledger has no standing for a subject, and the sentence for a person."""
+
+    reason: Reason
+    detail: str
+
+
+async def load_paths(tx: Transaction, customer: str, nodes: Iterable[Node]) -> dict[Node, Path]:
+    """The canonical path of each node that exists: every ancestor, then itself."""
+    sql = "SELECT kind, id, path FROM nodes WHERE customer = ? AND (kind, id) IN (VALUES {})"
+    rows = await fetch_in(tx, sql, (customer,), [(node.kind, node.id) for node in nodes])
+    return {Node(row["kind"], row["id"]): parse_path(row["path"]) for row in rows}
+
+
+def locate(subject: Subject, paths: Mapping[Node, Path]) -> Path | Refusal:
+    """The subject's canonical path, filled in with the ancestors it left out.
+
+    A path names its nodes from the outermost inwards and may leave some out; one that names
+    nodes which are not above one another contradicts the tree. A user that was placed in the
+    tree and comes without a path has the path of its place.
+
+    Args:
+        subject: who asks.
+        paths: canonical paths of the nodes it names, as `load_paths` gives them; also its user's.
+    """
+    for node in subject.path:
+        if node not in paths:
+            return Refusal(Reason.CUSTOMER_UNKNOWN, f"customer {subject.customer!r} has no node {str(node)!r}")
+    if not subject.path:
+        placed = paths.get(Node("user", subject.user), ())
+        return placed[:-1]
+    canonical = paths[subject.path[-1]]
+    remaining = iter(canonical)
+    if not all(node in remaining for node in subject.path):
+        return Refusal(
+            Reason.SUBJECT_CONFLICT,
+            f"path {format_path(subject.path)!r} contradicts the tree, where it is {format_path(canonical)!r}",
+        )
+    return canonical
+
+
+def nodes_named(subject: Subject) -> tuple[Node, ...]:
+    """Every node that `locate` needs the path of."""
+    return (*subject.path, Node("user", subject.user)) if subject.user else subject.path
+
+
+async def load_budgets(tx: Transaction, customer: str, nodes: Iterable[Node]) -> tuple[Budget, ...]:
+    """The budgets of the customer itself and of the nodes (users too), outermost first."""
+    sql = "SELECT * FROM budgets WHERE customer = ? AND node IN ({})"
+    rows = await fetch_in(tx, sql, (customer,), ["", *map(str, nodes)])
+    return tuple(budget_of(row) for row in sorted(rows, key=lambda row: (row["depth"], row["sequence"])))
+
+
+def budget_of(row: Row) -> Budget:
+    """The budget in a row of `budgets`."""
+    kind, _, name = row["node"].partition(":")
+    return Budget(
+        budget_id=row["budget_id"],
+        currency=row["currency"],
+        limit_atoms=row["limit_atoms"],
+        cadence=Cadence(row["cadence"]),
+        node=Node(kind, name) if kind else None,
+        match=msgspec.json.decode(row["match"], type=dict[str, str]),
+        each=Each(row["each_child"]),
+        hard=bool(row["hard"]),
+        on_outage=row["on_outage"],
+        thresholds_percent=msgspec.json.decode(row["thresholds"], type=tuple[int, ...]),
+        version=row["version"],
+    )
+
+
+def grant_of(row: Row) -> Grant:
+    """The grant in a row of `grants`."""
+    return Grant(
+        grant_id=row["grant_id"],
+        currency=row["currency"],
+        issued_atoms=row["issued_atoms"],
+        effective_at_ms=row["effective_at_ms"],
+        sequence=row["sequence"],
+        expires_at_ms=row["expires_at_ms"],
+        category=Category(row["category"]),
+        priority=row["priority"],
+        models=msgspec.json.decode(row["models"], type=tuple[str, ...]),
+        features=msgspec.json.decode(row["features"], type=tuple[str, ...]),
+    )

@@ -1,0 +1,187 @@
+"""Applying one customer's part of a sync: calls booked, credit returned, leases renewed and filled (L42)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sidecar.contract.messages import CustomerPart, LeaseGrant, LeaseReport, PartReply, SyncRequest
+from sidecar.core.credits.burn_order import burn_key
+from sidecar.core.credits.entries import Bucket, Moves
+from sidecar.core.credits.grants import Grant
+from sidecar.core.governance.budgets import Budget
+from sidecar.core.governance.limits import Period, period_at
+from sidecar.ledger.booking import Booking
+from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
+from sidecar.ledger.journal import Journal, Lease
+from sidecar.ledger.lending import Holder, Lender, Target, grant_target
+from sidecar.ledger.options import LedgerOptions
+from sidecar.ledger.policies import budget_of
+from sidecar.ledger.purse import Purse
+from sidecar.ledger.resolving import may_borrow
+from sidecar.ledger.sql import fetch_in
+from sidecar.ports import Transaction
+
+
+async def apply_part(
+    tx: Transaction, request: SyncRequest, part: CustomerPart, wall_ms: int, options: LedgerOptions
+) -> PartReply:
+    """One part in one transaction. What is odd about a report is told in `error`; the rest is applied."""
+    journal = await Journal.open(tx, part.customer, wall_ms)
+    if journal is None:
+        return PartReply(part.customer, error=f"customer {part.customer!r} is not known")
+    strangers = [e for e in part.events if e.admission.subject.customer != part.customer]
+    if strangers:
+        return PartReply(part.customer, error=f"{len(strangers)} events are of another customer")
+    purse = await Purse.open(journal)
+    await Booking(journal, purse, request).book(part)
+    reconciling = _Reconciling(journal, purse, request, options)
+    leases = await reconciling.apply(part.leases)
+    currencies = {options.currency, *(event.admission.currency for event in part.events)}
+    for currency in sorted(currencies):
+        await purse.repay(currency)
+    await journal.write()
+    return PartReply(part.customer, leases, error="; ".join(reconciling.problems), booked=True)
+
+
+class _Reconciling:
+    """The lease reports of one part."""
+
+    def __init__(self, journal: Journal, purse: Purse, request: SyncRequest, options: LedgerOptions) -> None:
+        self._journal = journal
+        self._purse = purse
+        self._request = request
+        self._options = options
+        self._holder = Holder(request.sidecar, request.incarnation)
+        self.problems: list[str] = []
+
+    async def apply(self, reports: Iterable[LeaseReport]) -> tuple[LeaseGrant, ...]:
+        """Take what comes back, then renew the leases that stay and lend more on those that want it."""
+        merged = _merge(reports)
+        await self._journal.load_leases(merged)
+        known = [(lease, merged[one]) for one in merged if (lease := self._known(merged[one])) is not None]
+        await self._purse.load(lease.account for lease, _ in known)
+        self._take_back(known)
+        mine = [(lease, r) for lease, r in known if lease.incarnation == self._request.incarnation]
+        if not mine or self._request.ended or not await may_borrow(self._journal.tx, self._holder):
+            return ()
+        return await self._renew([(lease, report) for lease, report in mine if not lease.closed])
+
+    def _known(self, report: LeaseReport) -> Lease | None:
+        """The lease of a report that makes sense; of any other, a problem is noted."""
+        lease = self._journal.lease(report.lease_id)
+        if lease is None or lease.sidecar != self._request.sidecar:
+            self.problems.append(f"lease {report.lease_id!r} is not known")
+            return None
+        if not 0 <= report.returned_atoms <= lease.granted:
+            self.problems.append(
+                f"lease {report.lease_id!r}: of {lease.granted} atoms, {report.returned_atoms} came back"
+            )
+            return None
+        return lease
+
+    def _take_back(self, known: list[tuple[Lease, LeaseReport]]) -> None:
+        """Merge the holder's totals by maximum and move what is no longer kept aside."""
+        moves = Moves()
+        facts: dict[str, object] = {}
+        for lease, report in known:
+            before = lease.escrow
+            if report.returned_atoms <= lease.returned and report.closed <= lease.closed:
+                continue  # heard before
+            lease.returned = max(lease.returned, report.returned_atoms)
+            lease.closed = lease.closed or report.closed
+            self._journal.keep(lease)
+            grant = self._purse.find(lease.account)
+            currency = self._journal.balance(lease.account, self._options.currency).currency
+            target = Bucket.EXPIRED if grant is not None and self._has_expired(grant) else Bucket.AVAILABLE
+            moves.move(lease.account, currency, Bucket.LEASED, target, before - lease.escrow)
+            facts[lease.lease_id] = {"returned": lease.returned, "closed": lease.closed}
+        if facts:
+            self._journal.post(
+                "returned", actor=f"sidecar:{self._request.sidecar}", moves=moves, facts={"leases": facts}
+            )
+
+    def _has_expired(self, grant: Grant) -> bool:
+        return grant.expires_at_ms is not None and grant.expires_at_ms <= self._journal.now_ms
+
+    async def _renew(self, reports: list[tuple[Lease, LeaseReport]]) -> tuple[LeaseGrant, ...]:
+        """Another while for each lease; more for those that want it, where nobody is short."""
+        accounts = BudgetAccounts(self._journal, await self._budgets(lease for lease, _ in reports))
+        lender = Lender(self._journal, accounts, self._purse, self._holder)
+        targets = [(self._target(lease, accounts), report) for lease, report in reports]
+        await lender.load(target for target, _ in targets)
+        loans = []
+        for target, report in targets:
+            if report.want_atoms > 0 and self._may_lend(target, lender):
+                loans.append(lender.plan(target, at_least=0, demand=report.want_atoms))
+        lender.make(loan for loan in loans if loan is not None)
+        renewed = [lender.renew(target) for target, _ in targets]
+        return tuple(grant for grant in renewed if grant is not None)
+
+    async def _budgets(self, leases: Iterable[Lease]) -> list[Budget]:
+        ids = [lease.account.split(":")[1] for lease in leases if lease.account.startswith("budget:")]
+        sql = "SELECT * FROM budgets WHERE customer = ? AND budget_id IN ({})"
+        rows = await fetch_in(self._journal.tx, sql, (self._journal.customer,), ids)
+        return [budget_of(row) for row in rows]
+
+    def _target(self, lease: Lease, accounts: BudgetAccounts) -> Target:
+        """A lease's account; one of a period or grant that is over pays for 0 ms."""
+        grant, budget = self._purse.find(lease.account), accounts.find(lease.account)
+        currency = self._journal.balance(lease.account, self._options.currency).currency
+        if grant is not None:
+            return grant_target(grant, self._journal.now_ms, self._options)
+        if budget is None:
+            return Target(lease.account, currency, 0)
+        period = self._period(lease.account, budget)
+        if period is None:
+            return Target(lease.account, currency, 0, budget=budget)
+        left = left_of(period, self._journal.now_ms)
+        pays_for_ms = self._options.valid_for_ms if left is None else min(self._options.valid_for_ms, left)
+        starts_in_ms = max(0, period.starts_at_ms - self._journal.now_ms)
+        return Target(lease.account, currency, pays_for_ms, starts_in_ms=starts_in_ms, budget=budget)
+
+    def _period(self, account: str, budget: Budget) -> Period | None:
+        """The period of a budget's account if it is this one or the next; None: it is over."""
+        period = period_at(budget.cadence, self._journal.now_ms)
+        periods = [period]
+        if period.ends_at_ms is not None:
+            periods.append(period_at(budget.cadence, period.ends_at_ms))
+        prefix = f"budget:{budget.budget_id}:"
+        return next((one for one in periods if account.startswith(f"{prefix}{one.key}:")), None)
+
+    def _may_lend(self, target: Target, lender: Lender) -> bool:
+        """Whether more may go to a holder that merely likes to have it.
+
+        Not while somebody waits for what is lent, nor from a grant while an earlier one that may
+        pay for the same calls has anything left (L16).
+        """
+        if target.pays_for_ms <= 0 or lender.is_recalled(target):
+            return False
+        if target.grant is None:
+            return target.budget is not None and target.budget.hard
+        key = burn_key(target.grant)
+        earlier = [g for g in self._purse.live if g.currency == target.currency and burn_key(g) < key]
+        return not any(self._purse.available(g) > 0 and _may_overlap(g, target.grant) for g in earlier)
+
+
+def _merge(reports: Iterable[LeaseReport]) -> dict[str, LeaseReport]:
+    """One report per lease, should a message name it twice."""
+    merged: dict[str, LeaseReport] = {}
+    for report in reports:
+        before = merged.get(report.lease_id, report)
+        merged[report.lease_id] = LeaseReport(
+            report.lease_id,
+            max(before.returned_atoms, report.returned_atoms),
+            max(before.want_atoms, report.want_atoms),
+            before.closed or report.closed,
+        )
+    return merged
+
+
+def _may_overlap(a: Grant, b: Grant) -> bool:
+    """Whether some call could be covered by both grants; yes, where patterns leave it open."""
+
+    def disjoint(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+        literal = ours and theirs and not any("*" in pattern for pattern in (*ours, *theirs))
+        return bool(literal) and not set(ours) & set(theirs)
+
+    return not disjoint(a.models, b.models) and not disjoint(a.features, b.features)

@@ -1,0 +1,243 @@
+"""The ledger over a book: what sidecars ask of it, what people ask of it, and who hears of changes.
+
+Each method is one transaction (a sync: one for each customer in it); the rules are in the
+modules named for them. Nothing is kept here between calls but the listeners: what the ledger
+knows, it reads from its book.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sidecar.contract.messages import (
+    MAX_EVENTS_PER_SYNC,
+    MAX_LEASES_PER_SYNC,
+    VERSION,
+    Change,
+    CustomerPart,
+    PartReply,
+    RegisterReply,
+    RegisterRequest,
+    ResolveReply,
+    ResolveRequest,
+    SyncReply,
+    SyncRequest,
+)
+from sidecar.core.credits.entries import PostingError
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
+from sidecar.ledger.acts import Acts, Done
+from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.options import LedgerOptions
+from sidecar.ledger.reading import Reader
+from sidecar.ledger.reconcile import apply_part
+from sidecar.ledger.resolving import resolve
+from sidecar.ledger.verifying import verify
+from sidecar.ledger.views import (
+    BalanceView,
+    BudgetView,
+    CustomerView,
+    EntryView,
+    ExplainView,
+    GrantView,
+    NodeView,
+    UsageView,
+    VerifyView,
+)
+from sidecar.ports import Book, Clock, Ids, Transaction
+
+SYSTEM = "_system"
+"""The book of what belongs to no customer (L7)."""
+
+MAX_LISTENERS = 4096
+"""Who hears of changes, at most: one for each sidecar connected here."""
+
+PARTS_AT_ONCE = 32
+"""Parts of one sync that are in the book's queue at a time: enough to share commits."""
+
+
+class LedgerService:
+    """`ports.Ledger` and `administration.Administration` over a book."""
+
+    def __init__(self, book: Book, clock: Clock, ids: Ids, rates: RateBook, options: LedgerOptions) -> None:
+        self._book = book
+        self._clock = clock
+        self._ids = ids
+        self._options = options
+        self._acts = Acts(ids, rates, options)
+        self._reader = Reader(rates, options.currency)
+        self._listeners: dict[object, Callable[[Change], None]] = {}
+
+    # As a sidecar sees it.
+
+    async def register(self, request: RegisterRequest) -> RegisterReply:
+        """Note that an incarnation has started; saying so twice is saying it once."""
+        _check_version(request.version)
+
+        async def work(tx: Transaction) -> str:
+            rows = await tx.fetch("SELECT sidecar FROM incarnations WHERE incarnation = ?", (request.incarnation,))
+            if rows and rows[0]["sidecar"] != request.sidecar:
+                raise StaleIncarnation(f"incarnation {request.incarnation} is another sidecar's")
+            await tx.execute(
+                "INSERT INTO incarnations (incarnation, sidecar, started_at_ms) VALUES (?, ?, ?)"
+                " ON CONFLICT (incarnation) DO NOTHING",
+                (request.incarnation, request.sidecar, self._clock.wall_ms()),
+            )
+            return await self._history_id(tx)
+
+        return RegisterReply(await self._book.transact(SYSTEM, work))
+
+    async def resolve(self, request: ResolveRequest) -> ResolveReply:
+        """Say who this is and what limits them, and lend enough for the call; see `ports.Ledger`.
+
+        Raises:
+            StaleIncarnation: something is to be lent, and the asker is not registered or has ended.
+            WireFormatError: another version of the contract, or an amount below zero.
+        """
+        _check_version(request.version)
+        if min(request.need_atoms, request.demand_atoms) < 0:
+            raise WireFormatError("sidecar", "a need below zero")
+        customer = request.subject.customer
+        return await self._book.transact(
+            customer, lambda tx: resolve(tx, request, self._clock.wall_ms(), self._options)
+        )
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """Apply each customer's part in a transaction of its own; one that fails loses no other.
+
+        Raises:
+            WireFormatError: another version of the contract, or more than a message may hold.
+        """
+        _check_version(request.version)
+        if sum(len(part.events) for part in request.parts) > MAX_EVENTS_PER_SYNC:
+            raise WireFormatError("sidecar", f"a sync has at most {MAX_EVENTS_PER_SYNC} events")
+        if sum(len(part.leases) for part in request.parts) > MAX_LEASES_PER_SYNC:
+            raise WireFormatError("sidecar", f"a sync has at most {MAX_LEASES_PER_SYNC} leases")
+        replies: list[PartReply] = []
+        for start in range(0, len(request.parts), PARTS_AT_ONCE):
+            some = request.parts[start : start + PARTS_AT_ONCE]
+            replies += await asyncio.gather(*(self._apply(request, part) for part in some))
+
+        async def work(tx: Transaction) -> str:
+            if request.ended:
+                await tx.execute(
+                    "UPDATE incarnations SET ended_at_ms = ? WHERE incarnation = ? AND sidecar = ?"
+                    " AND ended_at_ms IS NULL",
+                    (self._clock.wall_ms(), request.incarnation, request.sidecar),
+                )
+            return await self._history_id(tx)
+
+        return SyncReply(tuple(replies), await self._book.transact(SYSTEM, work))
+
+    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Hear of changes until the function given back is called.
+
+        Raises:
+            Unavailable: MAX_LISTENERS are listening already.
+        """
+        if len(self._listeners) >= MAX_LISTENERS:
+            raise Unavailable(f"{MAX_LISTENERS} listeners are connected already")
+        token = object()
+        self._listeners[token] = listener
+
+        def stop() -> None:
+            self._listeners.pop(token, None)
+
+        return stop
+
+    async def _apply(self, request: SyncRequest, part: CustomerPart) -> PartReply:
+        try:
+            return await self._book.transact(
+                part.customer, lambda tx: apply_part(tx, request, part, self._clock.wall_ms(), self._options)
+            )
+        except PostingError as problem:
+            return PartReply(part.customer, error=str(problem))
+
+    async def _history_id(self, tx: Transaction) -> str:
+        """The name of this book's history, made when it is first asked for."""
+        rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
+        if not rows:
+            await tx.execute(
+                "INSERT INTO meta (name, value) VALUES ('history_id', ?) ON CONFLICT (name) DO NOTHING",
+                (self._ids.new("history"),),
+            )
+            rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
+        history_id: str = rows[0]["value"]
+        return history_id
+
+    # As people see it; each method is described in `administration.Administration`.
+
+    async def add_customer(self, customer: str, wallet: str, act: Act) -> CustomerView:
+        """Make a customer."""
+        view: CustomerView = await self._act(
+            customer, lambda tx, now: self._acts.add_customer(tx, now, customer, wallet, act)
+        )
+        return view
+
+    async def add_nodes(self, path: str, act: Act) -> list[NodeView]:
+        """Make every node of a path."""
+        customer = path.partition("/")[0]
+        views: list[NodeView] = await self._act(customer, lambda tx, now: self._acts.add_nodes(tx, now, path, act))
+        return views
+
+    async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:
+        """Issue a grant."""
+        view: GrantView = await self._act(grant.customer, lambda tx, now: self._acts.add_grant(tx, now, grant, act))
+        return view
+
+    async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
+        """Set a budget."""
+        customer = budget.path.partition("/")[0]
+        view: BudgetView = await self._act(customer, lambda tx, now: self._acts.set_budget(tx, now, budget, act))
+        return view
+
+    async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
+        """Customers by name."""
+        return await self._book.read(lambda tx: self._reader.customers(tx, after, limit))
+
+    async def nodes(self, customer: str) -> list[NodeView]:
+        """The tree."""
+        return await self._book.read(lambda tx: self._reader.nodes(tx, customer))
+
+    async def grants(self, customer: str) -> list[GrantView]:
+        """All grants."""
+        return await self._book.read(lambda tx: self._reader.grants(tx, customer, self._clock.wall_ms()))
+
+    async def budgets(self, customer: str) -> list[BudgetView]:
+        """All budgets."""
+        return await self._book.read(lambda tx: self._reader.budgets(tx, customer, self._clock.wall_ms()))
+
+    async def balance(self, customer: str) -> BalanceView:
+        """What a customer has and has used."""
+        return await self._book.read(lambda tx: self._reader.balance(tx, customer, self._clock.wall_ms()))
+
+    async def usage(self, *, customer: str, since_ms: int, after: str, limit: int) -> tuple[list[UsageView], str]:
+        """Settled calls."""
+        return await self._book.read(lambda tx: self._reader.usage(tx, customer, since_ms, after, limit))
+
+    async def explain(self, request_id: str) -> ExplainView:
+        """One call's story."""
+        return await self._book.read(lambda tx: self._reader.explain(tx, request_id))
+
+    async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
+        """The journal."""
+        return await self._book.read(lambda tx: self._reader.entries(tx, customer, after, kind, limit))
+
+    async def verify(self, customer: str) -> VerifyView:
+        """Check the chain and the balances."""
+        return await self._book.read(lambda tx: verify(tx, customer))
+
+    async def _act(self, customer: str, work: Callable[[Transaction, int], Awaitable[Done]]) -> Any:
+        """Commit an act; then tell who listens, before the act's caller hears of it."""
+        done = await self._book.transact(customer, lambda tx: work(tx, self._clock.wall_ms()))
+        if done.revision is not None:
+            for listener in list(self._listeners.values()):
+                listener(Change(customer, done.revision))
+        return done.answer
+
+
+def _check_version(version: int) -> None:
+    if version != VERSION:
+        raise WireFormatError("sidecar", f"speaks version {version} of the contract, this ledger {VERSION}")

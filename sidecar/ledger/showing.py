@@ -1,0 +1,211 @@
+"""Rows of the book as the views that people and the API see.
+
+What is shown is true at an instant: a grant that has expired shows nothing available, whether
+or not its expiry was written yet (L3, L10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from sidecar.core.credits.amounts import Currency
+from sidecar.core.credits.burn_order import burn_key
+from sidecar.core.credits.entries import Balance, Entry
+from sidecar.core.governance.budgets import Budget, budget_account
+from sidecar.core.governance.limits import period_at
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.ledger.journal import balance_of
+from sidecar.ledger.policies import budget_of, grant_of
+from sidecar.ledger.usage_facts import UsageBody, UsageFacts
+from sidecar.ledger.views import (
+    BudgetChildView,
+    BudgetView,
+    CustomerView,
+    EntryView,
+    GrantView,
+    Leg,
+    Money,
+    NodeView,
+    UsageView,
+    money,
+)
+from sidecar.ports import Row, Transaction
+
+MAX_CHILDREN_SHOWN = 100
+
+ALWAYS_SHOWN = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+"""Counters that a usage shows also where the provider did not say them: null is not zero (L5)."""
+
+
+class Shower:
+    """Makes views; knows how the currencies are written."""
+
+    def __init__(self, rates: RateBook) -> None:
+        self._currencies = rates.currencies
+
+    def money(self, atoms: int, code: str) -> Money:
+        """An amount for showing; one in a currency that the catalog has dropped is shown in atoms."""
+        return money(atoms, self._currencies.get(code) or Currency(code, 0))
+
+    def customer(self, row: Row) -> CustomerView:
+        """The customer in a row of `customers`."""
+        return CustomerView(row["customer"], row["wallet"], row["created_at_ms"], row["head_sequence"])
+
+    async def nodes(self, tx: Transaction, customer: str) -> list[NodeView]:
+        """The tree, parents before children: a parent's path is the beginning of its child's."""
+        rows = await tx.fetch(
+            "SELECT kind, id, path, created_at_ms FROM nodes WHERE customer = ? ORDER BY path", (customer,)
+        )
+        return [
+            NodeView(customer, f"{customer}/{row['path']}", row["kind"], row["id"], row["created_at_ms"])
+            for row in rows
+        ]
+
+    async def grants(self, tx: Transaction, customer: str, now_ms: int, grant_id: str = "") -> list[GrantView]:
+        """All grants (or one) in burn order; those that can pay no more, last."""
+        rows = await tx.fetch(
+            "SELECT g.*, a.source, a.available, a.held, a.leased, a.consumed, a.expired, a.revoked, a.unaccounted"
+            " FROM grants AS g JOIN accounts AS a ON a.customer = g.customer AND a.account = 'grant:' || g.grant_id"
+            " WHERE g.customer = ? AND (? = '' OR g.grant_id = ?)",
+            (customer, grant_id, grant_id),
+        )
+        grants = [(grant_of(row), at_instant(balance_of(row), row["expires_at_ms"], now_ms)) for row in rows]
+        grants.sort(key=lambda one: (not one[1].available + one[1].held + one[1].leased, burn_key(one[0])))
+        return [
+            GrantView(
+                customer=customer,
+                grant_id=grant.grant_id,
+                category=grant.category.value,
+                priority=grant.priority,
+                issued=self.money(grant.issued_atoms, grant.currency),
+                available=self.money(balance.available, grant.currency),
+                held=self.money(balance.held, grant.currency),
+                leased=self.money(balance.leased, grant.currency),
+                consumed=self.money(balance.consumed, grant.currency),
+                expired=self.money(balance.expired, grant.currency),
+                revoked=self.money(balance.revoked, grant.currency),
+                unaccounted=self.money(balance.unaccounted, grant.currency),
+                effective_at_ms=grant.effective_at_ms,
+                expires_at_ms=grant.expires_at_ms,
+                models=grant.models,
+                features=grant.features,
+                live=grant.is_live(now_ms),
+            )
+            for grant, balance in grants
+        ]
+
+    async def budgets(self, tx: Transaction, customer: str, now_ms: int, budget_id: str = "") -> list[BudgetView]:
+        """All budgets (or one), outermost node first, with their accounts in the current period."""
+        rows = await tx.fetch(
+            "SELECT * FROM budgets WHERE customer = ? AND (? = '' OR budget_id = ?) ORDER BY depth, sequence",
+            (customer, budget_id, budget_id),
+        )
+        return [await self._budget(tx, customer, budget_of(row), row["path"], now_ms) for row in rows]
+
+    async def _budget(self, tx: Transaction, customer: str, budget: Budget, path: str, now_ms: int) -> BudgetView:
+        period = period_at(budget.cadence, now_ms)
+        prefix = budget_account(budget.budget_id, "", period)
+        rows = await tx.fetch(
+            "SELECT * FROM accounts WHERE customer = ? AND account >= ? AND account < ? ORDER BY account LIMIT ?",
+            (customer, prefix, prefix[:-1] + ";", MAX_CHILDREN_SHOWN + 1),  # `;` follows `:`
+        )
+        children = tuple(
+            BudgetChildView(
+                child=row["account"].removeprefix(prefix),
+                used=self.money(row["consumed"], budget.currency),
+                leased=self.money(row["leased"], budget.currency),
+                remaining=self.money(max(0, budget.limit_atoms - row["consumed"] - row["leased"]), budget.currency),
+                period=period.key,
+                resets_at_ms=period.ends_at_ms,
+            )
+            for row in rows[:MAX_CHILDREN_SHOWN]
+        )
+        return BudgetView(
+            customer=customer,
+            budget_id=budget.budget_id,
+            path=path,
+            limit=self.money(budget.limit_atoms, budget.currency),
+            per=budget.cadence.value,
+            match=budget.match,
+            each=budget.each.value,
+            hard=budget.hard,
+            version=budget.version,
+            children=children,
+            more_children=len(rows) > MAX_CHILDREN_SHOWN,
+        )
+
+    def usage(self, body: UsageBody) -> UsageView:
+        """A settled call."""
+        facts = body.facts
+        return UsageView(
+            request_id=facts.request_id,
+            sequence=body.sequence,
+            recorded_at_ms=body.recorded_at_ms,
+            occurred_at_ms=body.occurred_at_ms,
+            customer=body.customer,
+            path=whole_path(body.customer, facts.path),
+            user=facts.user,
+            agent=facts.agent,
+            session=facts.session,
+            feature=facts.feature,
+            product=facts.product,
+            provider=facts.provider,
+            protocol=facts.protocol,
+            model=facts.model,
+            state=facts.state,
+            status=facts.status,
+            ending=facts.ending,
+            usage=counters(facts),
+            charge=None if facts.charge_atoms is None else self.money(facts.charge_atoms, facts.currency),
+            flags=facts.flags,
+        )
+
+
+def at_instant(balance: Balance, expires_at_ms: int | None, now_ms: int) -> Balance:
+    """A grant's balance as it is at an instant, although its expiry may not be written yet."""
+    if expires_at_ms is None or now_ms < expires_at_ms:
+        return balance
+    return msgspec.structs.replace(balance, available=0, expired=balance.expired + balance.available)
+
+
+def whole_path(customer: str, path: str) -> str:
+    """A path as people write it, with its customer."""
+    return f"{customer}/{path}" if path else customer
+
+
+def counters(facts: UsageFacts) -> dict[str, object]:
+    """A usage's token counters over all its lines, and its units."""
+    total = facts.usage.total()
+    said = {name: getattr(total, name) for name in total.__struct_fields__}
+    shown: dict[str, object] = {n: value for n, value in said.items() if value is not None or n in ALWAYS_SHOWN}
+    shown["units"] = dict(facts.usage.units)
+    return shown
+
+
+def entry_view(entry: Entry, digest: str) -> EntryView:
+    """One line of the journal, with its hash."""
+    return EntryView(
+        entry.customer,
+        entry.sequence,
+        entry.kind,
+        entry.key,
+        entry.actor,
+        entry.recorded_at_ms,
+        entry.occurred_at_ms,
+        tuple(Leg(leg.account, leg.bucket, leg.currency, leg.atoms) for leg in entry.legs),
+        entry.facts,
+        digest,
+    )
+
+
+def totals(currency: str, grants: Sequence[GrantView], others: Iterable[Balance]) -> tuple[int, int, int]:
+    """Available, leased and consumed of a currency over grants and the accounts beside them."""
+    mine = [grant for grant in grants if grant.issued.currency == currency]
+    beside = sum(balance.consumed for balance in others if balance.currency == currency)
+    return (
+        sum(grant.available.atoms for grant in mine if grant.live),
+        sum(grant.leased.atoms for grant in mine),
+        sum(grant.consumed.atoms for grant in mine) + beside,
+    )

@@ -1,0 +1,403 @@
+"""Random histories of a customer and its sidecars, against the rules written down plainly.
+
+Grants and budgets come and change, sidecars borrow, spend, overrun, return, die and report late,
+twice and out of order, while the clock passes over expiries and ends of periods. After every
+step the ledger must agree with the reference on every atom, and its book with itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sidecar.contract.messages import (
+    CustomerPart,
+    Holding,
+    LeaseGrant,
+    LeaseReport,
+    RegisterRequest,
+    ResolveReply,
+    ResolveRequest,
+    SyncRequest,
+    UsageEvent,
+    lease_account,
+)
+from sidecar.core.credits.grants import Grant
+from sidecar.core.credits.holds import split_charge
+from sidecar.core.credits.leases import spendable
+from sidecar.core.governance.budgets import Budget, Each, applies
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.tenancy import Node, Subject, parse_path
+from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.views import BudgetView
+from tests.support.ledger import PROVIDER, Desk, usd
+from tests.support.reference_ledger import LentOut, Lot, ReferenceLedger
+
+T = TypeVar("T")
+TEAM = parse_path("department:a/team:b")
+SUBJECTS = [Subject("acme", TEAM, user="ada"), Subject("acme", TEAM[:1], user="bob"), Subject("acme", agent="x")]
+MODELS = ["gpt-4o", "claude"]
+atoms = st.integers(1, 120)
+limits = st.one_of(st.integers(0, 300), st.integers(100, 2000))
+
+
+@dataclass
+class Holder:
+    """A sidecar as the ledger sees it: what it was granted, and what it did with it."""
+
+    name: str
+    run: int = 1
+    granted: dict[str, int] = field(default_factory=dict)
+    returned: dict[str, int] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    open: list[UsageEvent] = field(default_factory=list)
+    outbox: list[UsageEvent] = field(default_factory=list)
+    reports: list[LeaseReport] = field(default_factory=list)
+
+    @property
+    def incarnation(self) -> str:
+        return f"{self.name}-{self.run}"
+
+    def free(self, lease: str) -> int:
+        """What it may still hold on a lease."""
+        if lease in self.closed:
+            return 0
+        mine = (one.get(lease, 0) for one in (self.granted, self.returned, self.spent, self.held))
+        return spendable(*mine)
+
+    def move_held(self, leases: list[tuple[str, int]], sign: int) -> None:
+        for lease, part in leases:
+            self.held[lease] = self.held.get(lease, 0) + sign * part
+
+
+class Histories(RuleBasedStateMachine):
+    """The machine; each rule is something that happens in the world."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.runner = asyncio.Runner()
+        self.desk = Desk(self.folder)
+        self.holders = [Holder("s1"), Holder("s2")]
+        self.requests = 0
+
+    def teardown(self) -> None:
+        self.desk.close()
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @initialize(required=st.booleans(), limit=st.integers(100, 500), amounts=st.lists(st.integers(50, 300), max_size=3))
+    def begin(self, required: bool, limit: int, amounts: list[int]) -> None:
+        self.model = ReferenceLedger(required, self.desk.clock.wall_ms())
+        service = self.desk.service
+        self.do(service.add_customer("acme", "required" if required else "none", self.desk.act()))
+        self.do(service.add_nodes("acme/department:a/team:b", self.desk.act()))
+        for holder in self.holders:
+            self.do(service.register(RegisterRequest(holder.name, holder.incarnation)))
+        self.budget("acme", limit, "day", "", {}, True)
+        for amount in amounts:
+            self.grant(amount, 30, None, 0, "paid", ())
+
+    @rule(
+        amount=st.integers(20, 400),
+        lasts_h=st.sampled_from([None, 1, 30]),
+        begins_h=st.sampled_from([None, 2]),
+        priority=st.integers(0, 1),
+        category=st.sampled_from(["paid", "promotional"]),
+        models=st.sampled_from([(), ("gpt*",), ("claude",)]),
+    )
+    def grant(
+        self,
+        amount: int,
+        lasts_h: int | None,
+        begins_h: int | None,
+        priority: int,
+        category: str,
+        models: tuple[str, ...],
+    ) -> None:
+        """Credit is issued; asked for twice with one key, it is issued once (L27)."""
+        now = self.desk.clock.wall_ms()
+        form = NewGrant(
+            "acme",
+            usd(amount),
+            category=category,
+            priority=priority,
+            effective_at_ms=None if begins_h is None else now + begins_h * 3_600_000,
+            expires_at_ms=None if lasts_h is None else now + (lasts_h + (begins_h or 0)) * 3_600_000,
+            models=models,
+        )
+        act = Act("ada", f"grant-{now}-{len(self.model.lots)}")
+        first, again = (self.do(self.desk.service.add_grant(form, act)) for _ in range(2))
+        assert first == again
+        self.model.tick()
+        (issued,) = (
+            entry.facts
+            for entry in self.do(self.desk.service.entries("acme", after=0, kind="grant_issued", limit=1000))[0]
+            if entry.key == first.grant_id
+        )
+        self.model.lots[first.grant_id] = Lot(msgspec.convert(issued, Grant))
+        self.model.tick()
+
+    @rule(
+        path=st.sampled_from(["acme", "acme", "acme/department:a", "acme/user:ada"]),
+        limit=limits,
+        per=st.sampled_from(["day", "day", "hour", "lifetime"]),
+        each=st.sampled_from(["", "", "user"]),
+        match=st.sampled_from([{}, {}, {"model": "gpt*"}]),
+        hard=st.booleans(),
+    )
+    def budget(self, path: str, limit: int, per: str, each: str, match: dict[str, str], hard: bool) -> None:
+        """A budget is set while its period runs (L31), or changed."""
+        form = NewBudget(path, usd(limit), per, match=match, each=each, hard=hard)
+        view = self.do(self.desk.service.set_budget(form, self.desk.act()))
+        *_, last = path.split("/")
+        kind, _, name = last.partition(":")
+        self.model.budgets[view.budget_id] = Budget(
+            view.budget_id,
+            "usd",
+            limit,
+            Cadence(per),
+            node=Node(kind, name) if name else None,
+            match=match,
+            each=Each(each),
+            hard=hard,
+        )
+
+    @rule(
+        who=st.integers(0, 1),
+        subject=st.sampled_from(SUBJECTS),
+        model=st.sampled_from(MODELS),
+        need=atoms,
+        demand=st.integers(0, 600),
+    )
+    def call(self, who: int, subject: Subject, model: str, need: int, demand: int) -> None:
+        """A call comes to a sidecar, which borrows what it lacks and, if it gets it, admits."""
+        holder = self.holders[who]
+        holdings = tuple(
+            Holding(one, holder.free(one)) for one in holder.granted if one.startswith(holder.incarnation + "/")
+        )
+        request = ResolveRequest(
+            holder.name, holder.incarnation, subject, model, PROVIDER, need, "usd", demand, holdings
+        )
+        self.model.tick()
+        hard = [
+            b for b in self.model.budgets.values() if b.hard and applies(b, subject, model=model, provider=PROVIDER)
+        ]
+        short = self.is_short(holder, subject, model, need, hard)
+        reply = self.do(self.desk.service.resolve(request))
+        if self.model.required and self.model.debt:
+            assert reply.refusal == "debt_limit_reached"
+            return
+        self.check_loans(holder, reply, model)
+        assert not (short and reply.leases), "all or none"
+        if short or (self.model.required and not self.model.covering(subject, model)):
+            return
+        if any(lease.lease_id in holder.closed for lease in reply.leases):
+            return  # lent before the ledger heard of the close: `take` has given it back
+        budgets = [f"{holder.incarnation}/{self.model.account(b, subject)}" for b in hard]
+        assert all(holder.free(one) >= need for one in budgets), "what was lent covers the need (L44)"
+        slices = self.slices(holder, subject, model, need)
+        assert sum(part for _, part in slices) == (need if self.model.required else 0)
+        self.admit(holder, subject, model, need, tuple(budgets), slices)
+
+    def is_short(self, holder: Holder, subject: Subject, model: str, need: int, hard: list[Budget]) -> bool:
+        """Whether some account has less left than the need lacks (L39), or a lease of it was closed."""
+        for one in hard:
+            lease = f"{holder.incarnation}/{self.model.account(one, subject)}"
+            free = min(holder.free(lease), self.model.leases.get(lease, LentOut()).escrow)
+            if free < need and (self.is_closed(lease) or self.model.unlent(one, subject) < need - free):
+                return True
+        reach = 0
+        for lot in self.model.covering(subject, model):
+            lease = f"{holder.incarnation}/grant:{lot.grant.grant_id}"
+            reach += holder.free(lease) + (0 if self.is_closed(lease) else self.model.available(lot))
+        return self.model.required and reach < need
+
+    def is_closed(self, lease: str) -> bool:
+        """Whether the ledger has heard that a lease is closed."""
+        return self.model.leases.get(lease, LentOut()).closed
+
+    def check_loans(self, holder: Holder, reply: ResolveReply, model: str) -> None:
+        """L39: within the limit. L16: an earlier grant is lent to its end before the next."""
+        grew = [lease for lease in reply.leases if lease.granted_atoms > holder.granted.get(lease.lease_id, 0)]
+        self.take(holder, reply.leases)
+        for lease in grew:
+            account = lease_account(lease.lease_id)
+            if account.startswith("budget:"):
+                budget = self.model.budgets[account.split(":")[1]]
+                assert self.model.used(budget, account) + self.model.escrow(account) <= budget.limit_atoms
+            else:
+                lot = self.model.lots[account.removeprefix("grant:")]
+                assert self.model.available(lot) >= 0
+                order = [one for one in self.model.live() if one.grant.covers(model=model, feature="")]
+                for earlier in order[: order.index(lot)]:
+                    earlier_lease = f"{holder.incarnation}/grant:{earlier.grant.grant_id}"
+                    assert self.model.available(earlier) == 0 or self.is_closed(earlier_lease)
+
+    def take(self, holder: Holder, leases: tuple[LeaseGrant, ...]) -> None:
+        """Both sides hear of the new totals."""
+        for lease in leases:
+            holder.granted[lease.lease_id] = lease.granted_atoms
+            self.model.leases.setdefault(lease.lease_id, LentOut()).granted = lease.granted_atoms
+            if lease.lease_id in holder.closed:
+                holder.returned[lease.lease_id] = lease.granted_atoms - holder.spent.get(lease.lease_id, 0)
+                holder.reports.append(LeaseReport(lease.lease_id, holder.returned[lease.lease_id], closed=True))
+
+    def slices(self, holder: Holder, subject: Subject, model: str, need: int) -> tuple[tuple[str, int], ...]:
+        """How a sidecar holds a need over its grants' leases, in burn order."""
+        parts: list[tuple[str, int]] = []
+        for lot in self.model.covering(subject, model) if self.model.required else []:
+            lease = f"{holder.incarnation}/grant:{lot.grant.grant_id}"
+            part = min(need, holder.free(lease))
+            need -= part
+            if part:
+                parts.append((lease, part))
+        return tuple(parts)
+
+    def admit(
+        self,
+        holder: Holder,
+        subject: Subject,
+        model: str,
+        need: int,
+        budgets: tuple[str, ...],
+        slices: tuple[tuple[str, int], ...],
+    ) -> None:
+        """The call runs."""
+        self.requests += 1
+        event = self.desk.event(f"req-{self.requests}", subject, need, leases=budgets, paid=slices, model=model)
+        holder.move_held([*((one, need) for one in budgets), *slices], +1)
+        holder.open.append(event)
+
+    @precondition(lambda self: any(holder.open for holder in self.holders))
+    @rule(data=st.data(), percent=st.integers(0, 130))
+    def settle(self, data: st.DataObject, percent: int) -> None:
+        """A call ends, at what it really cost: sometimes more than was held."""
+        holder = self.holders[data.draw(st.sampled_from([n for n in (0, 1) if self.holders[n].open]))]
+        event = holder.open.pop(data.draw(st.integers(0, len(holder.open) - 1)))
+        need = event.charge_atoms or 0
+        budgets, slices = event.admission.budget_leases, event.paid
+        holder.move_held([*((one, need) for one in budgets), *slices], -1)
+        charge = need * percent // 100
+        split = split_charge(charge, slices, {lease: holder.free(lease) for lease, _ in slices})
+        for lease, part in (*((one, charge) for one in budgets), *split.legs):
+            holder.spent[lease] = holder.spent.get(lease, 0) + part
+        excess = split.excess if slices else 0
+        holder.outbox.append(msgspec.structs.replace(event, charge_atoms=charge, paid=split.legs, excess_atoms=excess))
+
+    @precondition(lambda self: any(holder.granted for holder in self.holders))
+    @rule(data=st.data(), closes=st.booleans(), want=st.sampled_from([0, 0, 50]))
+    def give_back(self, data: st.DataObject, closes: bool, want: int) -> None:
+        """A sidecar gives back some of what it does not need; the report may travel for long."""
+        holder = self.holders[data.draw(st.sampled_from([n for n in (0, 1) if self.holders[n].granted]))]
+        lease = data.draw(st.sampled_from(sorted(holder.granted)))
+        if lease in holder.closed:
+            return
+        closes = closes and not holder.held.get(lease, 0)
+        part = holder.free(lease) if closes else data.draw(st.integers(0, holder.free(lease)))
+        holder.returned[lease] = holder.returned.get(lease, 0) + part
+        if closes:
+            holder.closed.add(lease)
+        holder.reports.append(LeaseReport(lease, holder.returned[lease], want, closes))
+
+    @rule(data=st.data(), who=st.integers(0, 1))
+    def deliver(self, data: st.DataObject, who: int) -> None:
+        """Some of what a sidecar ever said arrives, in any order, perhaps again (L29, L42)."""
+        holder = self.holders[who]
+        said = [data.draw(st.lists(st.integers(0, 99), max_size=4)) for _ in range(2)]
+        events = [holder.outbox[n % len(holder.outbox)] for n in said[0] if holder.outbox]
+        reports = [holder.reports[n % len(holder.reports)] for n in said[1] if holder.reports]
+        part = CustomerPart("acme", tuple(events), tuple(reports))
+        now_ms = self.desk.clock.wall_ms()
+        self.model.tick()
+        reply = self.do(self.desk.service.sync(SyncRequest(holder.name, holder.incarnation, now_ms, (part,)))).parts[0]
+        assert (reply.error, reply.booked) == ("", True)
+        for event in events:
+            self.model.book(event, event.admission.subject, event.admission.admitted_at_ms)
+        for report in reports:
+            self.model.report(report.lease_id, report.returned_atoms, closed=report.closed)
+        self.model.tick()
+        for lease in reply.leases:
+            account = lease_account(lease.lease_id)
+            self.take(holder, (lease,))
+            if account.startswith("budget:") and any(r.want_atoms for r in reports if r.lease_id == lease.lease_id):
+                budget = self.model.budgets[account.split(":")[1]]
+                lent = self.model.used(budget, account) + self.model.escrow(account)
+                assert lent <= budget.limit_atoms or lease.recall
+
+    @rule(who=st.integers(0, 1), ended=st.booleans())
+    def restart(self, who: int, ended: bool) -> None:
+        """A process starts anew: its open calls are settled at their holds, its old leases closed (L43, L46)."""
+        holder = self.holders[who]
+        while holder.open:
+            event = holder.open.pop()
+            need = event.charge_atoms or 0
+            legs = [*((one, need) for one in event.admission.budget_leases), *event.paid]
+            holder.move_held(legs, -1)
+            for lease, part in legs:
+                holder.spent[lease] = holder.spent.get(lease, 0) + part
+            holder.outbox.append(event)
+        for lease in sorted(set(holder.granted) - holder.closed):
+            holder.returned[lease] = holder.returned.get(lease, 0) + holder.free(lease)
+            holder.closed.add(lease)
+            holder.reports.append(LeaseReport(lease, holder.returned[lease], closed=True))
+        if ended:
+            self.do(self.desk.service.sync(SyncRequest(holder.name, holder.incarnation, 0, ended=True)))
+        holder.run += 1
+        self.do(self.desk.service.register(RegisterRequest(holder.name, holder.incarnation)))
+
+    @rule(hours=st.sampled_from([0, 0, 0, 1, 2, 25]), seconds=st.integers(1, 3599))
+    def wait(self, hours: int, seconds: int) -> None:
+        """Time passes: over the ends of periods (L37) and of grants (L10)."""
+        self.desk.clock.advance(hours * 3600 + seconds)
+        self.model.now_ms = self.desk.clock.wall_ms()
+
+    @invariant()
+    def the_book_agrees_with_itself(self) -> None:
+        """L6, L8, L9."""
+        assert self.do(self.desk.problems()) == ()
+
+    @invariant()
+    def the_ledger_agrees_with_the_reference(self) -> None:
+        """L10 … L13, L17: every grant's parts. L31, L33, L36a, L37: what every child of every budget has used."""
+        shown = {view.grant_id: view for view in self.do(self.desk.service.grants("acme"))}
+        for grant_id, lot in self.model.lots.items():
+            view, late = shown[grant_id], not lot.grant.is_live(self.model.now_ms)
+            available = self.model.available(lot)
+            expired = lot.expired
+            if late and lot.grant.expires_at_ms is not None and lot.grant.expires_at_ms <= self.model.now_ms:
+                available, expired = 0, lot.expired + available
+            seen = (view.consumed.atoms, view.leased.atoms, view.available.atoms, view.expired.atoms)
+            assert seen == (lot.consumed, self.model.escrow(f"grant:{grant_id}"), available, expired)
+        assert self.do(self.desk.service.balance("acme")).debt[0].atoms == self.model.debt
+        for budget in self.do(self.desk.service.budgets("acme")):
+            self.compare(budget)
+
+    def compare(self, view: BudgetView) -> None:
+        budget = self.model.budgets[view.budget_id]
+        shown = {child.child: (child.used.atoms, child.leased.atoms) for child in view.children}
+        for subject in SUBJECTS:
+            account = self.model.account(budget, subject)
+            expected = (self.model.used(budget, account), self.model.escrow(account))
+            assert shown.get(budget.child_of(subject), (0, 0)) == expected
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)

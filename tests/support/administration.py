@@ -1,0 +1,251 @@
+"""An `Administration` in memory, for tests of what stands in front of the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sidecar import errors
+from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
+from sidecar.core.governance.tenancy import is_id, parse_path
+from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.views import (
+    BalanceView,
+    BudgetChildView,
+    BudgetView,
+    CustomerView,
+    EntryView,
+    ExplainView,
+    GrantView,
+    NodeView,
+    UsageView,
+    VerifyView,
+    money,
+)
+
+USD = Currency("usd", 9)
+NOTHING = money(0, USD)
+
+
+def usage_view(number: int, **changes: Any) -> UsageView:
+    """A settled call."""
+    facts: dict[str, Any] = {
+        "request_id": f"req_{number}",
+        "sequence": number,
+        "recorded_at_ms": 1_795_000_000_000 + number,
+        "occurred_at_ms": 1_795_000_000_000,
+        "customer": "acme",
+        "path": "team:data",
+        "user": "ada",
+        "agent": "pipeline",
+        "session": "s1",
+        "feature": "",
+        "product": "",
+        "provider": "openai",
+        "protocol": "openai_chat",
+        "model": "gpt-4o-mini",
+        "state": "final",
+        "status": 200,
+        "ending": "complete",
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+        "charge": money(4500, USD),
+        "flags": (),
+    }
+    return UsageView(**facts | changes)
+
+
+class FakeAdministration:
+    """Remembers what it is told. `failure`, where set, is raised by every method; `acts` are all acts it saw."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.acts: list[Act] = []
+        self.made: dict[str, CustomerView] = {}
+        self.tree: list[NodeView] = []
+        self.lots: list[GrantView] = []
+        self.limits: dict[str, BudgetView] = {}
+        self.calls: list[UsageView] = []
+        self.explained: dict[str, ExplainView] = {}
+        self.journal: list[EntryView] = []
+        self.problems: tuple[str, ...] = ()
+
+    def _known(self, customer: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if customer not in self.made:
+            raise errors.NotFound("customer", customer)
+
+    async def add_customer(self, customer: str, wallet: str, act: Act) -> CustomerView:
+        """Make one."""
+        if self.failure is not None:
+            raise self.failure
+        if not is_id(customer):
+            raise errors.Rejected("invalid_customer", {"customer": "expected an id"})
+        self.acts.append(act)
+        view = self.made.setdefault(customer, CustomerView(customer, wallet, 1_795_000_000_000, 1))
+        if view.wallet != wallet:
+            raise errors.IdempotencyConflict(f"{customer} exists with another wallet", field="wallet")
+        return view
+
+    async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
+        """By name."""
+        if self.failure is not None:
+            raise self.failure
+        rows = sorted((row for name, row in self.made.items() if name > after), key=lambda row: row.customer)
+        return rows[:limit], rows[limit - 1].customer if len(rows) > limit else ""
+
+    async def add_nodes(self, path: str, act: Act) -> list[NodeView]:
+        """Every node of a path."""
+        customer, _, rest = path.partition("/")
+        self._known(customer)
+        self.acts.append(act)
+        made, at = [], customer
+        for node in parse_path(rest):
+            at = f"{at}/{node}"
+            made.append(NodeView(customer, at, node.kind, node.id, 1_795_000_000_000))
+        self.tree += made
+        return made
+
+    async def nodes(self, customer: str) -> list[NodeView]:
+        """The tree."""
+        self._known(customer)
+        return [node for node in self.tree if node.customer == customer]
+
+    async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:
+        """Issue."""
+        self._known(grant.customer)
+        self.acts.append(act)
+        issued = money(parse_amount(grant.amount, USD), USD)
+        view = GrantView(
+            grant.customer,
+            f"grant_{len(self.lots) + 1}",
+            grant.category,
+            grant.priority,
+            issued,
+            issued,
+            NOTHING,
+            NOTHING,
+            NOTHING,
+            NOTHING,
+            NOTHING,
+            NOTHING,
+            effective_at_ms=grant.effective_at_ms or 1_795_000_000_000,
+            expires_at_ms=grant.expires_at_ms,
+            models=grant.models,
+            features=grant.features,
+            live=True,
+        )
+        self.lots.append(view)
+        return view
+
+    async def grants(self, customer: str) -> list[GrantView]:
+        """All."""
+        self._known(customer)
+        return [lot for lot in self.lots if lot.customer == customer]
+
+    async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
+        """Set."""
+        customer = budget.path.partition("/")[0]
+        self._known(customer)
+        self.acts.append(act)
+        try:
+            limit = money(parse_amount(budget.limit, USD), USD)
+        except AmountError as error:
+            raise errors.Rejected("invalid_amount", {"limit": str(error)}) from None
+        child = BudgetChildView("", NOTHING, NOTHING, limit, "2026-11", 1_795_900_000_000)
+        name = f"budget_{len(self.limits) + 1}"
+        view = BudgetView(
+            customer, name, budget.path, limit, budget.per, budget.match, budget.each, budget.hard, 1, (child,)
+        )
+        self.limits[name] = view
+        return view
+
+    async def budgets(self, customer: str) -> list[BudgetView]:
+        """All."""
+        self._known(customer)
+        return [budget for budget in self.limits.values() if budget.customer == customer]
+
+    async def balance(self, customer: str) -> BalanceView:
+        """All of it."""
+        self._known(customer)
+        lots = tuple(await self.grants(customer))
+        available = (money(sum(lot.available.atoms for lot in lots), USD),)
+        limits = tuple(await self.budgets(customer))
+        wallet = self.made[customer].wallet
+        return BalanceView(customer, wallet, available, (NOTHING,), (NOTHING,), (NOTHING,), lots, limits)
+
+    async def usage(self, *, customer: str, since_ms: int, after: str, limit: int) -> tuple[list[UsageView], str]:
+        """In order."""
+        if self.failure is not None:
+            raise self.failure
+        rows = [
+            row
+            for row in self.calls
+            if row.sequence > int(after or 0)
+            and (not customer or row.customer == customer)
+            and row.recorded_at_ms >= since_ms
+        ]
+        return rows[:limit], str(rows[limit - 1].sequence) if len(rows) > limit else ""
+
+    async def explain(self, request_id: str) -> ExplainView:
+        """From the book."""
+        if self.failure is not None:
+            raise self.failure
+        if request_id not in self.explained:
+            raise errors.NotFound("request", request_id)
+        return self.explained[request_id]
+
+    async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
+        """The journal."""
+        self._known(customer)
+        rows = [row for row in self.journal if row.sequence > after and kind in ("", row.kind)]
+        return rows[:limit], rows[limit - 1].sequence if len(rows) > limit else 0
+
+    async def verify(self, customer: str) -> VerifyView:
+        """As told."""
+        self._known(customer)
+        return VerifyView(customer, len(self.journal), "ab" * 32, self.problems)
+
+
+class NumberedIds:
+    """`ports.Ids` that counts."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def new(self, prefix: str) -> str:
+        """The next."""
+        self._last += 1
+        return f"{prefix}_{self._last}"
+
+
+@contextmanager
+def in_thread(start: Callable[[], Awaitable[tuple[str, Callable[[], Awaitable[None]]]]]) -> Iterator[str]:
+    """Run a server in a thread of its own until the block ends; gives its address.
+
+    `start` is an async function that gives an address and what ends the server.
+    """
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    found: list[str] = []
+    stopping = asyncio.Event()
+
+    async def serve() -> None:
+        address, close = await start()
+        found.append(address)
+        ready.set()
+        await stopping.wait()
+        await close()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    if not ready.wait(10):
+        raise RuntimeError("the server did not start")
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(10)
+        loop.close()

@@ -1,0 +1,190 @@
+"""A provider that answers as a test tells it to, and remembers the truth.
+
+OpenAI chat completions and Anthropic messages, streamed and not, on a loopback port in a
+thread of its own, so that it outlives whatever process a test kills. It counts what it would
+bill for every request that reached it: the truth that the book is held against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass
+class Served:
+    """One request as the provider saw it, and what it bills for it."""
+
+    number: int
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    input_tokens: int
+    output_tokens: int
+    started: bool = True
+    finished: bool = False
+
+
+@dataclass
+class Plan:
+    """How to answer. `usage` maps a request's body to (input, output) tokens."""
+
+    usage: Callable[[dict[str, Any], bytes], tuple[int, int]] = lambda _body, _raw: (10, 5)
+    delay_s: float = 0.0
+    chunks: int = 8
+    chunk_delay_s: float = 0.0
+    status: int = 200
+    error: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class LLMProvider:
+    """The provider's state: its plan may be exchanged at any time."""
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+        self.served: list[Served] = []
+        self.address = ""
+        self._numbers = itertools.count(1)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        body = json.loads(raw)
+        plan = self.plan
+        if plan.status != 200:
+            return web.json_response(plan.error, status=plan.status, headers=plan.headers)
+        given, made = plan.usage(body, raw)
+        served = Served(next(self._numbers), request.path, dict(request.headers), body, given, made)
+        self.served.append(served)
+        await asyncio.sleep(plan.delay_s)
+        anthropic = request.path.endswith("/messages")
+        if not body.get("stream"):
+            answer = _anthropic_answer(served) if anthropic else _openai_answer(served)
+            served.finished = True
+            return web.json_response(answer, headers=plan.headers)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", **plan.headers})
+        await response.prepare(request)
+        events = _anthropic_events(served, plan.chunks) if anthropic else _openai_events(served, plan.chunks)
+        for event in events:
+            await response.write(event)
+            await asyncio.sleep(plan.chunk_delay_s)
+        served.finished = True
+        await response.write_eof()
+        return response
+
+
+def _openai_answer(served: Served) -> dict[str, Any]:
+    message = {"role": "assistant", "content": f"answer {served.number}", "refusal": None}
+    return {
+        "id": f"chatcmpl-{served.number}",
+        "object": "chat.completion",
+        "created": 1_790_000_000,
+        "model": served.body["model"],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": _openai_usage(served),
+        "service_tier": "default",
+    }
+
+
+def _openai_usage(served: Served) -> dict[str, Any]:
+    return {
+        "prompt_tokens": served.input_tokens,
+        "completion_tokens": served.output_tokens,
+        "total_tokens": served.input_tokens + served.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+
+
+def _openai_events(served: Served, chunks: int) -> Iterator[bytes]:
+    asked = (served.body.get("stream_options") or {}).get("include_usage")
+    base = {
+        "id": f"chatcmpl-{served.number}",
+        "object": "chat.completion.chunk",
+        "created": 1_790_000_000,
+        "model": served.body["model"],
+    }
+    for index in range(chunks):
+        delta = {"role": "assistant", "content": ""} if index == 0 else {"content": f"word{index} "}
+        chunk: dict[str, Any] = {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        yield b"data: " + json.dumps(chunk | ({"usage": None} if asked else {})).encode() + b"\n\n"
+    last = {**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    yield b"data: " + json.dumps(last | ({"usage": None} if asked else {})).encode() + b"\n\n"
+    if asked:
+        yield b"data: " + json.dumps({**base, "choices": [], "usage": _openai_usage(served)}).encode() + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+def _anthropic_answer(served: Served) -> dict[str, Any]:
+    return {
+        "id": f"msg_{served.number}",
+        "type": "message",
+        "role": "assistant",
+        "model": served.body["model"],
+        "content": [{"type": "text", "text": f"answer {served.number}"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": served.input_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": served.output_tokens,
+        },
+    }
+
+
+def _anthropic_events(served: Served, chunks: int) -> Iterator[bytes]:
+    start = _anthropic_answer(served) | {"content": [], "stop_reason": None}
+    start["usage"] = start["usage"] | {"output_tokens": 1}
+    block = {"type": "text", "text": ""}
+    yield _event("message_start", {"message": start})
+    yield _event("content_block_start", {"index": 0, "content_block": block})
+    for index in range(chunks):
+        delta = {"type": "text_delta", "text": f"word{index} "}
+        yield _event("content_block_delta", {"index": 0, "delta": delta})
+    yield _event("content_block_stop", {"index": 0})
+    ending = {"stop_reason": "end_turn", "stop_sequence": None}
+    yield _event("message_delta", {"delta": ending, "usage": {"output_tokens": served.output_tokens}})
+    yield _event("message_stop", {})
+
+
+def _event(kind: str, facts: dict[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **facts})}\n\n".encode()
+
+
+@contextmanager
+def running_provider() -> Iterator[LLMProvider]:
+    """A provider on a loopback port, in a thread of its own, until the block ends."""
+    provider, ready, loop = LLMProvider(), threading.Event(), asyncio.new_event_loop()
+    stopping = asyncio.Event()
+
+    async def serve() -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/{path:.*}", provider._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
+        await site.start()
+        provider.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        ready.set()
+        await stopping.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    if not ready.wait(10):
+        raise RuntimeError("the provider did not start")
+    try:
+        yield provider
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(10)
+        loop.close()
