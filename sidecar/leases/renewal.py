@@ -1,0 +1,151 @@
+"""What to tell the ledger of our leases: renew them, ask for more, give back what is idle."""
+
+from __future__ import annotations
+
+import logging
+
+from sidecar.contract.messages import MAX_LEASES_PER_SYNC, CustomerPart, LeaseReport, PartReply
+from sidecar.leases.accounts import NEVER, Lease
+from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
+from sidecar.leases.table import LeaseTable
+from sidecar.ports import Clock
+
+logger = logging.getLogger("sidecar.leases")
+
+
+def demand(lease: Lease, cover_s: float) -> int:
+    """What a lease's account is expected to need until it is next talked about (L44).
+
+    1.25 × the most that open calls held of late, and what is spent in `cover_s` at the present rate.
+    """
+    return max(lease.peak, lease.peak_before) * 5 // 4 + round(lease.rate * cover_s)
+
+
+class Renewal:
+    """Reports on leases, due when the keeper, low water, a recall or a change says so."""
+
+    def __init__(
+        self, table: LeaseTable, clock: Clock, notes: LeaseNotes, courier: Courier, options: KeeperOptions
+    ) -> None:
+        self._table = table
+        self._clock = clock
+        self._notes = notes
+        self._courier = courier
+        self._options = options
+        self._due: dict[str, Lease] = {}
+        table.on_low = self.hasten
+
+    def hasten(self, lease: Lease) -> None:
+        """Report a lease now, not at the next refresh."""
+        self._due[lease.lease_id] = lease
+        self._courier.wake()
+
+    def refresh(self) -> None:
+        """Look at every lease: what is idle, recalled or over goes back, and each is reported."""
+        now = self._clock.monotonic()
+        for lease in self._table.leases():
+            self._look(lease, now)
+            self._due[lease.lease_id] = lease
+        if self._due:
+            self._courier.wake()
+
+    def give_back(self, customer: str) -> None:
+        """Everything that is free of a customer's goes back, now."""
+        for lease in self._table.leases_of(customer):
+            self._table.give_back(lease, lease.free)
+            self._due[lease.lease_id] = lease
+        self._courier.wake()
+
+    def close_all(self) -> None:
+        """Close every lease on which no hold stands; those that one stands on give back what is free."""
+        for lease in self._table.leases():
+            if lease.held:
+                self._table.give_back(lease, lease.free)
+            else:
+                self._table.close(lease)
+            self._due[lease.lease_id] = lease
+
+    def _look(self, lease: Lease, now: float) -> None:
+        if lease.closed:
+            return
+        options, table = self._options, self._table
+        elapsed = now - lease.rated_at
+        lease.rate = (lease.spent - lease.rated_spent) / elapsed if 0 < elapsed < NEVER else 0.0
+        lease.rated_at, lease.rated_spent = now, lease.spent
+        if now >= lease.ends_at:
+            table.give_back(lease, lease.free)
+            if _may_close(lease):
+                table.close(lease)
+        elif not lease.held and now - max(lease.used_at, lease.starts_at) >= options.idle_after_s:
+            table.give_back(lease, lease.free)
+        elif lease.recalled:
+            table.give_back(lease, max(0, lease.free - max(lease.peak, lease.peak_before)))
+        lease.peak, lease.peak_before = lease.held, lease.peak
+
+    def due(self) -> dict[str, list[LeaseReport]]:
+        """Reports to send now, by customer: at most MAX_LEASES_PER_SYNC; what is left over stays due.
+
+        What is sent in vain is due again at the next refresh.
+        """
+        now = self._clock.monotonic()
+        reports: dict[str, list[LeaseReport]] = {}
+        for lease_id in list(self._due)[:MAX_LEASES_PER_SYNC]:
+            lease = self._due.pop(lease_id)
+            reports.setdefault(lease.customer, []).append(self._report(lease, now))
+        return reports
+
+    @property
+    def has_due(self) -> bool:
+        """Whether there is something to report."""
+        return bool(self._due)
+
+    def heard(self, part: CustomerPart, reply: PartReply, sent_at: float) -> None:
+        """Take in the answer to a part that was sent at an instant (monotonic)."""
+        if reply.error and part.leases:
+            facts = {"customer": part.customer, "problem": reply.error[:512]}
+            logger.warning("lease_reports_refused", extra={"facts": facts})
+            if not reply.booked:
+                return
+        grown = self._table.merge(part.customer, reply.leases, sent_at=sent_at, now=self._clock.monotonic())
+        for lease in grown:
+            self._notes.note_lease(lease.customer, lease.lease_id, lease.granted, lease.spent)
+        answered = {grant.lease_id for grant in reply.leases}
+        for report in part.leases:
+            known = self._table.lease(report.lease_id)
+            if known is not None:
+                refused = bool(reply.error) and report.lease_id not in answered and not report.closed
+                self._acknowledge(known, report, sent_at, refused=refused)
+
+    def _acknowledge(self, lease: Lease, report: LeaseReport, sent_at: float, *, refused: bool) -> None:
+        if refused:  # the ledger does not know it: nothing may be admitted on it any more
+            lease.closed, lease.ends_at = True, -NEVER
+        else:
+            lease.reported = max(lease.reported, report.returned_atoms)
+            lease.told_at = max(lease.told_at, sent_at)
+        if lease.closed and not lease.held and (refused or report.closed):
+            self._table.drop(lease)
+            self._notes.note_ended(lease.lease_id)
+        elif not lease.closed and _may_close(lease):
+            self._table.close(lease)
+            self.hasten(lease)
+        elif lease.recalled and not lease.held and lease.free:
+            self._table.give_back(lease, lease.free)
+            self.hasten(lease)
+        elif self._table.rest(lease):
+            self._notes.note_ended(lease.lease_id)
+
+    def _report(self, lease: Lease, now: float) -> LeaseReport:
+        want = 0
+        if lease.has_more and not lease.recalled and lease.is_live(now):
+            needed, free = demand(lease, self._options.cover_s), lease.free
+            want = needed - free if free * 2 < needed else 0
+        return LeaseReport(lease.lease_id, lease.returned, want_atoms=want, closed=lease.closed)
+
+
+def _may_close(lease: Lease) -> bool:
+    """Whether a lease's period is over and nothing stands on it.
+
+    It must have been reported once more after the end: all that was ever lent on it is known
+    then, and the rest can be sworn to.
+    """
+    return not lease.held and lease.told_at >= lease.over_at

@@ -1,0 +1,90 @@
+"""Whether being short means no, and which no: from what is free here and what the book last said."""
+
+from __future__ import annotations
+
+from sidecar.core.governance.decisions import PRECEDENCE, Consulted, Reason
+from sidecar.core.governance.standing import Standing
+from sidecar.leases.accounts import NEVER, Account
+from sidecar.leases.standings import Known
+from sidecar.leases.verdicts import Plan, Short, Uncovered
+
+
+def judge(short: Short, known: Known, *, now: float, believed_since: float, changed_at: float) -> Uncovered | None:
+    """A denial, if the figures prove that asking again could not help; None: ask the ledger.
+
+    An account is proven short if what is free on our lease and what the ledger could still lend,
+    by a reading taken since `believed_since` and asked for after `changed_at` (both monotonic),
+    are together less than the call needs.
+    """
+    plan, atoms = short.plan, short.atoms
+
+    def is_believed(account: Account) -> bool:
+        return account.read_at >= believed_since and account.read_sent_at >= changed_at
+
+    found: list[tuple[Reason, Consulted | None]] = []
+    for budget, account in plan.budgets:
+        if budget.hard and is_believed(account) and _within_reach(account, now) < atoms:
+            reason = _reason(account.limit, account.settled(), atoms)
+            found.append((reason, plan.consulted_budget(budget, account, now)))
+    if plan.wallet and known.asked_at >= changed_at and all(map(is_believed, plan.grants)):
+        # Without any grant it is the standing's own age that counts.
+        recent = bool(plan.grants) or known.asked_at >= believed_since
+        if recent and sum(_within_reach(account, now) for account in plan.grants) < atoms:
+            found.append(_credit(plan, known.standing, atoms, now))
+    if not found:
+        return None
+    reason, binding = min(found, key=lambda each: PRECEDENCE[each[0]])  # of equals the outermost
+    return Uncovered(
+        reason,
+        binding=binding,
+        consulted=plan.consulted(now),
+        standing=known.standing,
+        standing_age_ms=known.age_ms(now),
+        affordable_atoms=_affordable(plan, now),
+    )
+
+
+def _within_reach(account: Account, now: float) -> int:
+    return account.free(now) + account.unlent
+
+
+def _reason(limit: int, settled: int, atoms: int) -> Reason:
+    if atoms > limit:
+        return Reason.REQUEST_EXCEEDS_BUDGET
+    if settled + atoms <= limit:  # what is spent would leave room: only open holds, here or elsewhere, do not
+        return Reason.BUDGET_IN_FLIGHT
+    return Reason.BUDGET_EXCEEDED
+
+
+def _credit(plan: Plan, standing: Standing, atoms: int, now: float) -> tuple[Reason, Consulted | None]:
+    """The grants together, as one: no single one of them is what is short."""
+    if not plan.grants:
+        return Reason.CREDITS_EXHAUSTED, None
+    facts = [account.consulted(now, owner=standing.customer, currency=standing.currency) for account in plan.grants]
+    limit, used, held, elsewhere = (
+        sum(getattr(fact, name) or 0 for fact in facts) for name in ("limit", "used", "held", "elsewhere")
+    )
+    binding = Consulted(
+        "grant",
+        facts[0].id if len(facts) == 1 else "",
+        standing.customer,
+        standing.currency,
+        limit,
+        used=used,
+        held=held,
+        elsewhere=elsewhere,
+        remaining=max(0, limit - used - held - elsewhere),
+    )
+    return (Reason.BUDGET_IN_FLIGHT if used + atoms <= limit else Reason.CREDITS_EXHAUSTED), binding
+
+
+def _affordable(plan: Plan, now: float) -> int | None:
+    """The largest ceiling that would have passed by these figures; None where one was never read."""
+    reaches: list[int] = []
+    for account in (*plan.hard, *plan.grants):
+        if account.read_at == -NEVER:
+            return None
+    reaches.extend(_within_reach(account, now) for account in plan.hard)
+    if plan.wallet:
+        reaches.append(sum(_within_reach(account, now) for account in plan.grants))
+    return min(reaches, default=None)

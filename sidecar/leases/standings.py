@@ -1,0 +1,113 @@
+"""Standings heard of and not yet stale, and the ledger's refusals of a moment ago."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.core.governance.standing import Standing
+from sidecar.core.governance.tenancy import Node, Subject
+from sidecar.leases.verdicts import Uncovered
+
+MAX_STANDINGS: Final = 16_384
+"""Standings remembered over all customers; the one asked for longest ago is forgotten first."""
+
+MAX_CUSTOMERS: Final = 16_384
+"""Customers whose last change is remembered; likewise."""
+
+Place = tuple[str, tuple[Node, ...], str]
+"""Customer, path and user as the application named them: what a standing is compiled for."""
+
+
+def place_of(subject: Subject) -> Place:
+    """Under what a subject's standing is kept."""
+    return subject.customer, subject.path, subject.user
+
+
+class Known:
+    """A standing, when it was asked for and last used (monotonic seconds), and for which call."""
+
+    __slots__ = ("asked_at", "model", "provider", "standing", "subject", "used_at")
+
+    def __init__(self, standing: Standing, subject: Subject, model: str, provider: str, asked_at: float) -> None:
+        self.standing = standing
+        self.subject = subject
+        self.model = model
+        self.provider = provider
+        self.asked_at = asked_at
+        self.used_at = asked_at
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it may be decided by without asking again."""
+        return (now - self.asked_at) * 1000 <= self.standing.fresh_for_ms
+
+    def age_ms(self, now: float) -> int:
+        """How long ago it was asked for."""
+        return max(0, round((now - self.asked_at) * 1000))
+
+
+class StandingCache:
+    """What is known of subjects. A change at the ledger empties a customer's part of it at once (L35)."""
+
+    def __init__(self, *, max_standings: int = MAX_STANDINGS) -> None:
+        self._max = max_standings
+        self._known: dict[Place, Known] = {}
+        self._refused: dict[Place, tuple[Uncovered, float]] = {}
+        self._changes: dict[str, tuple[int, float]] = {}
+
+    def get(self, subject: Subject) -> Known | None:
+        """The standing of a subject, however old."""
+        return self._known.get((subject.customer, subject.path, subject.user))
+
+    def put(self, known: Known) -> bool:
+        """Remember a standing; False if it was compiled before a change we have heard of: then it is not taken."""
+        place = place_of(known.subject)
+        revision, _ = self._changes.get(known.standing.customer, (-1, 0.0))
+        if known.standing.revision < revision:
+            return False
+        former = self._known.pop(place, None)
+        if former is not None:
+            known.used_at = former.used_at
+        self._known[place] = known
+        if len(self._known) > self._max:
+            del self._known[next(iter(self._known))]
+        self._refused.pop(place, None)
+        return True
+
+    def refuse(self, subject: Subject, refusal: Uncovered, *, until: float) -> None:
+        """The ledger would not have this subject: remember it until then, and its standing no more."""
+        place = place_of(subject)
+        self._known.pop(place, None)
+        self._refused.pop(place, None)
+        self._refused[place] = refusal, until
+        if len(self._refused) > self._max:
+            del self._refused[next(iter(self._refused))]
+
+    def refusal(self, subject: Subject, now: float) -> Uncovered | None:
+        """What the ledger said of a subject a moment ago, if it said no."""
+        refused = self._refused.get(place_of(subject))
+        return refused[0] if refused is not None and now < refused[1] else None
+
+    def change(self, customer: str, revision: int, now: float) -> None:
+        """Something about a customer changed: forget what was compiled before."""
+        for place in [place for place in (*self._known, *self._refused) if place[0] == customer]:
+            self._known.pop(place, None)
+            self._refused.pop(place, None)
+        former, _ = self._changes.pop(customer, (-1, 0.0))
+        self._changes[customer] = max(revision, former), now
+        if len(self._changes) > MAX_CUSTOMERS:
+            del self._changes[next(iter(self._changes))]
+
+    def changed_at(self, customer: str) -> float:
+        """When we last heard of a change of a customer; what was read before proves nothing any more."""
+        return self._changes.get(customer, (0, float("-inf")))[1]
+
+    def stale_soon(self, now: float, *, within_s: float, used_since: float) -> list[Known]:
+        """Standings in use that will be stale within a while."""
+        return [
+            known
+            for known in self._known.values()
+            if known.used_at >= used_since and not known.is_fresh(now + within_s)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._known)

@@ -1,0 +1,220 @@
+"""Starting again after a stop of any kind: nothing admitted is forgotten, nothing lent is stuck if we can help it.
+
+Every admission without a settlement is settled at its whole hold, flagged: nobody knows what
+became of the call, and unknown is never zero (L25). Then the leases of earlier incarnations can be
+closed: what was lent on them less what is charged on them is free again. Only the files that the
+dead process itself wrote can vouch for that sum, so where there is any doubt about them the
+leases are left alone and stay reserved at the ledger (L46).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+from sidecar.contract.messages import (
+    MAX_LEASES_PER_SYNC,
+    Admission,
+    CustomerPart,
+    LeaseReport,
+    SyncReply,
+    SyncRequest,
+    UsageEvent,
+)
+from sidecar.core.governance.decisions import Source
+from sidecar.core.pricing.usage import Usage, UsageState
+from sidecar.errors import ConfigurationError, LedgerUnavailable, SpoolFull, WireFormatError
+from sidecar.outbox.records import LeaseTally
+from sidecar.outbox.remains import Remains, read_remains
+from sidecar.outbox.segments import SpoolLock, trust_path
+from sidecar.outbox.spool import Spool, SpoolOptions
+from sidecar.ports import Clock, Ledger
+from sidecar.providers.dialect import Ending
+
+ESTIMATED: Final = "estimated"
+CRASH: Final = "crash"
+UNPRICED: Final = "unpriced"
+"""Flags of a call that a dead process left open: as `settle` has them, and why."""
+
+MAX_REFUSALS: Final = 5
+"""Times that the ledger may refuse closes before we leave those leases alone."""
+
+logger = logging.getLogger("sidecar.outbox")
+
+
+def open_spool(directory: Path, clock: Clock, options: SpoolOptions, *, sidecar: str, incarnation: str) -> Recovery:
+    """Lock the folder, take in what earlier runs left, and begin to write.
+
+    When this returns every call that they left open is settled in the outbox; the ledger hears of
+    it from the shipper. Their leases are closed by `Recovery.close_leases`.
+
+    Raises:
+        ConfigurationError: another process uses the folder, or it cannot be read or written.
+        SpoolFull: the disk takes no more.
+    """
+    lock = SpoolLock(directory)
+    try:
+        remains = read_remains(directory, sidecar=sidecar, pod_uid=options.pod_uid)
+        spool = Spool(lock, clock, options, sidecar=sidecar, incarnation=incarnation, tallies=remains.tallies)
+        recovery = Recovery(spool, remains, clock)
+        recovery.settle_open_calls()
+    except OSError as problem:
+        lock.release()
+        raise ConfigurationError([f"{directory}: expected readable segments: {problem.strerror}"]) from problem
+    except SpoolFull:
+        lock.release()
+        raise
+    return recovery
+
+
+def abandoned(admission: Admission, now_ms: int) -> UsageEvent:
+    """The settlement of a call that a dead process left open: its whole hold (L25), or no charge without a price."""
+    unpriced = admission.decision.source is Source.UNPRICED
+    return UsageEvent(
+        admission,
+        duration_ms=max(0, now_ms - admission.admitted_at_ms),
+        status=0,
+        ending=Ending.ABANDONED.value,
+        usage=Usage(UsageState.ABSENT),
+        charge_atoms=None if unpriced else admission.held_atoms,
+        paid=() if unpriced else admission.slices,
+        flags=(ESTIMATED, CRASH, UNPRICED) if unpriced else (ESTIMATED, CRASH),
+    )
+
+
+class Recovery:
+    """A spool that is open, and what is still to be done about its past.
+
+    Attributes:
+        spool: to write to.
+        settled_calls: calls that were found open and settled.
+        damaged_bytes: bytes of the outbox that could not be read; they are kept in `damaged/`.
+        surrendered: leases that cannot be closed on this outbox's word.
+    """
+
+    def __init__(self, spool: Spool, remains: Remains, clock: Clock) -> None:
+        self.spool = spool
+        self.settled_calls = 0
+        self.damaged_bytes = remains.damaged_bytes
+        self.surrendered: tuple[str, ...] = ()
+        self._remains = remains
+        self._clock = clock
+        self._pending = self._by_incarnation()
+        self._refusals = 0
+
+    def settle_open_calls(self) -> None:
+        """Write the settlement of every call found open.
+
+        Raises:
+            SpoolFull: the disk takes no more; what was not written is found again at the next start.
+        """
+        for admitted in self._remains.open.values():
+            try:
+                admission = admitted.admission()
+            except WireFormatError:
+                logger.exception("admission_unreadable")
+                continue
+            self.spool.settle(abandoned(admission, self._clock.wall_ms()))
+            self.settled_calls += 1
+        self._remains.open.clear()
+        if self.settled_calls:
+            logger.warning("open_calls_settled", extra={"facts": {"calls": self.settled_calls}})
+        self._surrender()
+
+    async def close_leases(self, ledger: Ledger) -> bool:
+        """Close the leases of earlier incarnations; True once none is left to close.
+
+        Each is first reported, which tells what was lent on it in all: an answer that the dead
+        process never heard may have added to it. Safe to repeat until it succeeds.
+        """
+        for incarnation, leases in list(self._pending.items()):
+            batches = [leases[at : at + MAX_LEASES_PER_SYNC] for at in range(0, len(leases), MAX_LEASES_PER_SYNC)]
+            try:
+                for batch in batches:
+                    self._hear(await ledger.sync(self._request(incarnation, batch)))
+                for batch in batches:
+                    self._end(incarnation, await ledger.sync(self._request(incarnation, batch, closed=True)))
+                if not self._pending[incarnation]:
+                    await ledger.sync(self._request(incarnation, [], ended=True))
+            except LedgerUnavailable:
+                return False
+            if self._pending[incarnation]:
+                return False
+            del self._pending[incarnation]
+            trust_path(self.spool.directory, incarnation).unlink(missing_ok=True)
+        return True
+
+    # inside
+
+    def _by_incarnation(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for lease_id in self.spool.leases:
+            incarnation = lease_id.partition("/")[0]
+            if incarnation != self.spool.incarnation:
+                found.setdefault(incarnation, []).append(lease_id)
+        return found
+
+    def _surrender(self) -> None:
+        """Leave those leases alone for which the files cannot vouch: they are said once, and not looked at again."""
+        for incarnation, leases in list(self._pending.items()):
+            doubts = self._remains.doubts(self.spool.directory, incarnation)
+            if doubts:
+                facts = {"incarnation": incarnation, "leases": len(leases), "why": "; ".join(doubts)}
+                logger.warning("leases_surrendered", extra={"facts": facts})
+                self.surrendered += tuple(leases)
+                for lease_id in leases:
+                    self.spool.note_ended(lease_id)
+                del self._pending[incarnation]
+        vouched = {self.spool.incarnation, *self._pending}
+        for mark in self.spool.directory.glob("trusted-*"):
+            if mark.name.removeprefix("trusted-") not in vouched:
+                mark.unlink(missing_ok=True)
+
+    def _request(
+        self, incarnation: str, leases: list[str], *, closed: bool = False, ended: bool = False
+    ) -> SyncRequest:
+        parts: dict[str, list[LeaseReport]] = {}
+        for lease_id in leases:
+            tally = self.spool.leases[lease_id]
+            report = LeaseReport(lease_id, _returned(tally), closed=closed)
+            parts.setdefault(tally.customer, []).append(report)
+        return SyncRequest(
+            self.spool.sidecar,
+            incarnation,
+            self._clock.wall_ms(),
+            tuple(CustomerPart(customer, leases=tuple(reports)) for customer, reports in parts.items()),
+            ended=ended,
+        )
+
+    def _hear(self, reply: SyncReply) -> None:
+        for part in reply.parts:
+            for grant in part.leases:
+                tally = self.spool.leases.get(grant.lease_id)
+                if tally is not None and grant.granted_atoms > tally.granted_atoms:
+                    self.spool.note_lease(part.customer, grant.lease_id, grant.granted_atoms, tally.spent_atoms)
+
+    def _end(self, incarnation: str, reply: SyncReply) -> None:
+        """Closed is what the ledger applied; what it did not is tried again a few times, and then left alone."""
+        refused: set[str] = set()
+        for part in reply.parts:
+            if part.error:
+                facts = {"customer": part.customer, "problem": part.error[:512]}
+                logger.warning("lease_close_refused", extra={"facts": facts})
+                if not part.booked:
+                    refused.add(part.customer)
+        self._refusals += bool(refused)
+        asked = {part.customer for part in reply.parts}
+        left: list[str] = []
+        for lease_id in self._pending[incarnation]:
+            customer = self.spool.leases[lease_id].customer
+            if customer not in asked or (customer in refused and self._refusals < MAX_REFUSALS):
+                left.append(lease_id)
+            else:
+                self.spool.note_ended(lease_id)
+        self._pending[incarnation] = left
+
+
+def _returned(tally: LeaseTally) -> int:
+    """What is left of a lease: granted − tally (L42)."""
+    return max(0, tally.granted_atoms - tally.spent_atoms)

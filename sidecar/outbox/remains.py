@@ -1,0 +1,158 @@
+"""Reading what earlier runs of this sidecar left in the outbox."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sidecar.errors import WireFormatError
+from sidecar.outbox.frames import Span, scan
+from sidecar.outbox.records import Admitted, Ended, Header, Noted, Record, Settled, Tallies, read_record
+from sidecar.outbox.segments import boot_id, segment_numbers, segment_path, trust_path
+
+logger = logging.getLogger("sidecar.outbox")
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file: its header (None: damaged), and why it cannot be trusted (empty: it can)."""
+
+    number: int
+    header: Header | None
+    doubts: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Remains:
+    """What the segments add up to.
+
+    Attributes:
+        segments: in order.
+        open: the admissions that no settlement followed, as recorded, by request id.
+        tallies: the leases not yet ended.
+        settled: how many settlements there are in all.
+        damaged_bytes: what could not be read, kept aside.
+        damaged_spans: in how many places.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    open: dict[str, Admitted] = field(default_factory=dict)
+    tallies: Tallies = field(default_factory=Tallies)
+    settled: int = 0
+    damaged_bytes: int = 0
+    damaged_spans: int = 0
+
+    def doubts(self, directory: Path, incarnation: str) -> list[str]:
+        """Why the leases of an earlier incarnation cannot be closed on the word of these files; empty: they can.
+
+        Its totals are made from every segment since its first one, so all of those must be whole,
+        unmoved and of this run of the kernel (L46).
+        """
+        found: list[str] = []
+        if not trust_path(directory, incarnation).exists():
+            found.append("a write failed")
+        began = False
+        for before, segment in zip([None, *self.segments], self.segments, strict=False):
+            header = segment.header
+            began = began or (bool(segment.doubts) if header is None else header.incarnation == incarnation)
+            if began:
+                found += segment.doubts
+                if before is not None and before.number + 1 != segment.number:
+                    found.append("a segment is missing")
+        if not any(
+            segment.header is not None and segment.header.incarnation == incarnation for segment in self.segments
+        ):
+            found.append("its segments are gone")
+        return list(dict.fromkeys(found))
+
+
+def read_remains(directory: Path, *, sidecar: str, pod_uid: str) -> Remains:
+    """Read every segment in a locked folder. Damaged bytes are copied to `damaged/` and passed over.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    remains = Remains()
+    now_boot = boot_id()
+    for number in segment_numbers(directory):
+        path = segment_path(directory, number)
+        data = path.read_bytes()
+        segment = Segment(number, None)
+        remains.segments.append(segment)
+        for span in scan(data):
+            record = _record(span)
+            if record is None:
+                segment.doubts.append("a record is torn or damaged")
+                _keep_aside(directory, number, span, data)
+                remains.damaged_spans += 1
+                remains.damaged_bytes += span.end - span.start
+            elif isinstance(record, Header):
+                segment.header = segment.header or record
+            else:
+                _count(remains, record)
+        _doubt(segment, path, now_boot, sidecar, pod_uid)
+    if remains.damaged_spans:
+        facts = {"bytes": remains.damaged_bytes, "places": remains.damaged_spans}
+        logger.error("outbox_damaged", extra={"facts": facts})
+    return remains
+
+
+def _record(span: Span) -> Record | None:
+    """A span's record; None for damage, also where the checksum is right and the record is none."""
+    if span.payload is None:
+        return None
+    try:
+        return read_record(span.payload)
+    except WireFormatError:
+        return None
+
+
+def _count(remains: Remains, record: Record) -> None:
+    if isinstance(record, Admitted):
+        remains.open[record.request_id] = record
+    elif isinstance(record, Settled):
+        brief = record.brief
+        remains.open.pop(brief.admission.request_id, None)
+        remains.tallies.charge(brief.admission.budget_leases, brief.paid, brief.charge_atoms)
+        remains.settled += 1
+    elif isinstance(record, Noted):
+        remains.tallies.note(record.lease_id, record.tally)
+    elif isinstance(record, Ended):
+        remains.tallies.end(record.lease_id)
+
+
+def _doubt(segment: Segment, path: Path, now_boot: str, sidecar: str, pod_uid: str) -> None:
+    """Hold a segment's header against the world (L46)."""
+    header = segment.header
+    found = path.stat()
+    if header is None:
+        if found.st_size:  # an empty file is one that was being begun when its process ended
+            segment.doubts.append("a header is damaged")
+        return
+    if not now_boot or header.boot_id != now_boot:
+        segment.doubts.append("the machine was restarted")
+    if (header.device, header.inode) != (found.st_dev, found.st_ino):
+        segment.doubts.append("the files were copied")
+    if header.pod_uid != pod_uid:
+        segment.doubts.append("it is another pod's")
+    if header.sidecar != sidecar:
+        segment.doubts.append("it is another sidecar's")
+
+
+def _keep_aside(directory: Path, number: int, span: Span, data: bytes) -> None:
+    """Copy damaged bytes once, under a name that says where they stood."""
+    aside = directory / "damaged"
+    target = aside / f"{number:08}-{span.start}-{span.end}.bin"
+    if target.exists():
+        return
+    try:
+        aside.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, data[span.start : span.end])
+        finally:
+            os.close(descriptor)
+    except OSError as problem:  # the damage itself is reported; only its copy is missing
+        logger.warning("damage_not_kept", extra={"facts": {"problem": problem.strerror}})

@@ -1,0 +1,355 @@
+"""The outbox's sending side: settled calls, and reports on leases, to the ledger until it acknowledges them.
+
+It reads from the files, not from a queue in memory: however long the ledger is away, what waits
+costs disk and nothing else, and a restart goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from sidecar.contract.messages import (
+    MAX_EVENTS_PER_SYNC,
+    CustomerPart,
+    LeaseReport,
+    PartReply,
+    SyncReply,
+    SyncRequest,
+    UsageEvent,
+)
+from sidecar.errors import LedgerUnavailable, SidecarError, WireFormatError
+from sidecar.outbox.cursor import Cursor, Position
+from sidecar.outbox.frames import HEAD_BYTES, MAX_PAYLOAD_BYTES, frame, scan
+from sidecar.outbox.records import Settled, read_record, settle_record
+from sidecar.outbox.segments import segment_numbers, segment_path
+from sidecar.outbox.spool import Spool
+from sidecar.ports import Clock, Ledger
+
+READ_BYTES: Final = 2 * (HEAD_BYTES + MAX_PAYLOAD_BYTES)
+"""Read at a time: at least one whole frame, wherever in it the reading begins."""
+
+MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+"""Of events in one sync; well below the contract's limit for a message."""
+
+MAX_REFUSALS: Final = 5
+"""Times that the ledger may refuse a batch before the refused events are put aside."""
+
+logger = logging.getLogger("sidecar.outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class ShipperOptions:
+    """A settlement is sent at most `ship_every_s` after it was written; failures back off up to `max_backoff_s`."""
+
+    ship_every_s: float = 0.25
+    sync_timeout_s: float = 10.0
+    min_backoff_s: float = 0.25
+    max_backoff_s: float = 15.0
+
+
+class LeaseReports(Protocol):
+    """What goes with a sync beside the events: the keeper."""
+
+    @property
+    def has_due(self) -> bool:
+        """Whether there is something to report."""
+        ...
+
+    def due(self) -> Mapping[str, Sequence[LeaseReport]]:
+        """Reports to send now, by customer."""
+        ...
+
+    def heard(self, part: CustomerPart, reply: PartReply, sent_at: float) -> None:
+        """A part that was sent at an instant (monotonic) has been answered."""
+        ...
+
+    def missed(self) -> None:
+        """A sync was not answered."""
+        ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Events from the cursor on, and the position behind the last of them."""
+
+    end: Position
+    events: list[UsageEvent] = field(default_factory=list)
+    size: int = 0
+    reaches_end: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.events) >= MAX_EVENTS_PER_SYNC or self.size >= MAX_BATCH_BYTES
+
+
+class Shipper:
+    """Ships one spool. Use it from one event loop.
+
+    Attributes:
+        depth: settlements written and not yet acknowledged.
+        refused: events that the ledger would not book; they are in the folder `refused`.
+        booked_before: everything settled before this instant (monotonic) is in the book.
+    """
+
+    def __init__(self, ledger: Ledger, spool: Spool, clock: Clock, options: ShipperOptions) -> None:
+        """Make it once the spool is open: what earlier runs left is counted."""
+        self.depth = _count_unshipped(spool)
+        self.refused = 0
+        self.booked_before = float("-inf")
+        self._ledger = ledger
+        self._spool = spool
+        self._clock = clock
+        self._options = options
+        self._reports: LeaseReports | None = None
+        self._cursor = Cursor(spool.directory)
+        self._waits_since = clock.monotonic() if self.depth else None
+        self._refusals = 0
+        self._failures = 0
+        self._work = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._work.set()
+        spool.on_settle = self._on_settle
+
+    def attach(self, reports: LeaseReports) -> None:
+        """Take these reports along from now on."""
+        self._reports = reports
+
+    @property
+    def age_s(self) -> float:
+        """How long the oldest settlement has been waiting, at most; 0 if none is."""
+        return 0.0 if self._waits_since is None else self._clock.monotonic() - self._waits_since
+
+    def wake(self) -> None:
+        """Sync now."""
+        self._work.set()
+        self._urgent.set()
+
+    async def run(self) -> None:
+        """Ship until cancelled."""
+        while True:
+            await self._work.wait()
+            if not self._urgent.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._urgent.wait(), self._options.ship_every_s)
+            self._work.clear()
+            self._urgent.clear()
+            try:
+                if await self.sync_once():
+                    self._work.set()
+            except LedgerUnavailable:
+                self._work.set()
+                await asyncio.sleep(self._backoff_s())
+            except Exception:
+                logger.exception("shipping_failed")
+                self._work.set()
+                await asyncio.sleep(self._backoff_s())
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Bring everything written and due until now to the ledger; False if that did not succeed in time."""
+        until = Position(self._spool.number, self._spool.size)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        more = await self.sync_once()
+                    except LedgerUnavailable:
+                        await asyncio.sleep(self._backoff_s())
+                    else:
+                        if not more or (self._cursor.position >= until and not self._has_due()):
+                            return True
+        except TimeoutError:
+            return False
+
+    async def end(self) -> bool:
+        """Tell the ledger that this incarnation is over (L43); False if it did not hear."""
+        request = SyncRequest(self._spool.sidecar, self._spool.incarnation, self._clock.wall_ms(), ended=True)
+        try:
+            async with asyncio.timeout(self._options.sync_timeout_s):
+                await self._ledger.sync(request)
+        except (LedgerUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def sync_once(self) -> bool:
+        """One exchange, if there is anything to say. True if there is more.
+
+        Raises:
+            LedgerUnavailable: there was no answer, or one that made no sense; nothing is lost.
+        """
+        async with self._one_at_a_time:
+            read_at = self._clock.monotonic()
+            batch = self._read_batch()
+            parts = _parts(batch.events, {} if self._reports is None else self._reports.due())
+            if not parts:
+                self._cursor.position = batch.end  # behind admissions only: not worth a write
+                self.booked_before = read_at
+                return False
+            sent_at = self._clock.monotonic()
+            reply = await self._exchange(parts)
+            self._failures = 0
+            if self._reports is not None:
+                for part, answer in zip(parts, reply.parts, strict=True):
+                    self._reports.heard(part, answer, sent_at)
+            if self._book_replaced(reply.history_id):
+                return True
+            if not self._take_refusals(parts, reply):
+                raise LedgerUnavailable("the ledger refused a part of a sync")
+            self._acknowledge(batch, read_at, reply.history_id)
+            return not batch.reaches_end or self._has_due()
+
+    # inside
+
+    def _has_due(self) -> bool:
+        return self._reports is not None and self._reports.has_due
+
+    def _on_settle(self) -> None:
+        self.depth += 1
+        if self._waits_since is None:
+            self._waits_since = self._clock.monotonic()
+            self._work.set()
+
+    async def _exchange(self, parts: list[CustomerPart]) -> SyncReply:
+        request = SyncRequest(self._spool.sidecar, self._spool.incarnation, self._clock.wall_ms(), tuple(parts))
+        try:
+            async with asyncio.timeout(self._options.sync_timeout_s):
+                reply = await self._ledger.sync(request)
+            if [part.customer for part in reply.parts] != [part.customer for part in parts]:
+                raise WireFormatError("ledger", "a sync's reply has other parts than the request")
+        except (SidecarError, TimeoutError) as problem:
+            if self._reports is not None:
+                self._reports.missed()
+            if isinstance(problem, LedgerUnavailable):
+                raise
+            logger.warning("sync_failed", extra={"facts": {"problem": str(problem) or "no answer in time"}})
+            raise LedgerUnavailable("the ledger did not take a sync") from problem
+        return reply
+
+    def _read_batch(self) -> _Batch:
+        """Settlements from the cursor on, at most as many as one sync may carry."""
+        batch = _Batch(self._cursor.position)
+        while not batch.is_full:
+            at = batch.end
+            data, is_all = self._spool.read(at.segment, at.offset, READ_BYTES)
+            if not data:
+                following = self._spool.segment_after(at.segment)
+                if following is None:
+                    batch.reaches_end = True
+                    break
+                batch.end = Position(following, 0)
+                continue
+            _add(batch, data, is_all)
+        return batch
+
+    def _acknowledge(self, batch: _Batch, read_at: float, history_id: str) -> None:
+        self._refusals = 0
+        self._cursor.move(batch.end, history_id)
+        self.depth = max(0, self.depth - len(batch.events))
+        if batch.reaches_end:
+            self.booked_before = read_at
+            self._waits_since = self._clock.monotonic() if self.depth else None
+        self._spool.discard(batch.end.segment)
+
+    def _book_replaced(self, history_id: str) -> bool:
+        """Another book than the one that acknowledged so far: send all that is kept, it books what it lacks (L50a)."""
+        before = self._cursor.history_id
+        if before in {"", history_id}:
+            return False
+        logger.error("book_replaced", extra={"facts": {"before": before, "now": history_id}})
+        self._cursor.move(Position(), history_id)
+        self.depth = _count_unshipped(self._spool)
+        return True
+
+    def _take_refusals(self, parts: list[CustomerPart], reply: SyncReply) -> bool:
+        """False: some events were not booked and are to be sent again. Those refused often are put aside."""
+        refused = [
+            (part, answer)
+            for part, answer in zip(parts, reply.parts, strict=True)
+            if answer.error and not answer.booked and part.events
+        ]
+        if not refused:
+            return True
+        self._refusals += 1
+        for part, answer in refused:
+            facts = {"customer": part.customer, "events": len(part.events), "problem": answer.error[:512]}
+            logger.warning("events_refused", extra={"facts": facts | {"times": self._refusals}})
+        if self._refusals < MAX_REFUSALS:
+            return False
+        for part, _ in refused:
+            self._put_aside(part)
+        return True
+
+    def _put_aside(self, part: CustomerPart) -> None:
+        """Keep what nobody books where a person finds it: the ledger can be given it later."""
+        aside = self._spool.directory / "refused"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        path = aside / f"{self._clock.wall_ms()}-{part.events[0].admission.request_id}.seg"
+        path.write_bytes(b"".join(frame(settle_record(event)) for event in part.events))
+        self.refused += len(part.events)
+        facts = {"customer": part.customer, "events": len(part.events), "path": str(path)}
+        logger.error("events_put_aside", extra={"facts": facts})
+
+    def _backoff_s(self) -> float:
+        options = self._options
+        self._failures += 1
+        longest = min(options.max_backoff_s, options.min_backoff_s * 2 ** min(self._failures, 10))
+        return random.uniform(longest / 2, longest)
+
+
+def _add(batch: _Batch, data: bytes, is_all: bool) -> None:
+    """Add the settlements of some bytes that begin at the batch's end, and move that behind what was used of them."""
+    start = batch.end.offset
+    used = 0
+    for span in scan(data):
+        if span.payload is None and span.end == len(data) and not is_all:
+            # Perhaps the head of a frame whose rest was not read; so much cannot be one, and is damage.
+            used = max(span.start, len(data) - (HEAD_BYTES + MAX_PAYLOAD_BYTES))
+            break
+        used = span.end
+        event = None if span.payload is None else _event(span.payload)
+        if event is not None:
+            batch.events.append(event)
+            batch.size += span.end - span.start
+            if batch.is_full:
+                break
+    batch.end = Position(batch.end.segment, start + used)
+
+
+def _event(payload: bytes) -> UsageEvent | None:
+    """The settlement that a frame holds, if it holds one; damage was reported when the outbox was opened."""
+    try:
+        record = read_record(payload)
+        return record.event() if isinstance(record, Settled) else None
+    except WireFormatError:
+        return None
+
+
+def _parts(events: Sequence[UsageEvent], reports: Mapping[str, Sequence[LeaseReport]]) -> list[CustomerPart]:
+    """Events and reports together, by customer."""
+    by_customer: dict[str, list[UsageEvent]] = {customer: [] for customer in reports}
+    for event in events:
+        by_customer.setdefault(event.admission.subject.customer, []).append(event)
+    return [
+        CustomerPart(customer, tuple(settled), tuple(reports.get(customer, ())))
+        for customer, settled in by_customer.items()
+    ]
+
+
+def _count_unshipped(spool: Spool) -> int:
+    """How many settlements stand behind the cursor."""
+    position = Cursor(spool.directory).position
+    count = 0
+    for number in segment_numbers(spool.directory):
+        if number < position.segment:
+            continue
+        data = segment_path(spool.directory, number).read_bytes()
+        skip = position.offset if number == position.segment else 0
+        payloads = [span.payload for span in scan(data[skip:]) if span.payload is not None]
+        count += sum(_event(payload) is not None for payload in payloads)
+    return count
