@@ -65,7 +65,8 @@ class Denied(msgspec.Struct, frozen=True):
 
     `detail` is a sentence for a person. `binding` is the budget or grant that said no, where
     one did; `consulted` all that were asked. `ceiling_atoms` is what the call could have cost.
-    `retry_after_ms` is set only where waiting a little can help.
+    `retry_after_ms` is set only where waiting a little can help. `max_affordable_output_tokens` is
+    the largest output limit with which the same call would have passed, where that is known.
     """
 
     reason: Reason
@@ -77,6 +78,7 @@ class Denied(msgspec.Struct, frozen=True):
     currency: str = ""
     standing_age_ms: int | None = None
     retry_after_ms: int | None = None
+    max_affordable_output_tokens: int | None = None
 
 
 class Source(StrEnum):

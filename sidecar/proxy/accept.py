@@ -1,0 +1,231 @@
+"""The door that callers come through: from a socket to an `Arrival`.
+
+It takes what `caller_connection` reads, checks the head, reads the body within its bounds of size
+and time, and gives the corridor a request that is whole, or refuses it. Whatever fails, the
+caller gets an answer or a reset, never silence, and nothing of the request is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import http_parser
+from aiohttp.streams import StreamReader
+
+from sidecar.errors import ConfigurationError
+from sidecar.proxy.arrival import Arrival
+from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, BodyBroken, CallerConnection
+from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
+from sidecar.proxy.request_head import read_head
+from sidecar.proxy.sweep import Sweep
+
+__all__ = ["AcceptOptions", "Arrival", "FrontDoor"]
+
+logger = logging.getLogger(__name__)
+
+REFUSAL_LINES_PER_S: Final = 5
+"""At most so many log lines about refused requests in a second; the rest are only counted."""
+
+BACKLOG: Final = 4096
+
+
+class FrontDoor:
+    """Listens, and gives every request that can be taken to `carry`.
+
+    `carry(arrival)` answers through the arrival. It may raise `Refused`; any other exception is a
+    fault of ours: the caller gets 500, or a reset if its answer had begun.
+
+    Attributes:
+        active: requests under way.
+        held_bytes: request bodies held.
+        refused: how many refusals of each reason.
+        draining: no new requests are taken.
+        connections: the open ones.
+    """
+
+    def __init__(
+        self,
+        carry: Callable[[Arrival], Awaitable[None]],
+        *,
+        shape: RefusalShape,
+        sweep: Sweep,
+        options: AcceptOptions,
+    ) -> None:
+        """Make a door that does not listen yet.
+
+        Raises:
+            ConfigurationError: aiohttp's C parser is missing; the one in Python accepts hostile framing.
+        """
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise ConfigurationError(["aiohttp: its C parser is not installed; use a wheel built with it"])
+        self.options = options
+        self.shape = shape
+        self.sweep = sweep
+        self.draining = False
+        self.active = 0
+        self.held_bytes = 0
+        self.refused: dict[RefusalReason, int] = dict.fromkeys(RefusalReason, 0)
+        self.connections: set[CallerConnection] = set()
+        self._carry = carry
+        self._quiet = asyncio.Event()
+        self._servers: list[asyncio.AbstractServer] = []
+        self._lines_left = REFUSAL_LINES_PER_S
+        self._lines_since = 0.0
+
+    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+        """Accept connections there; port 0 picks one. Returns the port.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: CallerConnection(self, loop), host, port, ssl=tls, backlog=BACKLOG)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def drain(self, grace_s: float, *, settle_s: float = 5.0) -> None:
+        """Stop accepting, let live requests go on for `grace_s`, then cancel the rest.
+
+        A cancelled request still runs its own settlement; at most `settle_s` is waited for that.
+        """
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self.connections):
+            connection.retire()
+        await self._become_quiet(grace_s)
+        for connection in tuple(self.connections):
+            connection.cancel()
+        await self._become_quiet(settle_s)
+
+    def count_refusal(self, refusal: Refusal) -> None:
+        """Count it, and log it unless there were too many of late."""
+        self.refused[refusal.reason] += 1
+        now = self.sweep.now
+        if now - self._lines_since >= 1.0:
+            self._lines_since, self._lines_left = now, REFUSAL_LINES_PER_S
+        if self._lines_left:
+            self._lines_left -= 1
+            logger.info("request_refused reason=%s", refusal.reason.value)
+
+    async def handle(self, arrival: Arrival) -> None:
+        """See a request to its answer (called by its connection)."""
+        self.active += 1
+        try:
+            self._check(arrival)
+            payload = arrival.payload
+            if payload.is_eof():
+                arrival.body = payload.read_nowait()
+                self.held_bytes += len(arrival.body)
+                if len(arrival.body) > self.options.max_body_bytes:
+                    raise self._too_large()
+            else:
+                await self._receive_body(arrival)
+            await self._carry(arrival)
+        except Refused as refused:
+            self._give_up(arrival, refused.refusal)
+        except asyncio.CancelledError:
+            self._give_up(arrival, Refusal(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True))
+            raise
+        except Exception:
+            if not arrival.gone:
+                logger.exception("request_failed")
+            self._give_up(arrival, Refusal(RefusalReason.INTERNAL, "the sidecar failed", closes=True))
+        finally:
+            self.active -= 1
+            self.held_bytes -= len(arrival.body)
+            if self.draining and self.active == 0:
+                self._quiet.set()
+
+    def _give_up(self, arrival: Arrival, refusal: Refusal) -> None:
+        if arrival.answered:
+            arrival.abort()
+        else:
+            arrival.refuse(refusal)
+
+    def _check(self, arrival: Arrival) -> None:
+        """Check the head, or refuse it."""
+        message = arrival.message
+        arrival.head = head = read_head(
+            message.method, message.path, message.version, message.raw_headers, hosts=self.options.hosts
+        )
+        if head.http_1_0:
+            arrival.keep_alive = False
+        if self.draining:
+            raise Refused(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True)
+        if self.active > self.options.max_requests:
+            raise Refused(RefusalReason.OVERLOADED, "too many requests at once")
+        length = head.fields.get(b"content-length")
+        if length is not None and int(length) > self.options.max_body_bytes:
+            raise self._too_large()
+
+    async def _receive_body(self, arrival: Arrival) -> None:
+        """Read a body that has not all come yet, within its bounds of size and time."""
+        if b"expect" in arrival.head.fields:
+            arrival.invite_body()
+        pace = _BodyPace(arrival.payload, self.options, self.sweep.now)
+        self.sweep.watch(pace)
+        try:
+            arrival.body = await self._collect(arrival)
+        except BodyBroken as exc:
+            raise Refused(RefusalReason.MALFORMED, "the body's framing is wrong", closes=True) from exc
+        finally:
+            self.sweep.forget(pace)
+
+    async def _collect(self, arrival: Arrival) -> bytes:
+        """The body's bytes; counted in `held_bytes` from here on."""
+        payload, options = arrival.payload, self.options
+        length = arrival.head.fields.get(b"content-length")
+        if length is not None and int(length) <= READ_AHEAD_BYTES:  # one wake-up, not one for each read
+            await payload.wait_eof()
+            body = payload.read_nowait()
+            self.held_bytes += len(body)
+            return body
+        pieces: list[bytes] = []
+        held = 0
+        try:
+            while piece := await payload.readany():
+                pieces.append(piece)
+                held += len(piece)
+                self.held_bytes += len(piece)
+                if held > options.max_body_bytes:
+                    raise self._too_large()
+                if self.held_bytes > options.max_held_body_bytes:
+                    raise Refused(RefusalReason.OVERLOADED, "too many request bodies at once", closes=True)
+        except BaseException:
+            self.held_bytes -= held
+            raise
+        return b"".join(pieces)
+
+    def _too_large(self) -> Refused:
+        limit = self.options.max_body_bytes
+        return Refused(RefusalReason.BODY_TOO_LARGE, f"the body is larger than {limit} bytes", closes=True)
+
+    async def _become_quiet(self, timeout_s: float) -> None:
+        if self.active:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), timeout_s)
+
+
+class _BodyPace:
+    """Ends a body that comes too slowly."""
+
+    def __init__(self, payload: StreamReader, options: AcceptOptions, now: float) -> None:
+        self._payload = payload
+        self._options = options
+        self._since = now
+
+    def check(self, now: float) -> None:
+        options = self._options
+        age_s = now - self._since
+        enough = options.body_min_bytes_per_s * age_s
+        crawls = age_s > options.body_grace_s and self._payload.total_bytes < enough
+        if crawls or age_s > options.body_timeout_s:
+            self._payload.set_exception(
+                Refused(RefusalReason.BODY_TOO_SLOW, "the request's body did not arrive in time", closes=True)
+            )

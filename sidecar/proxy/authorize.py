@@ -1,0 +1,251 @@
+"""May this call run? Decided before the provider hears of it, and written down before it goes out.
+
+On a hit everything here is one synchronous step: the standing and the leases are in memory, the
+hold is taken over all accounts at once, and the admission's `write()` follows before anybody
+else gets a turn (L40, L49). Only a miss suspends, inside `Keeper.cover`, which holds for the call
+itself; so no answer of the ledger can be lost to somebody quicker.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from sidecar.contract.messages import Admission
+from sidecar.core.governance.decisions import Consulted, Decision, Denied, Reason, Source
+from sidecar.core.governance.standing import Standing
+from sidecar.core.governance.tenancy import Subject
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.errors import SpoolFull
+from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Uncovered
+from sidecar.ports import Clock, Spool
+from sidecar.providers.dialect import RequestFacts
+from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
+from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
+from sidecar.proxy.settle import Prices
+
+IN_FLIGHT_WAIT_MS: Final = (500, 2000)
+"""What a caller is asked to wait where only open calls stand in the way: spread, so that a herd comes back thinned."""
+
+
+class Keeper(Protocol):
+    """What is needed of the lease keeper."""
+
+    def standing(self, subject: Subject) -> Covered | None:
+        """The standing to decide by now, without holding anything; None: ask `cover`."""
+        ...
+
+    async def cover(
+        self, subject: Subject, *, model: str, provider: str, need_atoms: int, currency: str
+    ) -> Covered | Uncovered:
+        """Get spending power for a call and hold it; a need of 0 asks for the standing alone."""
+        ...
+
+
+class RateBookSource(Protocol):
+    """Where the rate cards in force come from."""
+
+    def __call__(self) -> RateBook:
+        """The book of now; a published catalog takes its place from one call to the next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What a decision looks at and writes to. `rates_now` gives the rate cards in force."""
+
+    table: LeaseTable
+    keeper: Keeper
+    spool: Spool
+    clock: Clock
+    rates_now: RateBookSource
+    unknown_model: UnknownModel = UnknownModel.DENY
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What is to be decided about: who asks for what, by which protocol, of which provider's prices.
+
+    `stops_billing` is the upstream's entry (L25).
+    """
+
+    request_id: str
+    subject: Subject
+    facts: RequestFacts
+    provider: str
+    protocol: str
+    stops_billing: bool = False
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """The call may run, and that is written. `held` None: nothing had to be held; `prices` None: it has no price.
+
+    It must be settled exactly once.
+    """
+
+    admission: Admission
+    held: Held | None
+    prices: Prices | None
+
+
+async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
+    """Decide about a call: hold the most it can cost and write its admission, or say why not."""
+    now_ms = authority.clock.wall_ms()
+    rates = authority.rates_now()
+    bound = price(call.facts.ceiling, rates, provider=call.provider, at_ms=now_ms)
+    if not isinstance(bound, Priced):
+        return await _without_price(call, bound, rates, now_ms, authority)
+    covered = _take(call, bound, authority)
+    if covered is None:
+        covered = await authority.keeper.cover(
+            call.subject,
+            model=call.facts.model,
+            provider=call.provider,
+            need_atoms=bound.ceiling_atoms,
+            currency=bound.currency.code,
+        )
+    if isinstance(covered, Uncovered):
+        return _denied(call, bound, covered)
+    if covered.standing.currency != bound.currency.code:
+        if covered.held is not None:
+            authority.table.release(covered.held)
+        detail = f"This model has no price in {covered.standing.currency}, which this customer pays with."
+        return Denied(Reason.MODEL_NOT_PRICED, detail, call.request_id)
+    return _admit(call, covered, bound, authority, rates=rates, now_ms=now_ms)
+
+
+def _take(call: Call, bound: Priced, authority: Authority) -> Covered | Uncovered | None:
+    """Decide by what is held here; None: it is not enough, or the subject is not known here."""
+    known = authority.keeper.standing(call.subject)
+    if known is None:
+        return None
+    if known.standing.currency != bound.currency.code:
+        return known
+    now = authority.clock.monotonic()
+    taken = authority.table.take(
+        known.standing,
+        call.subject,
+        model=call.facts.model,
+        provider=call.provider,
+        atoms=bound.ceiling_atoms,
+        now=now,
+    )
+    if isinstance(taken, Held):
+        return Covered(known.standing, known.standing_age_ms, taken)
+    if taken is NO_LIMIT:
+        return Uncovered(Reason.NO_LIMIT_APPLIES, standing_age_ms=known.standing_age_ms)
+    return None
+
+
+async def _without_price(
+    call: Call, denied: Denied, rates: RateBook, now_ms: int, authority: Authority
+) -> Admitted | Denied:
+    """A call that has no price or no bound: by policy it is only counted; else the first reason that holds is told."""
+    covered: Covered | Uncovered | None = authority.keeper.standing(call.subject)
+    if covered is None:
+        covered = await authority.keeper.cover(
+            call.subject, model=call.facts.model, provider=call.provider, need_atoms=0, currency=""
+        )
+    if isinstance(covered, Uncovered):
+        return _denied(call, None, covered)
+    verdict: Denied | Unpriced = denied
+    if authority.unknown_model is UnknownModel.METER and rates.find(call.provider, call.facts.model, now_ms) is None:
+        verdict = admit_unpriced(
+            covered.standing, call.subject, model=call.facts.model, provider=call.provider, at_ms=now_ms
+        )
+    if isinstance(verdict, Denied):
+        return msgspec.structs.replace(verdict, request_id=call.request_id, standing_age_ms=covered.standing_age_ms)
+    return _admit(call, covered, None, authority, rates=rates, now_ms=now_ms)
+
+
+def _admit(
+    call: Call, covered: Covered, bound: Priced | None, authority: Authority, *, rates: RateBook, now_ms: int
+) -> Admitted | Denied:
+    """Write that the call may run; what cannot be written may not (L49)."""
+    held, standing = covered.held, covered.standing
+    decision = Decision(
+        source=Source.UNPRICED if bound is None else covered.source,
+        ceiling_atoms=None if bound is None else bound.ceiling_atoms,
+        standing_age_ms=covered.standing_age_ms,
+        lease_age_ms=None if held is None else held.lease_age_ms,
+        plan=standing.plan,
+        rate_card="" if bound is None else bound.card.card_id,
+        catalog_sha256=rates.sha256,
+        consulted=() if held is None else held.consulted(held.taken_at),
+    )
+    admission = Admission(
+        call.request_id,
+        _placed(call.subject, standing),
+        call.provider,
+        call.protocol,
+        call.facts.model,
+        now_ms,
+        standing.currency,
+        0 if held is None else held.atoms,
+        decision,
+        () if held is None else held.budget_leases,
+        () if held is None else held.slices,
+    )
+    try:
+        authority.spool.admit(admission)
+    except Exception as problem:
+        if held is not None:
+            authority.table.release(held)
+        if not isinstance(problem, SpoolFull):
+            raise
+        return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), call.request_id)
+    return Admitted(admission, held, None if bound is None else _prices(call, bound, rates, now_ms))
+
+
+def _prices(call: Call, bound: Priced, rates: RateBook, now_ms: int) -> Prices:
+    """What the call will be settled by, whatever is published until then (L21)."""
+    return Prices(
+        call.facts.ceiling,
+        bound.card,
+        bound.currency,
+        rates,
+        now_ms,
+        stops_billing=call.stops_billing,
+        may_reason=call.facts.may_reason,
+    )
+
+
+def _placed(subject: Subject, standing: Standing) -> Subject:
+    """The subject on its canonical path, every ancestor named (L31)."""
+    return subject if subject.path == standing.path else msgspec.structs.replace(subject, path=standing.path)
+
+
+def _denied(call: Call, bound: Priced | None, uncovered: Uncovered) -> Denied:
+    """The denial that what we know here amounts to, in words."""
+    reason, binding = uncovered.reason, uncovered.binding
+    wait_ms = uncovered.retry_after_ms
+    if reason is Reason.BUDGET_IN_FLIGHT:
+        least, most = IN_FLIGHT_WAIT_MS
+        wait_ms = least + zlib.crc32(call.request_id.encode()) % (most - least + 1)
+    tokens = None
+    if bound is not None and uncovered.affordable_atoms is not None and reason is not Reason.BUDGET_IN_FLIGHT:
+        tokens = affordable_output_tokens(call.facts.ceiling, bound, uncovered.affordable_atoms)
+    detail = uncovered.detail
+    if not detail and bound is not None and reason in MONEY:
+        detail = money_detail(reason, binding, bound.ceiling_atoms, bound.currency, affordable_tokens=tokens)
+    return Denied(
+        reason,
+        detail or plain_detail(reason),
+        call.request_id,
+        binding,
+        uncovered.consulted,
+        None if bound is None else bound.ceiling_atoms,
+        "" if bound is None else bound.currency.code,
+        uncovered.standing_age_ms,
+        wait_ms,
+        tokens,
+    )
+
+
+def remaining_atoms(consulted: tuple[Consulted, ...]) -> int | None:
+    """What the tightest limit still has, the grants taken together; None where nothing is known."""
+    hard = [each.remaining for each in consulted if each.kind == "budget" and each.hard and each.remaining is not None]
+    credit = [each.remaining for each in consulted if each.kind == "grant" and each.remaining is not None]
+    return min([*hard, sum(credit)] if credit else hard, default=None)

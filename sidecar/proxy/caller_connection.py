@@ -1,0 +1,346 @@
+"""A caller's connection: requests come in one after the other, answers go out as bytes.
+
+aiohttp's C parser takes heads apart and decodes bodies; its request and response objects, and a
+task for each request, would cost more than all the rest of the way through. So a connection is
+an asyncio protocol of our own around that parser, served by one task, and `Arrival` is what the
+corridor gets to see: a piece of an answer is one write to the transport, with no task switch.
+
+A half-closed connection (the caller shuts its writing side) counts as a caller who has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from sidecar.proxy.arrival import Arrival, RefusalDesk, Watcher, whole_answer
+from sidecar.proxy.refusals import Refusal, RefusalReason
+from sidecar.proxy.request_head import LOOPBACK_HOSTS
+from sidecar.proxy.sweep import Sweep
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES: Final = 8190
+MAX_HEADERS: Final = 100
+MAX_PIPELINED: Final = 16
+"""Requests read ahead on one connection while another is being answered."""
+
+READ_AHEAD_BYTES: Final = 256 * 1024
+"""Of a body that is not being taken; twice this stops reading."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+
+
+class BodyBroken(Exception):
+    """The framing of a request's body is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptOptions:
+    """How much the door lets in, and for how long it waits."""
+
+    hosts: frozenset[bytes] = LOOPBACK_HOSTS
+    """Names (lower case, without port) under which we may be called; others get 421."""
+
+    max_connections: int = 12_000
+    max_requests: int = 10_000
+    """Requests at once, waiting ones included; over it 503."""
+
+    max_body_bytes: int = 32 * 2**20
+    max_held_body_bytes: int = 512 * 2**20
+    """All request bodies held at once; over it 503."""
+
+    head_timeout_s: float = 10.0
+    """From a head's first byte to its last."""
+
+    body_timeout_s: float = 60.0
+    """For the whole body, however fast it trickles."""
+
+    body_grace_s: float = 10.0
+    """After this long a body must have come at `body_min_bytes_per_s` on average."""
+
+    body_min_bytes_per_s: int = 1024
+    keepalive_s: float = 75.0
+    """How long a connection may stand idle between requests."""
+
+    linger_s: float = 2.0
+    """How long the rest of a refused body is read, so that its sender gets to see the refusal."""
+
+    client_stall_s: float = 60.0
+    """How long a caller may read nothing while bytes wait for it."""
+
+    write_buffer_bytes: int = 64 * 1024
+    """Unsent bytes at which a provider's stream is paused."""
+
+
+class Door(RefusalDesk, Protocol):
+    """What a connection needs of the door that it came through."""
+
+    options: AcceptOptions
+    sweep: Sweep
+    draining: bool
+    connections: set[CallerConnection]
+
+    def handle(self, arrival: Arrival) -> Awaitable[None]:
+        """See a request to its answer; raises nothing but `CancelledError`."""
+        ...
+
+
+class CallerConnection(BaseProtocol):
+    """One caller's connection. Its task serves request after request; the door made and keeps it."""
+
+    __slots__ = (
+        "_broken",
+        "_current",
+        "_head_since",
+        "_holds",
+        "_idle_since",
+        "_last_payload",
+        "_queue",
+        "_stalled_since",
+        "_task",
+        "_unsent",
+        "_waiter",
+        "_wire",
+        "door",
+        "watcher",
+    )
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+        parser = HttpRequestParser(
+            self,
+            loop,
+            READ_AHEAD_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
+            payload_exception=BodyBroken,
+            auto_decompress=False,
+            max_msg_queue_size=MAX_PIPELINED,
+        )
+        super().__init__(loop, parser)
+        self.door = door
+        self.watcher: Watcher | None = None
+        self._queue: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._broken: Refusal | None = None  # what follows the queued requests is no request
+        self._current: Arrival | None = None
+        self._last_payload: StreamReader = EMPTY_PAYLOAD
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wire: asyncio.Transport | None = None  # kept when `transport` is gone, to abort what does not close
+        self._head_since = 0.0  # when the first byte of an unfinished head came; 0: none
+        self._idle_since = 0.0
+        self._holds = False
+        self._stalled_since = 0.0
+        self._unsent = 0
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or turn it away when there are too many."""
+        super().connection_made(transport)
+        door = self.door
+        self._wire = wire = cast(asyncio.Transport, transport)
+        wire.set_write_buffer_limits(high=door.options.write_buffer_bytes)
+        door.sweep.watch(self)
+        if door.draining or len(door.connections) >= door.options.max_connections:
+            self._turn_away(Refusal(RefusalReason.OVERLOADED, "too many connections", closes=True))
+            return
+        self._idle_since = door.sweep.now
+        door.connections.add(self)
+        self._task = self._loop.create_task(self._serve())
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and wake the task if a request has begun."""
+        if self._broken is not None or self._parser is None:
+            return
+        if not self._head_since and data and self._last_payload.is_eof():
+            self._head_since = self.door.sweep.now
+        try:
+            messages, _, _ = self._parser.feed_data(data)
+        except HttpProcessingError as exc:
+            self._broken = _unreadable(exc)
+            self._wake()
+            return
+        if messages:
+            self._head_since = 0.0
+            self._last_payload = messages[-1][1]
+            self._queue.extend(messages)
+            if len(self._queue) >= MAX_PIPELINED and self.transport is not None:
+                self.transport.pause_reading()
+            self._wake()
+
+    def eof_received(self) -> None:
+        """The caller has shut its side: the transport closes, which tells everybody."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell whoever reads or writes."""
+        super().connection_lost(exc)
+        self.door.sweep.forget(self)
+        self._wire = None
+        self._parser = None
+        lost = exc or ConnectionResetError("the caller has gone")
+        self._last_payload.set_exception(lost)
+        current = self._current
+        if current is not None:
+            current.gone = True
+            current.keep_alive = False
+            current.payload.set_exception(lost)
+        if self.watcher is not None:
+            self.watcher.caller_gone()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Too much waits to be sent."""
+        super().pause_writing()
+        if self.watcher is not None:
+            self.watcher.caller_slow()
+
+    def resume_writing(self) -> None:
+        """The buffer is low again."""
+        super().resume_writing()
+        if self.watcher is not None:
+            self.watcher.caller_ready()
+
+    # -- flow of bodies (called by `StreamReader`)
+
+    def pause_reading(self) -> None:
+        """A body comes faster than it is taken."""
+        self._holds = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on. aiohttp asks for it twice per request; if nothing was held, there is nothing to do."""
+        if self._holds and self._parser is not None:
+            self._holds = False
+            super().resume_reading(resume_parser)
+
+    # -- for the door, the timer and the arrival
+
+    def check(self, now: float) -> None:
+        """End a head that does not, a caller that does not read, and idleness (`Sweep`)."""
+        wire = self._wire
+        if wire is None:
+            return
+        options = self.door.options
+        unsent = wire.get_write_buffer_size()
+        if unsent == 0 or unsent < self._unsent:
+            self._stalled_since = 0.0
+        elif not self._stalled_since:
+            self._stalled_since = now
+        elif now - self._stalled_since > options.client_stall_s:
+            if self._current is not None:
+                self._current.stalled = True
+            wire.abort()
+        self._unsent = unsent
+        if self._current is not None or wire.is_closing():
+            return
+        if self._head_since and now - self._head_since > options.head_timeout_s:
+            self._turn_away(Refusal(RefusalReason.HEAD_TOO_SLOW, "the request's head did not arrive", closes=True))
+        elif not self._head_since and now - self._idle_since > options.keepalive_s:
+            wire.close()
+
+    def cut(self) -> None:
+        """Send what is written, then a reset: an end that cannot be taken for a clean one."""
+        wire = self._wire
+        if wire is None:
+            return
+        sock = wire.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        wire.close()
+
+    @property
+    def desk(self) -> RefusalDesk:
+        """Where refusals go."""
+        return self.door
+
+    def retire(self) -> None:
+        """Close it now if it is idle, else after the answer under way."""
+        if self._current is not None:
+            self._current.keep_alive = False
+        elif not self._queue and not self._head_since and self._wire is not None:
+            self._wire.close()
+
+    def cancel(self) -> None:
+        """Cancel the request under way, and end."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # --
+
+    async def _serve(self) -> None:
+        """Serve requests until the connection ends."""
+        queue, door = self._queue, self.door
+        try:
+            while self._parser is not None:
+                if not queue:
+                    if self._broken is not None:
+                        self._turn_away(self._broken)
+                        break
+                    self._idle_since = door.sweep.now
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
+                    continue
+                message, payload = queue.popleft()
+                self._parser.message_consumed()
+                self._current = arrival = Arrival(message, payload, self)
+                await door.handle(arrival)
+                if not payload.is_eof():
+                    await self._linger(payload)
+                self._current = self.watcher = None
+                if not arrival.keep_alive or not payload.is_eof():
+                    break
+                if len(queue) == MAX_PIPELINED - 1:
+                    self._read_on()
+        finally:
+            self._current = self.watcher = None
+            door.connections.discard(self)
+            if self._wire is not None:
+                self._wire.close()
+
+    def _read_on(self) -> None:
+        """There is room in the queue again: take what the parser kept back, then read."""
+        self.data_received(b"")
+        if len(self._queue) < MAX_PIPELINED and not self._holds and self.transport is not None:
+            self.transport.resume_reading()
+
+    async def _linger(self, payload: StreamReader) -> None:
+        """Read the rest of a body that nobody wants."""
+        with contextlib.suppress(TimeoutError, Exception):
+            async with asyncio.timeout(self.door.options.linger_s):
+                while await payload.readany():
+                    pass
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        """Answer what is no request, and close."""
+        if self._wire is None:
+            return
+        self.door.count_refusal(refusal)
+        self._head_since = 0.0
+        self._wire.write(whole_answer(*self.door.shape("", refusal), keep_alive=False, is_head=False))
+        self._wire.close()
+
+
+def _unreadable(exc: HttpProcessingError) -> Refusal:
+    """What the parser would not take; its words quote the request, so they go nowhere."""
+    if isinstance(exc, LineTooLong) or exc.message.startswith("Too many headers"):
+        return Refusal(RefusalReason.HEAD_TOO_LARGE, "the request's head is too large", closes=True)
+    return Refusal(RefusalReason.MALFORMED, "this is not a request in HTTP/1.1", closes=True)

@@ -1,0 +1,177 @@
+"""One request's way through the sidecar, read from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sidecar.core.governance.decisions import Denied
+from sidecar.ports import Ids
+from sidecar.proxy.accept import Arrival
+from sidecar.proxy.authorize import Authority, Call, authorize
+from sidecar.proxy.deny import DenyOptions, deny, refuse, shape_of, turn_down
+from sidecar.proxy.estimate import estimate
+from sidecar.proxy.forward import ForwardOptions, forward
+from sidecar.proxy.identify import Identifier
+from sidecar.proxy.log_lines import denied_line
+from sidecar.proxy.observe import unread
+from sidecar.proxy.passage import FROM_PROVIDER, Passage
+from sidecar.proxy.recent import Denial, RecentDecisions
+from sidecar.proxy.route import Route, Routes
+from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.unfit import Unfit
+from sidecar.proxy.upstream_pool import Upstream
+from sidecar.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An upstream, whose rate cards price it, and whether it is known to stop billing when we hang up (L25)."""
+
+    upstream: Upstream
+    prices_of: str
+    stops_billing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything that a request needs on its way. `providers` has an entry for each name that `routes` can give."""
+
+    routes: Routes
+    identifier: Identifier
+    authority: Authority
+    providers: Mapping[str, Provider]
+    ids: Ids
+    sweep: Sweep
+    metrics: Metrics
+    recent: RecentDecisions = field(default_factory=RecentDecisions)
+    forwarding: ForwardOptions = field(default_factory=ForwardOptions)
+    denying: DenyOptions = field(default_factory=DenyOptions)
+
+
+async def carry(arrival: Arrival, desk: Desk) -> None:
+    """Carry one accepted request down the corridor, to the record."""
+    head = arrival.head
+    route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
+    if isinstance(route, Unfit):
+        return _turn_down(arrival, route, desk)
+    if route.dialect is None:
+        return await _pass_through(arrival, route, desk)
+    provider = desk.providers[route.upstream]
+    subject = desk.identifier.identify(head.fields)
+    if isinstance(subject, Unfit):
+        return _turn_down(arrival, subject, desk)
+    if isinstance(subject, Denied):
+        return _deny(arrival, subject, desk, provider=provider)
+    facts = estimate(route.dialect, arrival.body)
+    if isinstance(facts, Unfit):
+        return _turn_down(arrival, facts, desk)
+
+    call = Call(
+        desk.ids.new("req"),
+        subject,
+        facts,
+        provider.prices_of,
+        route.dialect.name,
+        stops_billing=provider.stops_billing,
+    )
+    # Prices with the standing, takes, and writes the admission: one step without an await.
+    # Only a miss suspends; a spool that cannot write is a Denied too.
+    verdict = await authorize(call, desk.authority)
+    if isinstance(verdict, Denied):
+        return _deny(arrival, verdict, desk, provider=provider, call=call)
+    passage = Passage(
+        call,
+        verdict,
+        route.dialect,
+        authority=desk.authority,
+        metrics=desk.metrics,
+        recent=desk.recent,
+        overhead_s=_overhead_s(arrival, desk),
+    )
+    try:
+        # Bytes pass from upstream to caller inside; before the end of the answer the passage settles and records.
+        outcome = await forward(
+            arrival,
+            provider.upstream,
+            target=route.target,
+            body=facts.body,
+            meter_for=passage.meter_for,
+            on_end=passage.on_end,
+            sweep=desk.sweep,
+            options=desk.forwarding,
+            added=passage.headers(),
+            whole=not facts.stream,
+            hides_usage=facts.hide_usage,
+        )
+    finally:
+        # Complete, cut off or abandoned: it is settled by now. If a fault of ours came before, nobody
+        # knows what was sent: an unknown outcome like any other.
+        passage.close()
+    if not arrival.answered:
+        arrival.answer(*refuse(outcome.refusal(), shape_of(head.target, head.fields), request_id=call.request_id))
+    return None
+
+
+async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
+    """Pass a request on that the configuration exempts from metering: counted and logged, nothing more."""
+    request_id = desk.ids.new("req")
+    desk.metrics.passed_through.add(route.upstream)
+    outcome = await forward(
+        arrival,
+        desk.providers[route.upstream].upstream,
+        target=route.target,
+        body=arrival.body,
+        meter_for=unread,
+        on_end=lambda _: (),
+        sweep=desk.sweep,
+        options=desk.forwarding,
+        added=[FROM_PROVIDER, (b"Spend-Request-Id", request_id.encode())],
+    )
+    logger.info(
+        "request_passed_through",
+        extra={"facts": {"request_id": request_id, "upstream": route.upstream, "status": outcome.status}},
+    )
+    if not arrival.answered:
+        shape = shape_of(arrival.head.target, arrival.head.fields)
+        arrival.answer(*refuse(outcome.refusal(), shape, request_id=request_id))
+
+
+def _turn_down(arrival: Arrival, unfit: Unfit, desk: Desk) -> None:
+    """Answer a request that cannot be taken, whoever pays."""
+    request_id = desk.ids.new("req")
+    desk.metrics.unfit.add(unfit.reason.value)
+    logger.info(
+        "request_unfit",
+        extra={"facts": {"request_id": request_id, "reason": unfit.reason.value, "param": unfit.param or None}},
+    )
+    shape = shape_of(arrival.head.target, arrival.head.fields)
+    arrival.answer(*turn_down(unfit, shape, request_id=request_id))
+
+
+def _deny(arrival: Arrival, denied: Denied, desk: Desk, *, provider: Provider, call: Call | None = None) -> None:
+    """Answer a call that may not run, and remember why. `call` is None where nobody is known to ask."""
+    if call is None:
+        denied = msgspec.structs.replace(denied, request_id=desk.ids.new("req"))
+    subject, model = (None, "") if call is None else (call.subject, call.facts.model)
+    now_ms, overhead_s = desk.authority.clock.wall_ms(), _overhead_s(arrival, desk)
+    desk.metrics.decisions.add("denied", denied.reason.value)
+    desk.metrics.overhead.observe(overhead_s)
+    desk.recent.remember(denied.request_id, Denial(denied, subject, provider.prices_of, model, now_ms))
+    currencies = desk.authority.rates_now().currencies
+    if logger.isEnabledFor(logging.INFO):
+        currency = currencies.get(denied.currency)
+        line = denied_line(denied, subject, currency, provider=provider.prices_of, model=model, overhead_s=overhead_s)
+        logger.info("request_denied", extra={"facts": line})
+    shape = shape_of(arrival.head.target, arrival.head.fields)
+    arrival.answer(*deny(denied, shape, now_ms=now_ms, currencies=currencies, options=desk.denying))
+
+
+def _overhead_s(arrival: Arrival, desk: Desk) -> float:
+    """What we have taken of the caller's time since the head was here."""
+    return desk.authority.clock.monotonic() - arrival.received_at

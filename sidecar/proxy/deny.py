@@ -1,0 +1,263 @@
+"""How we say no: every refusal of our own, in the shape of the protocol that the caller speaks.
+
+The status decides whether a client tries again. The OpenAI and Anthropic clients repeat 408, 409,
+429 and 5xx unless `x-should-retry: false` stands there; others do not look at it, so a lasting
+refusal must have a status that nobody repeats: 402 for money, 403 for what is not allowed. Two
+clients sleep for as long as `Retry-After` says, so no more than 20 s is ever asked of them; longer
+waits stand in the body and in `Spend-Resets-At`.
+
+Source: openai-python `_base_client.py`, anthropic-sdk-python `_base_client.py` (`_should_retry`,
+`_calculate_retry_timeout`), Vercel AI SDK `retry-with-exponential-backoff`, checked 2026-11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from sidecar.core.credits.amounts import Currency, format_amount
+from sidecar.core.governance.decisions import Consulted, Denied, Reason
+from sidecar.ports import Ids
+from sidecar.proxy.refusals import Header, Refusal, RefusalReason, RefusalShape, Reply
+from sidecar.proxy.unfit import Unfit, UnfitReason
+
+MAX_RETRY_AFTER_MS: Final = 20_000
+"""The longest wait that we ask of a client in a header: some obey whatever it says."""
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Shape(StrEnum):
+    """The protocol in which an error is written."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of refusal: its status, the word each protocol has for it, and whether trying again may help.
+
+    `wait_ms` is the wait asked for where the denial itself names none.
+    """
+
+    status: int
+    openai_type: str
+    anthropic_type: str
+    retry: bool = False
+    wait_ms: int | None = None
+
+
+_MONEY = Row(402, "insufficient_quota", "billing_error")
+_FORBIDDEN = Row(403, "invalid_request_error", "permission_error")
+_BAD = Row(400, "invalid_request_error", "invalid_request_error")
+_OVERLOADED = Row(503, "server_error", "overloaded_error", retry=True, wait_ms=1000)
+
+
+def _like_bad(status: int, *, retry: bool = False) -> Row:
+    return Row(status, _BAD.openai_type, _BAD.anthropic_type, retry)
+
+
+TABLE: Final[Mapping[str, Row]] = {
+    # money
+    Reason.BUDGET_EXCEEDED: _MONEY,
+    Reason.CREDITS_EXHAUSTED: _MONEY,
+    Reason.REQUEST_EXCEEDS_BUDGET: _MONEY,
+    Reason.DEBT_LIMIT: _MONEY,
+    Reason.BUDGET_IN_FLIGHT: Row(429, "rate_limit_error", "rate_limit_error", retry=True, wait_ms=1000),
+    # not allowed
+    Reason.CUSTOMER_UNKNOWN: _FORBIDDEN,
+    Reason.NODE_FROZEN: _FORBIDDEN,
+    Reason.TOO_MANY_SUBJECTS: _FORBIDDEN,
+    Reason.MODEL_NOT_PRICED: _FORBIDDEN,
+    Reason.REQUEST_NOT_BOUNDABLE: _FORBIDDEN,
+    Reason.NO_LIMIT_APPLIES: _FORBIDDEN,
+    UnfitReason.ENDPOINT_NOT_METERED: _FORBIDDEN,
+    RefusalReason.BROWSER: _FORBIDDEN,
+    # the request itself
+    Reason.CUSTOMER_REQUIRED: _BAD,
+    Reason.SUBJECT_CONFLICT: _BAD,
+    UnfitReason.INVALID_SUBJECT: _BAD,
+    UnfitReason.INVALID_REQUEST: _BAD,
+    UnfitReason.MALFORMED_PATH: _BAD,
+    RefusalReason.MALFORMED: _BAD,
+    RefusalReason.REPEATED_HEADER: _BAD,
+    RefusalReason.HEAD_TOO_SLOW: _like_bad(408, retry=True),  # nothing of it was used: repeating is safe
+    RefusalReason.BODY_TOO_SLOW: _like_bad(408, retry=True),
+    RefusalReason.BODY_TOO_LARGE: Row(413, "invalid_request_error", "request_too_large"),
+    RefusalReason.BODY_CODING: _like_bad(415),
+    RefusalReason.EXPECTATION: _like_bad(417),
+    RefusalReason.HOST: _like_bad(421),
+    RefusalReason.HEAD_TOO_LARGE: _like_bad(431),
+    RefusalReason.TRANSFER_CODING: _like_bad(501),
+    RefusalReason.UPGRADE: _like_bad(501),
+    RefusalReason.VERSION: _like_bad(505),
+    # we cannot decide, or not now
+    Reason.LEDGER_UNAVAILABLE: Row(503, "server_error", "api_error", retry=True),
+    Reason.OUTBOX_FULL: Row(503, "server_error", "api_error"),
+    Reason.OVERLOADED: _OVERLOADED,  # and RefusalReason.OVERLOADED: the same word
+    RefusalReason.INTERNAL: Row(500, "server_error", "api_error"),
+    # the provider
+    RefusalReason.UPSTREAM_UNREACHABLE: Row(502, "server_error", "api_error", retry=True),
+    RefusalReason.UPSTREAM_BROKEN: Row(502, "server_error", "api_error"),
+    RefusalReason.UPSTREAM_TIMEOUT: Row(504, "server_error", "timeout_error"),
+}
+"""Every refusal there is, by its word. A test holds every reason against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenyOptions:
+    """`compat_status` is the status of refusals for money: 402, or 429 for callers wired to rate limits."""
+
+    compat_status: int = 402
+
+
+def shape_of(target: str, fields: Mapping[bytes, bytes] | None = None) -> Shape:
+    """The protocol a caller speaks, told by its path or else by a header that only one of them has."""
+    path = target.partition("?")[0].rstrip("/")
+    if path.endswith("/messages"):
+        return Shape.ANTHROPIC
+    if path.endswith("/chat/completions") or not fields:
+        return Shape.OPENAI
+    return Shape.ANTHROPIC if b"anthropic-version" in fields else Shape.OPENAI
+
+
+def deny(
+    denied: Denied, shape: Shape, *, now_ms: int, currencies: Mapping[str, Currency], options: DenyOptions
+) -> Reply:
+    """The answer to a call that may not run.
+
+    Args:
+        denied: the decision; its `request_id` stands in the answer.
+        shape: the protocol to write it in.
+        now_ms: the wall clock (Unix ms), to tell when the binding limit starts anew.
+        currencies: by code, to write amounts as decimals.
+        options: how money is refused.
+    """
+    row = TABLE[denied.reason]
+    if row.status == 402 and options.compat_status == 429:
+        row = Row(429, row.openai_type, "rate_limit_error")
+    wait_ms = row.wait_ms if denied.retry_after_ms is None else denied.retry_after_ms
+    retry = row.retry and wait_ms is not None and wait_ms <= MAX_RETRY_AFTER_MS  # a denial without a wait is lasting
+    facts = _spend(denied, now_ms, currencies)
+    headers = _headers(denied.request_id, retry=retry, wait_ms=wait_ms if retry else None)
+    if "resets_at" in facts:
+        headers.append((b"Spend-Resets-At", facts["resets_at"].encode()))
+    body = _body(shape, row, str(denied.reason), denied.detail, request_id=denied.request_id, spend=facts)
+    return row.status, headers, body
+
+
+def turn_down(unfit: Unfit, shape: Shape, *, request_id: str) -> Reply:
+    """The answer to a request that cannot be taken."""
+    row = TABLE[unfit.reason]
+    facts = {"reason": str(unfit.reason), "request_id": request_id}
+    code = unfit.code or str(unfit.reason)
+    body = _body(shape, row, code, unfit.message, param=unfit.param, request_id=request_id, spend=facts)
+    return row.status, _headers(request_id, retry=False), body
+
+
+def refuse(refusal: Refusal, shape: Shape, *, request_id: str) -> Reply:
+    """The answer to what a door refused: hostile framing, too much of something, a provider not reached."""
+    row = TABLE[refusal.reason]
+    facts = {"reason": refusal.reason.value, "request_id": request_id}
+    body = _body(shape, row, refusal.reason.value, refusal.message, request_id=request_id, spend=facts)
+    return row.status, _headers(request_id, retry=row.retry, wait_ms=row.wait_ms), body
+
+
+def door_shape(ids: Ids) -> RefusalShape:
+    """What the front door needs to refuse in the caller's protocol; each refusal gets an id of its own."""
+
+    def shape(target: str, refusal: Refusal) -> Reply:
+        return refuse(refusal, shape_of(target), request_id=ids.new("req"))
+
+    return shape
+
+
+def _headers(request_id: str, *, retry: bool, wait_ms: int | None = None) -> list[Header]:
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"Spend-Origin", b"sidecar"),
+        (b"Spend-Request-Id", request_id.encode()),
+        (b"x-should-retry", b"true" if retry else b"false"),
+    ]
+    if wait_ms is not None:
+        headers.append((b"Retry-After", b"%d" % -(-wait_ms // 1000)))  # whole seconds, rounded up
+        headers.append((b"retry-after-ms", b"%d" % wait_ms))  # wins where both stand
+    return headers
+
+
+def _body(
+    shape: Shape, row: Row, code: str, message: str, *, request_id: str, spend: Mapping[str, Any], param: str = ""
+) -> bytes:
+    """Our own facts ride inside the error object: that is the part of a body which every client keeps."""
+    error: dict[str, Any]
+    if shape is Shape.ANTHROPIC:
+        error = {"type": row.anthropic_type, "message": message, "spend": spend}
+        return _ENCODER.encode({"type": "error", "error": error, "request_id": request_id})
+    error = {"message": message, "type": row.openai_type, "param": param or None, "code": code, "spend": spend}
+    return _ENCODER.encode({"error": error})
+
+
+def _spend(denied: Denied, now_ms: int, currencies: Mapping[str, Currency]) -> dict[str, Any]:
+    """The facts of a decision; what is not known is left out."""
+    facts: dict[str, Any] = {"reason": str(denied.reason), "request_id": denied.request_id}
+    if denied.binding is not None:
+        facts["scope"] = {"level": _level(denied.binding), "id": denied.binding.owner}
+        facts |= _account(denied.binding, now_ms, currencies)
+    if denied.currency:
+        facts["currency"] = denied.currency
+    if denied.ceiling_atoms is not None:
+        facts |= _amount("ceiling", denied.ceiling_atoms, currencies.get(denied.currency))
+    if denied.standing_age_ms is not None:
+        facts["standing_age_ms"] = denied.standing_age_ms
+    if denied.max_affordable_output_tokens is not None:
+        facts["max_affordable_output_tokens"] = denied.max_affordable_output_tokens
+    if denied.consulted:
+        facts["consulted"] = [
+            {"kind": each.kind, "id": each.id, "owner": each.owner, "hard": each.hard}
+            | _account(each, now_ms, currencies)
+            for each in denied.consulted
+        ]
+    return facts
+
+
+def _account(consulted: Consulted, now_ms: int, currencies: Mapping[str, Currency]) -> dict[str, Any]:
+    """How one budget or grant stands. `held` is by open calls here, `elsewhere` by other sidecars."""
+    currency = currencies.get(consulted.currency)
+    facts: dict[str, Any] = {"unit": consulted.currency}
+    if consulted.child:
+        facts["child"] = consulted.child
+    for name, atoms in (
+        ("limit", consulted.limit),
+        ("spent", consulted.used),
+        ("held", consulted.held),
+        ("elsewhere", consulted.elsewhere),
+        ("remaining", consulted.remaining),
+    ):
+        if atoms is not None:
+            facts |= _amount(name, atoms, currency)
+    if consulted.resets_in_ms is not None:
+        facts["resets_at"] = _instant(now_ms + consulted.resets_in_ms)
+    return facts
+
+
+def _amount(name: str, atoms: int, currency: Currency | None) -> dict[str, Any]:
+    """An amount as decimal text, and exactly in atoms."""
+    text = {} if currency is None else {name: format_amount(atoms, currency)}
+    return text | {f"{name}_atoms": atoms}
+
+
+def _level(consulted: Consulted) -> str:
+    """What kind of owner it has: `customer`, or the kind of the innermost node of its path."""
+    _, slash, path = consulted.owner.rpartition("/")
+    return path.partition(":")[0] if slash else "customer"
+
+
+def _instant(at_ms: int) -> str:
+    """ISO 8601, UTC, to the second, never before the instant itself."""
+    return datetime.fromtimestamp(-(-at_ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,44 @@
+"""The reading of an answer, and a meter for what is passed on unread."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.core.pricing.usage import Usage, UsageState
+from sidecar.providers.dialect import AnswerMeter, Ending
+from sidecar.proxy.outcomes import Outcome
+
+NOTHING_READ: Final = Usage(UsageState.ABSENT)
+"""The reading of an answer that never began."""
+
+
+def reading(outcome: Outcome) -> Usage:
+    """What an answer says was used, for the way it ended."""
+    return NOTHING_READ if outcome.meter is None else outcome.meter.usage(outcome.ending)
+
+
+class Unread:
+    """An `AnswerMeter` that looks at nothing."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """The piece itself."""
+        return piece
+
+    def flush(self) -> bytes:
+        """Nothing: nothing is held back."""
+        return b""
+
+    def finished(self) -> bool:
+        """Never: only the provider ends it."""
+        return False
+
+    def usage(self, ending: Ending) -> Usage:
+        """Nothing was read, however it ended."""
+        del ending
+        return NOTHING_READ
+
+
+def unread(status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+    """A meter for an answer that is passed on unmetered."""
+    del status, content_type, content_encoding
+    return Unread()

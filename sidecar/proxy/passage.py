@@ -1,0 +1,137 @@
+"""An admitted call on its way to the provider and back: metered, and settled exactly once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.core.credits.amounts import format_amount
+from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
+from sidecar.proxy.authorize import Admitted, Authority, Call, remaining_atoms
+from sidecar.proxy.log_lines import settled_line
+from sidecar.proxy.observe import NOTHING_READ, reading
+from sidecar.proxy.outcomes import Cause, Outcome
+from sidecar.proxy.recent import Open, RecentDecisions, Settled
+from sidecar.proxy.record import record
+from sidecar.proxy.refusals import Header
+from sidecar.proxy.settle import ESTIMATED, Settlement, settle
+from sidecar.telemetry.metrics import Metrics
+
+FROM_PROVIDER: Final[Header] = (b"Spend-Origin", b"provider")
+"""On every relayed answer: it is the provider's word, not ours."""
+
+NO_HEAD: Final = "none"
+"""The status class of a call whose answer never began."""
+
+logger = logging.getLogger(__name__)
+
+
+class Passage:
+    """Makes the call's meter, and settles and records it exactly once, however it ends."""
+
+    __slots__ = ("_admitted", "_authority", "_call", "_dialect", "_metrics", "_overhead_s", "_recent", "_settled")
+
+    def __init__(
+        self,
+        call: Call,
+        admitted: Admitted,
+        dialect: Dialect,
+        *,
+        authority: Authority,
+        metrics: Metrics,
+        recent: RecentDecisions,
+        overhead_s: float,
+    ) -> None:
+        """Begin; `overhead_s` is what we have taken so far, for the log and the metric."""
+        self._call = call
+        self._admitted = admitted
+        self._dialect = dialect
+        self._authority = authority
+        self._metrics = metrics
+        self._recent = recent
+        self._overhead_s = overhead_s
+        self._settled = False
+        metrics.decisions.add("admitted", admitted.admission.decision.source.value)
+        metrics.overhead.observe(overhead_s)
+        recent.remember(call.request_id, Open(admitted.admission))
+
+    def headers(self) -> list[Header]:
+        """What a relayed answer gets beside the provider's own headers."""
+        admission, prices = self._admitted.admission, self._admitted.prices
+        headers = [FROM_PROVIDER, (b"Spend-Request-Id", self._call.request_id.encode())]
+        left = remaining_atoms(admission.decision.consulted)
+        if left is not None and prices is not None:
+            headers.append((b"Spend-Remaining", format_amount(left, prices.currency).encode()))
+        return headers
+
+    def meter_for(self, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+        """The meter for an answer with this head."""
+        return self._dialect.meter(
+            self._call.facts, status=status, content_type=content_type, content_encoding=content_encoding
+        )
+
+    def on_end(self, outcome: Outcome) -> Sequence[Header]:
+        """Settle and record; gives the charge as a header, for a caller who has not got the head yet.
+
+        Raises:
+            RuntimeError: it was settled before.
+        """
+        if self._settled:
+            raise RuntimeError("a call is settled once")
+        self._settled = True
+        admitted, authority = self._admitted, self._authority
+        event = record(
+            admitted,
+            self._settle(outcome),
+            outcome,
+            spool=authority.spool,
+            table=authority.table,
+            metrics=self._metrics,
+        )
+        self._recent.remember(self._call.request_id, Settled(event))
+        self._metrics.settlements.add(outcome.ending.value, "no" if ESTIMATED in event.flags else "yes")
+        self._metrics.requests.add(self._call.provider, status_class(outcome.status))
+        prices = admitted.prices
+        if logger.isEnabledFor(logging.INFO):
+            line = settled_line(
+                event, outcome, None if prices is None else prices.currency, overhead_s=self._overhead_s
+            )
+            logger.info("request_settled", extra={"facts": line})
+        if event.charge_atoms is None or prices is None:
+            return ()
+        return ((b"Spend-Charge", format_amount(event.charge_atoms, prices.currency).encode()),)
+
+    def close(self) -> None:
+        """Settle it as an unknown outcome if nothing else has; does nothing after `on_end`."""
+        if not self._settled:
+            self.on_end(_unknown(len(self._call.facts.body)))
+
+    def _settle(self, outcome: Outcome) -> Settlement:
+        held_atoms, prices = self._admitted.admission.held_atoms, self._admitted.prices
+        try:
+            return settle(held_atoms, prices, reading(outcome), ending=outcome.ending, status=outcome.status)
+        except Exception:  # a meter's fault must not leave a hold open: then nothing was read
+            logger.exception("reading_failed", extra={"facts": {"request_id": self._call.request_id}})
+            return settle(held_atoms, prices, NOTHING_READ, ending=outcome.ending, status=outcome.status)
+
+
+def status_class(status: int) -> str:
+    """`2xx` and so on, for a metric's label."""
+    return f"{status // 100}xx" if status else NO_HEAD
+
+
+def _unknown(request_bytes: int) -> Outcome:
+    """The outcome of a call that a fault of ours ended before its forwarding told one: it may have been sent."""
+    return Outcome(
+        ending=Ending.ABANDONED,
+        cause=Cause.STOPPED,
+        detail="",
+        status=0,
+        meter=None,
+        sent=True,
+        request_bytes=request_bytes,
+        answer_bytes=0,
+        first_byte_s=0.0,
+        duration_s=0.0,
+    )

@@ -1,0 +1,110 @@
+"""What of a caller's head goes out to the provider.
+
+Lines pass as the raw bytes that came in. Left behind are: what concerns one connection only, what
+says who is spending (`Spend-*`, the `spend.*` members of `baggage`), what other proxies added,
+cookies, and any encoding that would keep the meter from reading the answer. Where a key is
+injected, the caller's own never goes out; a virtual key never does.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.proxy.request_head import CREDENTIAL_HEADERS, KNOWN_NAMES_MAX, RequestHead
+
+VIRTUAL_KEY_MARK: Final = b"sk-spend-"
+
+HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+_REPLACED: Final = frozenset({b"host", b"content-length", b"accept-encoding", b"content-encoding"})
+_LEFT_BEHIND: Final = frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"})
+_LEFT_BEHIND_PREFIXES: Final = (b"spend-", b"proxy-", b"x-forwarded-")
+_PLAIN_CONNECTIONS: Final = frozenset({None, b"keep-alive", b"close", b"Keep-Alive"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+# What becomes of a line; plain numbers, since an enum's member costs more than the rest of the loop.
+_PASSED: Final = 1
+_DROPPED: Final = 2
+_CREDENTIAL: Final = 3
+_BAGGAGE: Final = 4
+
+
+_fates: dict[bytes, int] = {}
+
+
+def outgoing_head(
+    head: RequestHead, *, target: str, host: bytes, body_bytes: int, injected: bytes | None = None
+) -> bytes:
+    """The head to send, up to and including its empty line.
+
+    Args:
+        head: the caller's, checked.
+        target: raw path and query at the provider.
+        host: for the Host line, with the port if it is not the scheme's own.
+        body_bytes: length of the body that follows.
+        injected: a whole header line with the key to use in place of the caller's, ending in CRLF.
+    """
+    if "key=" in target and (injected is not None or f"key={VIRTUAL_KEY_MARK.decode()}" in target):
+        target = _without_key(target)
+    lines = [f"{head.method} {target} HTTP/1.1\r\nHost: ".encode(), host, b"\r\n"]
+    connection = head.fields.get(b"connection")
+    named = _named_by(connection) if connection not in _PLAIN_CONNECTIONS else None
+    for name, value in head.headers:
+        fate = _fates.get(name) or _decide(name)
+        if named and name.lower() in named:
+            continue
+        if fate == _PASSED:
+            lines.append(b"%b: %b\r\n" % (name, value))
+        elif fate == _DROPPED:
+            continue
+        elif fate == _BAGGAGE:
+            if kept := _foreign_baggage(value):
+                lines.append(b"%b: %b\r\n" % (name, kept))
+        elif injected is None and VIRTUAL_KEY_MARK not in value:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    if injected is not None:
+        lines.append(injected)
+    if body_bytes or head.method in _WITH_BODY:
+        lines.append(b"Accept-Encoding: identity\r\nContent-Length: %d\r\n\r\n" % body_bytes)
+    else:
+        lines.append(b"Accept-Encoding: identity\r\n\r\n")
+    return b"".join(lines)
+
+
+def _decide(name: bytes) -> int:
+    lower = name.lower()
+    if lower in HOP_BY_HOP or lower in _REPLACED or lower in _LEFT_BEHIND or lower.startswith(_LEFT_BEHIND_PREFIXES):
+        fate = _DROPPED
+    elif lower in CREDENTIAL_HEADERS:
+        fate = _CREDENTIAL
+    elif lower == b"baggage":
+        fate = _BAGGAGE
+    else:
+        fate = _PASSED
+    if len(_fates) < KNOWN_NAMES_MAX:
+        _fates[name] = fate
+    return fate
+
+
+def _named_by(connection: bytes | None) -> frozenset[bytes]:
+    """Lower-case names that a Connection header declares to concern this connection only."""
+    names = frozenset(part.strip().lower() for part in (connection or b"").split(b","))
+    return names - {b"keep-alive", b"close", b""}
+
+
+def _foreign_baggage(value: bytes) -> bytes:
+    """The list members of a W3C `baggage` header that are not ours.
+
+    Source: W3C Baggage, section 3.2 (members split by `,`, key before `=`), checked 2026-11.
+    """
+    members = (member.strip() for member in value.split(b","))
+    return b",".join(member for member in members if member and not member.lower().startswith(b"spend."))
+
+
+def _without_key(target: str) -> str:
+    """The target without `key=` members of its query (Gemini takes a key there)."""
+    path, _, query = target.partition("?")
+    kept = "&".join(member for member in query.split("&") if not member.startswith("key="))
+    return f"{path}?{kept}" if kept else path

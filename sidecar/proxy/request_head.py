@@ -1,0 +1,203 @@
+"""The head of a request, checked before anything is read out of it.
+
+Two parties that understand one head differently are how requests are smuggled and identities
+forged, so whatever could be read in two ways is refused: a header that must be single given
+twice, an underscore for a hyphen, bytes beyond ASCII, a path that some server would normalise
+into another one. Routes are matched on the raw target only; nothing here decodes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.proxy.refusals import Header, RefusalReason, Refused
+
+KNOWN_NAMES_MAX: Final = 1024
+"""How many spellings of header names are remembered with their lower-case form."""
+
+GOOD_TARGETS_MAX: Final = 1024
+"""How many targets are remembered as well formed."""
+
+LOOPBACK_HOSTS: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+
+_SINGLE: Final = CREDENTIAL_HEADERS | {
+    b"host",
+    b"content-type",
+    b"content-encoding",
+    b"expect",
+    b"idempotency-key",
+    b"origin",
+    b"transfer-encoding",
+}
+_BODILESS: Final = frozenset({"GET", "HEAD", "CONNECT"})
+_UNUSUAL: Final = frozenset(
+    {
+        b"transfer-encoding",
+        b"content-encoding",
+        b"expect",
+        b"upgrade",
+        b"origin",
+        b"access-control-request-method",
+    }
+)
+_VERSIONS: Final = frozenset({(1, 1), (1, 0)})
+_VISIBLE: Final = re.compile(r"[!-~]+")
+_PATH_TRICKS: Final = re.compile(
+    r"//|/\.\.?(?:/|$)|\\"  # empty and dot segments, a slash the other way
+    r"|%(?![0-9A-Fa-f]{2})"  # half an escape
+    # escaped control characters and separators, and escapes of what needs none: a provider that decodes
+    # `/v1/%63hat` would serve what was never metered here
+    r"|%(?:[01][0-9A-Fa-f]|2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[CFcf]|7[EFef])"
+)
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+_ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#@\s]+)")
+
+_lower_names: dict[bytes, bytes] = {}
+_good_targets: set[str] = set()
+
+
+def lower_name(name: bytes) -> bytes:
+    """The name in lower case; spellings seen before cost one lookup."""
+    lower = _lower_names.get(name)
+    if lower is None:
+        lower = name.lower()
+        if len(_lower_names) < KNOWN_NAMES_MAX:
+            _lower_names[name] = lower
+    return lower
+
+
+class RequestHead:
+    """A checked head.
+
+    Attributes:
+        method: as sent, upper case.
+        target: the raw request target, as sent: path and query, visible ASCII, beginning with one `/`.
+        headers: the raw header lines, as sent and in order.
+        fields: the same by lower-case name; several lines of one name are joined by `, ` (those that
+            must be single are refused before).
+        http_1_0: the caller speaks HTTP/1.0: it knows no chunks and no keep-alive here.
+    """
+
+    __slots__ = ("fields", "headers", "http_1_0", "method", "target")
+
+    def __init__(
+        self, method: str, target: str, headers: Sequence[Header], fields: dict[bytes, bytes], *, http_1_0: bool
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.fields = fields
+        self.http_1_0 = http_1_0
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the header with this lower-case name; None if it was not sent."""
+        return self.fields.get(name)
+
+
+def read_head(
+    method: str, target: str, version: tuple[int, int], headers: Sequence[Header], *, hosts: frozenset[bytes]
+) -> RequestHead:
+    """Check a head that a parser has taken apart.
+
+    Args:
+        method: the method.
+        target: the raw target.
+        version: (major, minor) of HTTP.
+        headers: raw lines in order; names are tokens, values without CR, LF and NUL (the parser's work).
+        hosts: names, lower case and without port, under which we may be called.
+
+    Raises:
+        Refused: what is wrong first; nothing of the head is repeated in it.
+    """
+    if version not in _VERSIONS:
+        raise Refused(RefusalReason.VERSION, "this port speaks HTTP/1.1 and HTTP/1.0", closes=True)
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        lower = _lower_names.get(name) or lower_name(name)
+        if not value.isascii():
+            raise Refused(RefusalReason.MALFORMED, "a header's value has bytes beyond ASCII", closes=True)
+        if lower in fields:
+            fields[lower] = _join_repeated(lower, fields[lower], value)
+        else:
+            fields[lower] = value
+            if b"_" in lower:
+                _refuse_twin(lower)
+    if target not in _good_targets:
+        _check_target(target)
+    host = fields.get(b"host")
+    if host is not None and host not in hosts:
+        _check_host(host, hosts)
+    head = RequestHead(method, target, headers, fields, http_1_0=version[1] == 0)
+    if method in _BODILESS or not _UNUSUAL.isdisjoint(fields):
+        _check_unusual(head, hosts)
+    return head
+
+
+def _join_repeated(lower: bytes, first: bytes, second: bytes) -> bytes:
+    if lower.startswith(b"spend-"):
+        raise Refused(RefusalReason.SUBJECT_CONFLICT, f"the header {lower.decode()} is given twice")
+    if lower in _SINGLE:
+        raise Refused(RefusalReason.REPEATED_HEADER, f"the header {lower.decode()} is given twice", closes=True)
+    return first + b", " + second
+
+
+def _refuse_twin(lower: bytes) -> None:
+    """Some servers read `_` as `-`: a twin of a header that identifies would say another thing to them than to us."""
+    twin = lower.replace(b"_", b"-")
+    if twin.startswith(b"spend-") or twin in _SINGLE or twin in {b"baggage", b"content-length"}:
+        raise Refused(RefusalReason.MALFORMED, f"write {twin.decode()} with hyphens", closes=True)
+
+
+def _check_target(target: str) -> None:
+    if not target.startswith("/") or not _VISIBLE.fullmatch(target) or "#" in target:
+        raise Refused(RefusalReason.MALFORMED, "the request target must be a path, in visible ASCII", closes=True)
+    if _PATH_TRICKS.search(target.partition("?")[0]):
+        raise Refused(RefusalReason.MALFORMED, "the path has empty, dotted or disguised segments", closes=True)
+    if len(_good_targets) < GOOD_TARGETS_MAX:
+        _good_targets.add(target)
+
+
+def _check_host(host: bytes, hosts: frozenset[bytes]) -> None:
+    """Called under another name than ours, we may be the target of a web page whose DNS was rebound."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        raise Refused(RefusalReason.MALFORMED, "the Host header is not a host", closes=True)
+    if match[1].lower() not in hosts:
+        raise Refused(RefusalReason.HOST, "this sidecar does not go by that name", closes=True)
+
+
+def _check_unusual(head: RequestHead, hosts: frozenset[bytes]) -> None:
+    fields = head.fields
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None:
+        if head.http_1_0:
+            raise Refused(RefusalReason.MALFORMED, "HTTP/1.0 has no transfer codings", closes=True)
+        if coding.lower() != b"chunked":
+            raise Refused(RefusalReason.TRANSFER_CODING, "the only transfer coding taken is chunked", closes=True)
+    if head.method in _BODILESS and (coding is not None or fields.get(b"content-length", b"0") != b"0"):
+        raise Refused(RefusalReason.MALFORMED, f"{head.method} takes no body here", closes=True)
+    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refused(RefusalReason.BODY_CODING, "send the body without content-encoding", closes=True)
+    if fields.get(b"expect", b"100-continue").lower() != b"100-continue":
+        raise Refused(RefusalReason.EXPECTATION, "the only expectation known is 100-continue", closes=True)
+    if b"upgrade" in fields or head.method == "CONNECT":
+        raise Refused(RefusalReason.UPGRADE, "this port upgrades to nothing and tunnels nowhere", closes=True)
+    if b"access-control-request-method" in fields or not _own_origin(fields.get(b"origin"), hosts):
+        raise Refused(RefusalReason.BROWSER, "web pages may not call this sidecar")
+
+
+def _own_origin(origin: bytes | None, hosts: frozenset[bytes]) -> bool:
+    if origin is None:
+        return True
+    match = _ORIGIN.fullmatch(origin)
+    host = None if match is None else _HOST.fullmatch(match[1])
+    return host is not None and host[1].lower() in hosts

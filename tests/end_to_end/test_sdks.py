@@ -1,0 +1,220 @@
+"""The real clients: answers identical to a direct call, refusals as documented after one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import httpx2 as httpx
+import openai
+import pytest
+
+from tests.support.llm_provider import LLMProvider, Plan
+from tests.support.product import Product
+
+HEADERS = {"Spend-Customer": "acme", "Spend-User": "ada"}
+ASK: list[Any] = [{"role": "user", "content": "Count the sheep."}]
+
+
+class Counter:
+    """Counts the requests a client sends."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def __call__(self, _request: httpx.Request) -> None:
+        self.sent += 1
+
+    async def note(self, _request: httpx.Request) -> None:
+        """The same for an async client."""
+        self.sent += 1
+
+
+@pytest.fixture
+def funded(product: Product) -> Product:
+    """A customer with money."""
+    product.spend("customers", "add", "acme")
+    product.spend("grants", "add", "acme", "5")
+    return product
+
+
+def openai_client(address: str, counter: Counter | None = None) -> openai.OpenAI:
+    """A client as users make it; its retries are left on."""
+    http = httpx.Client(event_hooks={"request": [counter] if counter else []})
+    return openai.OpenAI(base_url=f"{address}/v1", api_key="sk-test", default_headers=HEADERS, http_client=http)
+
+
+def anthropic_client(address: str, counter: Counter | None = None) -> anthropic.Anthropic:
+    """A client as users make it; its retries are left on."""
+    http = httpx.Client(event_hooks={"request": [counter] if counter else []})
+    return anthropic.Anthropic(base_url=address, api_key="sk-test", default_headers=HEADERS, http_client=http)
+
+
+def same(through: Any, direct: Any) -> bool:
+    """Whether two answers differ in nothing but the provider's running number."""
+    return normal(through.to_dict()) == normal(direct.to_dict())
+
+
+def normal(value: Any) -> Any:
+    """An answer without its running numbers, and without nulls that stand for "nothing said"."""
+    if isinstance(value, dict):
+        return {k: normal(v) for k, v in value.items() if k != "id" and v is not None}
+    if isinstance(value, list):
+        return [normal(item) for item in value]
+    return value.split(" ")[0] if isinstance(value, str) and value.startswith("answer ") else value
+
+
+def test_openai_answers_are_the_providers_own(funded: Product, provider: LLMProvider) -> None:
+    """Whole and streamed, sync: every object equals that of a direct call; the usage nobody asked for is hidden."""
+    with openai_client(funded.proxy) as ours, openai_client(provider.address) as direct:
+        for client_call in (
+            lambda c: [c.chat.completions.create(model="gpt-4o-mini", messages=ASK)],
+            lambda c: list(c.chat.completions.create(model="gpt-4o-mini", messages=ASK, stream=True)),
+            lambda c: list(
+                c.chat.completions.create(
+                    model="gpt-4o-mini", messages=ASK, stream=True, stream_options={"include_usage": True}
+                )
+            ),
+        ):
+            got, wanted = client_call(ours), client_call(direct)
+            assert [normal(x.to_dict()) for x in got] == [normal(x.to_dict()) for x in wanted]
+    rows = funded.usage("acme")
+    assert [row["state"] for row in rows] == ["final"] * 3
+    assert all((row["usage"]["input_tokens"], row["usage"]["output_tokens"]) == (10, 5) for row in rows)
+    assert {row["user"] for row in rows} == {"ada"}
+
+
+async def test_openai_async(funded: Product, provider: LLMProvider) -> None:
+    """The async client, whole and streamed."""
+    http = httpx.AsyncClient()
+    async with openai.AsyncOpenAI(
+        base_url=f"{funded.proxy}/v1", api_key="sk-test", default_headers=HEADERS, http_client=http
+    ) as client:
+        answer = await client.chat.completions.create(model="gpt-4o-mini", messages=ASK)
+        assert answer.usage is not None
+        assert answer.usage.total_tokens == 15
+        stream = await client.chat.completions.create(model="gpt-4o-mini", messages=ASK, stream=True)
+        words = [chunk.choices[0].delta.content or "" async for chunk in stream]
+        assert "".join(words).startswith("word1 ")
+    assert len(provider.served) == 2
+
+
+def test_anthropic_answers_are_the_providers_own(funded: Product, provider: LLMProvider) -> None:
+    """Whole, streamed and by the stream helper."""
+    with anthropic_client(funded.proxy) as ours, anthropic_client(provider.address) as direct:
+        model = "claude-haiku-4-5-20251001"
+        for client_call in (
+            lambda c: [c.messages.create(model=model, max_tokens=64, messages=ASK)],
+            lambda c: list(c.messages.create(model=model, max_tokens=64, messages=ASK, stream=True)),
+        ):
+            got, wanted = client_call(ours), client_call(direct)
+            assert [normal(x.to_dict()) for x in got] == [normal(x.to_dict()) for x in wanted]
+        with ours.messages.stream(model=model, max_tokens=64, messages=ASK) as stream:
+            assert "".join(stream.text_stream).startswith("word0 ")
+    assert [row["state"] for row in funded.usage("acme")] == ["final"] * 3
+
+
+async def test_anthropic_async(funded: Product, provider: LLMProvider) -> None:
+    """The async client, whole and streamed."""
+    async with anthropic.AsyncAnthropic(base_url=funded.proxy, api_key="sk-test", default_headers=HEADERS) as client:
+        model = "claude-haiku-4-5-20251001"
+        answer = await client.messages.create(model=model, max_tokens=64, messages=ASK)
+        assert answer.usage.output_tokens == 5
+        events = [
+            e.type async for e in await client.messages.create(model=model, max_tokens=9, messages=ASK, stream=True)
+        ]
+        assert events[0] == "message_start"
+        assert events[-1] == "message_stop"
+    assert len(provider.served) == 2
+
+
+Refusal = tuple[str, Callable[[Product], None], dict[str, Any], int, type[Exception], type[Exception]]
+
+
+def broke(product: Product) -> None:
+    """A wallet that has nothing."""
+    product.spend("customers", "add", "acme")
+
+
+def small_budget(product: Product) -> None:
+    """A budget below one call's ceiling."""
+    product.spend("customers", "add", "acme", "--wallet", "none")
+    product.spend("budgets", "set", "acme", "--limit", "0.000001", "--per", "day")
+
+
+def spent_budget(product: Product) -> None:
+    """A budget with room for the ceiling, but not after what is spent."""
+    product.spend("customers", "add", "acme", "--wallet", "none")
+    product.spend("budgets", "set", "acme", "--limit", "0.5", "--per", "day")
+
+
+def nobody(_product: Product) -> None:
+    """No such customer."""
+
+
+REFUSALS: list[Refusal] = [
+    ("credit_balance_exhausted", broke, {}, 402, openai.APIStatusError, anthropic.APIStatusError),
+    ("request_exceeds_budget", small_budget, {}, 402, openai.APIStatusError, anthropic.APIStatusError),
+    ("customer_unknown", nobody, {}, 403, openai.PermissionDeniedError, anthropic.PermissionDeniedError),
+    ("model_not_priced", spent_budget, {"model": "who-knows"}, 403, openai.PermissionDeniedError,
+     anthropic.PermissionDeniedError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[refusal[0] for refusal in REFUSALS])
+def test_a_refusal_is_one_request_and_the_documented_exception(
+    product: Product, provider: LLMProvider, refusal: Refusal
+) -> None:
+    """402 and 403 with `x-should-retry: false`: each client raises after one request, and the provider sees none."""
+    code, prepare, changes, status, openai_error, anthropic_error = refusal
+    prepare(product)
+    counter = Counter()
+    with openai_client(product.proxy, counter) as client, pytest.raises(openai_error) as raised:
+        client.chat.completions.create(**{"model": "gpt-4o-mini", "messages": ASK, "max_tokens": 50, **changes})
+    error: Any = raised.value
+    assert (error.status_code, error.code, counter.sent) == (status, code, 1)
+    assert error.response.headers["spend-origin"] == "sidecar"
+    assert error.body["spend"]["reason"] == code
+
+    counter = Counter()
+    with anthropic_client(product.proxy, counter) as claude, pytest.raises(anthropic_error) as refused:
+        claude.messages.create(**{"model": "claude-haiku-4-5-20251001", "messages": ASK, "max_tokens": 50, **changes})
+    problem: Any = refused.value
+    assert (problem.status_code, counter.sent) == (status, 1)
+    assert problem.body["type"] == "error"
+    kinds = {402: "billing_error", 403: "permission_error"}
+    assert problem.body["error"]["type"] == kinds[status]
+    assert provider.served == []
+
+
+def test_a_spent_budget_says_what_is_left_and_when_it_resets(product: Product, provider: LLMProvider) -> None:
+    """L34: the denial names the binding budget; a direct reading of the book agrees."""
+    provider.plan = Plan(usage=lambda _body, _raw: (10, 100))
+    product.spend("customers", "add", "acme", "--wallet", "none")
+    product.spend("nodes", "add", "acme/department:analytics/team:data")
+    product.spend("budgets", "set", "acme", "--limit", "100", "--per", "month")
+    product.spend("budgets", "set", "acme/team:data", "--limit", "0.0003", "--per", "day")
+    headers = {"Spend-Path": "department:analytics/team:data"}
+    counter = Counter()
+    with openai_client(product.proxy, counter) as client:
+
+        def ask_until_denied() -> None:
+            for _ in range(30):
+                client.chat.completions.create(model="gpt-4o-mini", messages=ASK, max_tokens=300, extra_headers=headers)
+
+        with pytest.raises(openai.APIStatusError) as raised:
+            ask_until_denied()
+    facts: Any = raised.value.body
+    spend = facts["spend"]
+    assert raised.value.status_code == 402
+    assert spend["scope"]["id"] == "acme/team:data"
+    assert spend["reason"] == "budget_exceeded"
+    assert "resets" in facts["message"]
+    assert raised.value.response.headers["spend-resets-at"] == spend["resets_at"]
+    assert counter.sent == len(provider.served) + 1
+    path = "acme/department:analytics/team:data"
+    child = next(b for b in product.balance("acme")["budgets"] if b["path"] == path)["children"][0]
+    left = child["remaining"]["atoms"] + child["leased"]["atoms"]  # no call is open: what is lent here is left too
+    assert left == spend["remaining_atoms"]
+    assert child["used"]["atoms"] == sum(row["charge"]["atoms"] for row in product.usage("acme"))
