@@ -81,7 +81,7 @@ class Binder:
             if not isinstance(value, str) or not value.isprintable():
                 return self._wrong(place, "expected text")
             return kind(value)
-        raise TypeError(f"{place}: no rule for {kind}")
+        return self._wrong(place, "is not set here")
 
     def _each(self, kind: Any, value: object, place: Place) -> Any:
         if not isinstance(value, dict):

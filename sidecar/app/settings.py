@@ -19,7 +19,10 @@ from sidecar.app.binding import Binder, Place, merge
 from sidecar.catalog.strict_yaml import Document, read_yaml
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.errors import ConfigurationError
+from sidecar.leases.options import KeeperOptions
 from sidecar.ledger.options import LedgerOptions
+from sidecar.outbox.shipper import ShipperOptions
+from sidecar.outbox.spool import SpoolOptions
 from sidecar.proxy.accept import AcceptOptions
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
@@ -90,6 +93,9 @@ class SidecarSettings:
     door: AcceptOptions = field(default_factory=AcceptOptions)
     provider: ForwardOptions = field(default_factory=ForwardOptions)
     pool: PoolOptions = field(default_factory=PoolOptions)
+    leases: KeeperOptions = field(default_factory=KeeperOptions)
+    outbox: SpoolOptions = field(default_factory=SpoolOptions)
+    shipping: ShipperOptions = field(default_factory=ShipperOptions)
     log: LogOptions = field(default_factory=LogOptions)
 
 

@@ -1,0 +1,64 @@
+# What a stranger types. Every target sets up what it needs, says what it does, and fails with a
+# sentence that names what is missing.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint soak bench lock clean
+SHELL := /bin/bash
+
+# The first Python of at least 3.11 that really starts; give another with `make PYTHON=/path/to/python3.12`.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python3.14; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$name" && break; done)
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip -qq --disable-pip-version-check --no-input
+WORKERS ?= 2
+ARGS ?=
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/.run ## start the sidecar, its ledger and, without a provider key, a demo provider
+	@exec $(VENV)/bin/spend up $(ARGS)
+
+test: lint ## check everything: linters, types, and all tests but the soak
+	@echo "== tests (on $(WORKERS) processes; a few minutes)"
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
+
+lint: $(VENV)/.test ## ruff and mypy
+	@echo "== ruff"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@echo "== mypy"
+	@$(VENV)/bin/mypy
+
+soak: $(VENV)/.test ## the tests that take longer than a test run should
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m soak $(ARGS)
+
+bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
+	@.ci/need nginx=nginx wrk=wrk taskset=util-linux
+	@$(VENV)/bin/python -m tests.benchmarks.run $(ARGS)
+
+lock: $(VENV)/.test ## write what is installed here into constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## remove what the other targets made here (no data of yours: that is in ~/.spend)
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
+	@find sidecar tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo "A Python of at least 3.11 is needed and none was found (Debian: apt install python3)." >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		.ci/need "=$$("$(PYTHON)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+	@echo "== a virtual environment in $(VENV), with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "== installing (once; about half a minute)"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	@.ci/need curl=curl
+	@echo "== installing, with what the tests need (once; about a minute)"
+	@$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,74 @@
+"""The folder in which `spend up` keeps all its state, and what stands in it beside book and outbox."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import secrets
+from pathlib import Path
+from typing import Final
+
+from sidecar.app.admin_file import read_admin_file, write_admin_file
+from sidecar.errors import ConfigurationError
+from sidecar.ledger.http_access import admin_token, is_admin_token
+from sidecar.ports import Ids
+
+BOOK: Final = "book.sqlite"
+OUTBOX: Final = "outbox"
+NAME_FILE: Final = "sidecar.name"
+
+_NAME: Final = re.compile(r"[a-z]+_[0-9a-z]{26}", re.ASCII)
+
+
+def open_data_folder(data: Path) -> None:
+    """Make the folder if need be, private to its owner; from now on this process makes private files only.
+
+    A memory dump could hold a caller's key, so none is written.
+
+    Raises:
+        ConfigurationError: it cannot be made or written, or it is somebody else's.
+    """
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if data.stat().st_uid != os.geteuid():
+            raise ConfigurationError([f"{data}: belongs to another user; give a folder of your own with --data"])
+        data.chmod(0o700)
+    except OSError as problem:
+        raise ConfigurationError([f"{data}: {problem.strerror}; give another folder with --data"]) from None
+
+
+def sidecar_name(data: Path, ids: Ids) -> str:
+    """This sidecar's name: made at the first start, the same ever after (a start has an incarnation besides).
+
+    Raises:
+        ConfigurationError: the file holds something else.
+    """
+    path = data / NAME_FILE
+    try:
+        name = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        name = ids.new("sidecar")
+        path.write_text(f"{name}\n", encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        name = ""
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError([f"{path}: not a sidecar's name; restore it from a copy of this folder"])
+    return name
+
+
+def lasting_token(data: Path) -> str:
+    """The administrator's token: the one of the last start, so that a script's copy of it stays good; else a new one.
+
+    Raises:
+        ConfigurationError: `admin.json` is there and cannot be read.
+    """
+    known = read_admin_file(data)
+    if known is not None and is_admin_token(known.token):
+        return known.token
+    return admin_token(secrets.token_bytes(32))
+
+
+__all__ = ["BOOK", "OUTBOX", "lasting_token", "open_data_folder", "sidecar_name", "write_admin_file"]

@@ -1,0 +1,86 @@
+"""What a sidecar in this process remembers of a call, as the ledger's API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecar.contract.messages import Admission
+from sidecar.core.credits.amounts import Currency
+from sidecar.core.governance.tenancy import Subject, format_path
+from sidecar.ledger.views import ExplainView, Money, money
+from sidecar.proxy.recent import Denial, Open, RecentDecisions, Settled
+
+
+def explain_recent(request_id: str, recent: RecentDecisions, currencies: Mapping[str, Currency]) -> ExplainView | None:
+    """A denial, a call still open, or one settled that the book has not got yet; None: not remembered."""
+    known = recent.find(request_id)
+    if isinstance(known, Denial):
+        return _denial(request_id, known, currencies)
+    if isinstance(known, Open):
+        return _call(known.admission, "open", currencies)
+    if isinstance(known, Settled):
+        event = known.event
+        view = _call(event.admission, "settled", currencies)
+        charge = _money(event.charge_atoms, event.admission.currency, currencies)
+        return ExplainView(
+            request_id=view.request_id,
+            outcome=view.outcome,
+            customer=view.customer,
+            subject=view.subject,
+            provider=view.provider,
+            model=view.model,
+            ceiling=view.ceiling,
+            held=view.held,
+            charge=charge,
+            decision=view.decision,
+            usage=event.usage,
+            flags=event.flags,
+        )
+    return None
+
+
+def _denial(request_id: str, known: Denial, currencies: Mapping[str, Currency]) -> ExplainView:
+    denied = known.denied
+    return ExplainView(
+        request_id=request_id,
+        outcome="denied",
+        customer="" if known.subject is None else known.subject.customer,
+        subject={} if known.subject is None else _subject(known.subject),
+        provider=known.provider,
+        model=known.model,
+        ceiling=_money(denied.ceiling_atoms, denied.currency, currencies),
+        held=None,
+        charge=None,
+        decision=None,
+        reason=denied.reason.value,
+        detail=denied.detail,
+        consulted=denied.consulted,
+    )
+
+
+def _call(admission: Admission, outcome: str, currencies: Mapping[str, Currency]) -> ExplainView:
+    decision = admission.decision
+    return ExplainView(
+        request_id=admission.request_id,
+        outcome=outcome,
+        customer=admission.subject.customer,
+        subject=_subject(admission.subject),
+        provider=admission.provider,
+        model=admission.model,
+        ceiling=_money(decision.ceiling_atoms, admission.currency, currencies),
+        held=_money(admission.held_atoms, admission.currency, currencies),
+        charge=None,
+        decision=decision,
+        consulted=decision.consulted,
+    )
+
+
+def _subject(subject: Subject) -> dict[str, str]:
+    facts = {name: str(getattr(subject, name)) for name in subject.__struct_fields__ if name != "path"}
+    facts["path"] = format_path(subject.path)
+    return {name: value for name, value in facts.items() if value}
+
+
+def _money(atoms: int | None, code: str, currencies: Mapping[str, Currency]) -> Money | None:
+    currency = currencies.get(code)
+    return None if atoms is None or currency is None else money(atoms, currency)

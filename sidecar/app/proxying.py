@@ -1,0 +1,105 @@
+"""Puts the proxy together from settings: providers, routes, desk, gauges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from sidecar.app.settings import OFFICIAL, SidecarSettings, UpstreamSettings
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.leases.keeper import Keeper
+from sidecar.leases.table import LeaseTable
+from sidecar.outbox.shipper import Shipper
+from sidecar.outbox.spool import Spool
+from sidecar.ports import Clock, Ids
+from sidecar.proxy.authorize import Authority
+from sidecar.proxy.corridor import Desk, Provider
+from sidecar.proxy.deny import DenyOptions
+from sidecar.proxy.identify import Identifier
+from sidecar.proxy.price import UnknownModel
+from sidecar.proxy.provider_keys import ProviderKey
+from sidecar.proxy.route import Routes
+from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.upstream_pool import PoolOptions, Upstream, read_origin, tls_context
+from sidecar.telemetry.metrics import Metrics
+
+KEY_HEADERS: Final = {"anthropic": ("x-api-key", "")}
+"""In which header, and behind which word, a provider wants its key; all others: Authorization, Bearer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxying:
+    """The parts that the proxy is made over."""
+
+    table: LeaseTable
+    keeper: Keeper
+    spool: Spool
+    clock: Clock
+    ids: Ids
+    rates: RateBook
+    metrics: Metrics
+    sweep: Sweep
+
+
+def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], parts: Proxying) -> Desk:
+    """Everything that a request needs on its way.
+
+    Raises:
+        ConfigurationError: an upstream's name, address or key file, or a path to pass on, is wrong.
+    """
+    subject = {name: value for name, value in asdict(ours.subject).items() if value}
+    authority = Authority(
+        parts.table,
+        parts.keeper,
+        parts.spool,
+        parts.clock,
+        lambda: parts.rates,
+        UnknownModel(ours.unknown_model),
+    )
+    return Desk(
+        routes=Routes(further=[name for name in upstreams if name not in OFFICIAL], pass_through=ours.pass_through),
+        identifier=Identifier(subject),
+        authority=authority,
+        providers={name: _provider(name, entry, ours.pool, parts.sweep) for name, entry in upstreams.items()},
+        ids=parts.ids,
+        sweep=parts.sweep,
+        metrics=parts.metrics,
+        forwarding=ours.provider,
+        denying=DenyOptions(ours.compat_status),
+    )
+
+
+def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Sweep) -> Provider:
+    origin = read_origin(entry.base_url)
+    upstream = Upstream(
+        name,
+        origin,
+        sweep=sweep,
+        tls=tls_context() if origin.scheme == "https" else None,
+        options=pool,
+        key=None if entry.key_file is None else _key(name, entry, entry.key_file, sweep),
+    )
+    return Provider(upstream, name, stops_billing=bool(entry.stops_billing_on_disconnect))
+
+
+def _key(name: str, entry: UpstreamSettings, path: Path, sweep: Sweep) -> ProviderKey:
+    header, prefix = KEY_HEADERS.get(name, ("authorization", "Bearer "))
+    return ProviderKey(path, header=entry.key_header or header, prefix="" if entry.key_header else prefix, sweep=sweep)
+
+
+def own_gauges(metrics: Metrics, table: LeaseTable, shipper: Shipper, clock: Clock) -> None:
+    """Show what the leases and the outbox are like, at each scrape."""
+
+    def oldest_s() -> float:
+        now = clock.monotonic()
+        return max((now - lease.heard_at for lease in table.leases() if lease.is_live(now)), default=0.0)
+
+    metrics.gauge("spend_holds_open", "Calls admitted and not yet settled.", lambda: table.open_holds)
+    metrics.gauge("spend_lease_age_seconds", "Age of the oldest lease that may still be spent from.", oldest_s)
+    metrics.gauge(
+        "spend_outbox_depth", "Records written and not yet acknowledged by the ledger.", lambda: shipper.depth
+    )
+    metrics.gauge("spend_outbox_age_seconds", "Age of the oldest record not yet acknowledged.", lambda: shipper.age_s)
+    metrics.gauge("spend_outbox_refused", "Events that the ledger would not book, put aside.", lambda: shipper.refused)

@@ -1,0 +1,125 @@
+"""`spend budgets`: limits per period, or per user, agent or session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.connection import with_ledger
+from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.tables import show_instant, show_money, show_table
+from sidecar.ledger.views import BudgetView
+
+
+@click.group("budgets")
+def command() -> None:
+    """Limits per period or job: set and list."""
+
+
+class _Match(click.ParamType[dict[str, str]]):
+    """`agent=…,model=…`."""
+
+    name = "agent=…,model=…"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """Read one."""
+        match: dict[str, str] = {}
+        for part in str(value).split(","):
+            dimension, mark, pattern = part.partition("=")
+            if not mark or not dimension or not pattern or dimension in match:
+                self.fail(f"{part!r}: expected dimension=pattern, each dimension once, such as agent=pipeline.")
+            match[dimension] = pattern
+        return match
+
+
+@command.command("set")
+@click.argument("path")
+@click.option("--limit", required=True, metavar="AMOUNT", help="A decimal such as 500 or 0.25; 0 allows nothing.")
+@click.option("--per", type=click.Choice(["hour", "day", "month", "lifetime"]), required=True)
+@click.option(
+    "--match",
+    type=_Match(),
+    metavar="agent=…,model=…",
+    help="Counts these calls only; * stands for any run of characters.",
+)
+@click.option("--each", type=click.Choice(["session", "user", "agent"]), help="Every one has its own budget.")
+@click.option("--currency", default="usd", show_default=True)
+@click.option("--soft", is_flag=True, help="Never refuses: counts, and says when it is crossed.")
+@json_option
+@with_ledger
+def set_(
+    client: LedgerClient,
+    path: str,
+    *,
+    limit: str,
+    per: str,
+    match: dict[str, str] | None,
+    each: str | None,
+    currency: str,
+    soft: bool,
+    as_json: bool,
+) -> None:
+    """Set the budget of PATH: acme, acme/team:data, or acme/user:ada.
+
+    The same path, match, each, period and currency again changes its limit. A budget counts what
+    its period has already seen.
+    """
+    budget = {
+        "path": path,
+        "limit": limit,
+        "per": per,
+        "match": match or {},
+        "each": each or "",
+        "currency": currency,
+        "hard": not soft,
+    }
+    raw = client.post("/v1/budgets", budget)
+    if as_json:
+        return show_json(raw)
+    made = decoded(raw, BudgetView)
+    click.echo(f"Budget {made.budget_id}: {_words(made)}.")
+    return None
+
+
+@command.command("list")
+@click.argument("customer")
+@json_option
+@with_ledger
+def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
+    """List a customer's budgets, outermost node first, and where each stands in its period."""
+    page = client.get(f"/v1/customers/{segment(customer)}/budgets")
+    if as_json:
+        return each_row([page])
+    show_budgets(page_rows(page, BudgetView), customer)
+    return None
+
+
+def show_budgets(budgets: Sequence[BudgetView], customer: str) -> None:
+    """Print a table of budgets, a line for each account in the current period."""
+    rows: list[tuple[str, ...]] = []
+    for budget in budgets:
+        head = (budget.path, _scope(budget), "hard" if budget.hard else "soft", show_money(budget.limit), budget.per)
+        if not budget.children:
+            rows.append((*head, "", "0", "", budget.limit.text, ""))
+        for child in budget.children:
+            state = (child.used.text, child.leased.text, child.remaining.text, show_instant(child.resets_at_ms))
+            rows.append((*head, child.child, *state))
+        if budget.more_children:
+            rows.append((*head, "… and more", "", "", "", ""))
+    titles = ("path", "counts", "kind", ">limit", "per", "child", ">used", ">leased", ">remaining", "resets")
+    show_table(titles, rows, nothing=f"No budgets. Set one with `spend budgets set {customer} --limit 10 --per day`.")
+
+
+def _scope(budget: BudgetView) -> str:
+    match = ",".join(f"{dimension}={pattern}" for dimension, pattern in sorted(budget.match.items()))
+    return " ".join(filter(None, (match or "all", f"each {budget.each}" if budget.each else "")))
+
+
+def _words(budget: BudgetView) -> str:
+    each = f" for each {budget.each}" if budget.each else ""
+    match = f", for {_scope(budget).split(' ')[0]}" if budget.match else ""
+    period = "in all" if budget.per == "lifetime" else f"per {budget.per}"
+    kind = "hard" if budget.hard else "soft"
+    return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind})"

@@ -1,0 +1,109 @@
+"""`spend grants`: lots of credit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.connection import with_ledger
+from sidecar.cli.instants import Instant
+from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.tables import show_instant, show_money, show_table
+from sidecar.ledger.views import GrantView
+
+
+@click.group("grants")
+def command() -> None:
+    """Lots of credit: add and list."""
+
+
+@command.command("add")
+@click.argument("customer")
+@click.argument("amount")
+@click.option("--currency", default="usd", show_default=True)
+@click.option("--category", type=click.Choice(["paid", "promotional"]), default="paid", show_default=True)
+@click.option("--priority", type=int, default=0, show_default=True, help="Smaller burns first.")
+@click.option("--expires", type=Instant(), help="When it stops paying; without it, never.")
+@click.option("--effective", type=Instant(), help="When it begins to pay; without it, now.")
+@click.option("--model", "models", multiple=True, metavar="PATTERN", help="Pays for these models only; may repeat.")
+@click.option("--feature", "features", multiple=True, metavar="F", help="Pays for these features only; may repeat.")
+@json_option
+@with_ledger
+def add(
+    client: LedgerClient,
+    customer: str,
+    amount: str,
+    *,
+    currency: str,
+    category: str,
+    priority: int,
+    expires: int | None,
+    effective: int | None,
+    models: Sequence[str],
+    features: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Give CUSTOMER a lot of credit of AMOUNT, a decimal such as 12.50.
+
+    Lots burn in this order: smaller priority, sooner end, promotional before paid, older first.
+    T is a date, a date and time, or a duration from now such as 30d, 12h, 90s.
+    """
+    grant: dict[str, Any] = {
+        "customer": customer,
+        "amount": amount,
+        "currency": currency,
+        "category": category,
+        "priority": priority,
+        "expires_at_ms": expires,
+        "effective_at_ms": effective,
+        "models": list(models),
+        "features": list(features),
+    }
+    raw = client.post("/v1/grants", grant)
+    if as_json:
+        return show_json(raw)
+    made = decoded(raw, GrantView)
+    click.echo(
+        f"Grant {made.grant_id}: {show_money(made.issued)} for {made.customer}, "
+        f"{made.category}, expires {show_instant(made.expires_at_ms)}."
+    )
+    return None
+
+
+@command.command("list")
+@click.argument("customer")
+@json_option
+@with_ledger
+def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
+    """List a customer's grants in burn order, ended ones last."""
+    page = client.get(f"/v1/customers/{segment(customer)}/grants")
+    if as_json:
+        return each_row([page])
+    show_grants(page_rows(page, GrantView), customer)
+    return None
+
+
+def show_grants(grants: Sequence[GrantView], customer: str) -> None:
+    """Print a table of grants."""
+    show_table(
+        ("grant", "category", ">priority", ">issued", ">available", ">leased", ">consumed", "expires", "for", "live"),
+        [
+            (
+                grant.grant_id,
+                grant.category,
+                str(grant.priority),
+                show_money(grant.issued),
+                grant.available.text,
+                grant.leased.text,
+                grant.consumed.text,
+                show_instant(grant.expires_at_ms),
+                " ".join((*grant.models, *(f"feature={feature}" for feature in grant.features))) or "all",
+                "yes" if grant.live else "no",
+            )
+            for grant in grants
+        ],
+        nothing=f"No grants. Give one with `spend grants add {customer} AMOUNT`.",
+    )

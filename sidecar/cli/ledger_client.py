@@ -1,0 +1,142 @@
+"""The command line's side of the ledger's API, on the standard library's HTTP client.
+
+It gives back bytes: `--json` prints them as they came, and only a table decodes them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+from sidecar.cli.failures import Failed, NotReachable
+
+TIMEOUT_S: Final = 60.0
+"""How long an answer may take; checking a large book takes the longest."""
+
+PAGE_ROWS: Final = 500
+_MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+
+
+class LedgerClient:
+    """One ledger, over one connection that is kept open from page to page."""
+
+    def __init__(self, address: str, token: str) -> None:
+        """Make one; nothing is sent yet.
+
+        Raises:
+            click.UsageError: an address that is not http://HOST[:PORT] or https://…, or a token
+                that no header can carry.
+        """
+        try:
+            parts = urlsplit(address)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+            raise click.UsageError(f"A ledger's address is such as http://127.0.0.1:8403, not {address[:80]!r}.")
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise click.UsageError("The token is not one: it has blanks or unprintable characters.")
+        self.address = f"{parts.scheme}://{parts.netloc}"
+        self._token = token
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, port, timeout=TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def get(self, path: str, **query: str | int) -> bytes:
+        """Ask for what stands at a path; empty parameters are left out.
+
+        Raises:
+            Failed: the ledger refused, in its own words.
+            NotReachable: there was no answer.
+        """
+        said = {name: value for name, value in query.items() if value != ""}
+        return self._send("GET", f"{path}?{urlencode(said)}" if said else path, b"")
+
+    def post(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """Do something. It is sent once: whoever repeats it does so knowingly.
+
+        Raises:
+            Failed, NotReachable: as for `get`; after NotReachable it may have been done.
+        """
+        return self._send("POST", path, json.dumps(body).encode())
+
+    def pages(self, path: str, **query: str | int) -> Iterator[bytes]:
+        """Every page of a listing, as it comes."""
+        import msgspec  # noqa: PLC0415 (not for --help)
+
+        class Cursor(msgspec.Struct):
+            next_cursor: str = ""
+
+        cursor = ""
+        while True:
+            page = self.get(path, **query, cursor=cursor, limit=PAGE_ROWS)
+            yield page
+            cursor = msgspec.json.decode(page, type=Cursor).next_cursor
+            if not cursor:
+                return
+
+    def _send(self, method: str, target: str, body: bytes) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        if body:
+            headers["Content-Type"] = "application/json"
+        try:
+            self._connection.request(method, target, body or None, headers)
+            answer = self._connection.getresponse()
+            text = answer.read(_MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            why = str(error) or type(error).__name__
+            raise NotReachable(
+                f"The ledger at {self.address} does not answer ({why}).\n"
+                "Is it running? `spend up` starts one; it listens where DIR/admin.json says."
+            ) from None
+        if answer.status != 200:
+            raise self._failure(answer.status, text)
+        return text
+
+    def _failure(self, status: int, text: bytes) -> click.ClickException:
+        """What to tell a person of a refusal."""
+        try:
+            problem = json.loads(text)
+            code, detail = str(problem["code"]), str(problem["detail"])
+        except (ValueError, KeyError, TypeError):
+            return Failed(f"{self.address} answered {status}, but not as a ledger does. Is its address right?")
+        if status == 401:
+            return Failed(
+                f"The ledger at {self.address} does not take this token.\n"
+                "The token of a `spend up` is in its DIR/admin.json; is SPEND_TOKEN or --token an old one?"
+            )
+        if status == 503:
+            return NotReachable(f"The ledger cannot just now: {detail}. Try again in a moment.")
+        hint = _HINTS.get(_missing(problem), "") if status == 404 else ""
+        request_id = f" (request {problem.get('request_id')})" if status >= 500 else ""
+        return Failed(f"{detail} [{code}]{request_id}{hint}")
+
+
+_HINTS: Final = {
+    "customer": "\nAdd it with `spend customers add NAME`; `spend customers list` shows those there are.",
+    "node": "\nAdd it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
+    "request": "\nThe id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "
+    "and not across a restart.",
+}
+
+
+def _missing(problem: Mapping[str, Any]) -> str:
+    """What kind of thing a 404 says does not exist."""
+    try:
+        return str(problem["errors"][0]["field"])
+    except (KeyError, IndexError, TypeError):
+        return ""
+
+
+def segment(text: str) -> str:
+    """A name as one segment of a path."""
+    return quote(text, safe=":@")

@@ -1,0 +1,82 @@
+"""`spend`: the command line.
+
+A command's module is imported when the command is asked for, and what it needs to do its work
+only when it does it: scripts start these by the hundred.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+from sidecar.cli.connection import Connection, connection_options
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "up": "Run the sidecar and its ledger in one process.",
+    "customers": "Who pays: add and list.",
+    "nodes": "The departments, teams … below a customer: add and list.",
+    "grants": "Lots of credit: add and list.",
+    "budgets": "Limits per period or job: set and list.",
+    "balance": "What a customer has, and has used.",
+    "usage": "Settled calls, in the order booked.",
+    "explain": "Why a call was admitted or denied, and what it cost.",
+    "journal": "The entries of a customer's book.",
+    "verify": "Check a customer's book: its hash chain and its balances.",
+    "catalog": "The prices: check a catalog file.",
+}
+"""Every command and what it is for: the help is printed without importing any of them."""
+
+
+class _Commands(click.Group):
+    """The commands, each in a module of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them, in the order in which a newcomer needs them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sidecar.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `spend --help`."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 (rarely needed)
+
+        try:
+            click.echo(f"spend {version('spend-sidecar')}")
+        except PackageNotFoundError:
+            click.echo("spend, run from its source without being installed")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show it.")
+@connection_options
+@click.pass_context
+def main(ctx: click.Context, data: str | None, ledger: str | None, token: str | None) -> None:
+    """Decide, before every model call, whether its customer may still spend; and count what it cost.
+
+    Start with `spend up`. Exit codes: 0 done, 1 refused or failed, 2 a mistake in the command,
+    3 the ledger is not to be reached.
+    """
+    ctx.obj = Connection(data, ledger, token)
+
+
+if __name__ == "__main__":
+    main(prog_name="spend")

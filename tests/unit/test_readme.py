@@ -1,0 +1,84 @@
+"""The README says what the product does: its commands, refusals, routes and settings are held against the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from sidecar.app.settings import load_settings
+from sidecar.cli.main import COMMANDS
+from sidecar.demo.first_steps import first_steps
+from sidecar.ledger.http_api import AdminAPI
+from sidecar.proxy.deny import TABLE
+from tests.support.administration import FakeAdministration, NumberedIds
+from tests.unit.source_tree import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    """The text below a heading."""
+    found = re.search(rf"^##+ {re.escape(title)}$(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found is not None, title
+    return found[1]
+
+
+def test_it_opens_with_one_sentence_and_then_shows_it() -> None:
+    """A heading, a sentence, a transcript; and the transcript's three lines are those that the product prints."""
+    _, sentence, transcript, *_ = README.split("\n\n", 3)
+    assert sentence.count(".") == 1
+    assert transcript.startswith("```console")
+    for line in first_steps("http://127.0.0.1:8402"):
+        assert f"\n    {line}\n" in README
+
+
+def test_every_command_is_in_it() -> None:
+    """And none that does not exist."""
+    listed = set(re.findall(r"^spend (\w+) ", section("The command line"), re.MULTILINE))
+    assert listed == set(COMMANDS)
+
+
+def test_every_code_it_names_exists_with_that_status() -> None:
+    """The table of refusals, row by row."""
+    rows = re.findall(r"^\| ([\d, ]+) \| (`.*?`) \|", section("What a refusal looks like"), re.MULTILINE)
+    assert len(rows) >= 6
+    for statuses, codes in rows:
+        for code in re.findall(r"`(\w+)`", codes):
+            assert str(TABLE[code].status) in statuses.split(", "), code
+
+
+def test_every_route_is_in_it() -> None:
+    """The ledger's API, by its last word."""
+    api = AdminAPI(FakeAdministration(), [], NumberedIds(), version="")
+    text = section("Driven by scripts")
+    for route in api.table.routes:
+        assert route.pattern.rsplit("/", 1)[-1].replace("{request_id}", "requests/ID") in text, route.pattern
+
+
+EXAMPLES = {
+    "SPEND_SUBJECT__CUSTOMER": "acme",
+    "SPEND_DEMO": "off",
+    "SPEND_COMPAT_STATUS": "429",
+    "SPEND_UNKNOWN_MODEL": "meter",
+    "SPEND_LEDGER__LISTEN__PORT": "1",
+    "SPEND_PASS_THROUGH": "GET /v1/models",
+}
+
+
+@pytest.mark.parametrize("variable", sorted(set(re.findall(r"`(SPEND_\w+)`", section("Settings"))) - {"SPEND_"}))
+def test_every_variable_it_names_is_a_setting(variable: str) -> None:
+    """A variable that means nothing would be reported."""
+    value = EXAMPLES.get(variable, "http://127.0.0.1:9000" if variable.endswith("URL") else "/run/key")
+    load_settings(None, {variable: value}, {})
+
+
+def test_the_constraints_cover_what_is_required() -> None:
+    """Every requirement has its pinned version: what is tested is what is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["test"], *extras["prices"]]
+    names = {re.split(r"[\[<>=~ ]", requirement)[0].lower() for requirement in wanted}
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    assert names - pinned == set()
