@@ -18,7 +18,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sidecar.errors import ConfigurationError, LedgerUnavailable
 from sidecar.ports import Row, Transaction
@@ -35,6 +35,14 @@ BUSY_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Awaitable[T]]
+
+
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+)
 
 
 class SQLiteBook:
@@ -111,8 +119,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.row_factory = sqlite3.Row
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
-        connection.execute(f"PRAGMA {pragma}")
+    for statement in _PRAGMAS:
+        connection.execute(statement)
     return connection
 
 

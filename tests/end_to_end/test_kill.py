@@ -87,8 +87,8 @@ def compare(product: Product, provider: LLMProvider, whole: set[str]) -> None:
         by_session[row["session"]] = row
     for served in provider.served:
         session = "s" + served.body["messages"][0]["content"].removeprefix("call ")
-        row = by_session.get(session)
-        assert row is not None, f"{session} reached the provider and is not in the book"
+        assert session in by_session, f"{session} reached the provider and is not in the book"
+        row = by_session[session]
         truth = rate_atoms(served.input_tokens, served.output_tokens)
         if session in whole:
             assert row["charge"]["atoms"] == truth, f"{session} was answered whole and is booked wrongly: {row}"

@@ -51,11 +51,6 @@ def anthropic_client(address: str, counter: Counter | None = None) -> anthropic.
     return anthropic.Anthropic(base_url=address, api_key="sk-test", default_headers=HEADERS, http_client=http)
 
 
-def same(through: Any, direct: Any) -> bool:
-    """Whether two answers differ in nothing but the provider's running number."""
-    return normal(through.to_dict()) == normal(direct.to_dict())
-
-
 def normal(value: Any) -> Any:
     """An answer without its running numbers, and without nulls that stand for "nothing said"."""
     if isinstance(value, dict):
@@ -68,7 +63,7 @@ def normal(value: Any) -> Any:
 def test_openai_answers_are_the_providers_own(funded: Product, provider: LLMProvider) -> None:
     """Whole and streamed, sync: every object equals that of a direct call; the usage nobody asked for is hidden."""
     with openai_client(funded.proxy) as ours, openai_client(provider.address) as direct:
-        for client_call in (
+        calls: list[Callable[[Any], list[Any]]] = [
             lambda c: [c.chat.completions.create(model="gpt-4o-mini", messages=ASK)],
             lambda c: list(c.chat.completions.create(model="gpt-4o-mini", messages=ASK, stream=True)),
             lambda c: list(
@@ -76,7 +71,8 @@ def test_openai_answers_are_the_providers_own(funded: Product, provider: LLMProv
                     model="gpt-4o-mini", messages=ASK, stream=True, stream_options={"include_usage": True}
                 )
             ),
-        ):
+        ]
+        for client_call in calls:
             got, wanted = client_call(ours), client_call(direct)
             assert [normal(x.to_dict()) for x in got] == [normal(x.to_dict()) for x in wanted]
     rows = funded.usage("acme")
@@ -104,10 +100,11 @@ def test_anthropic_answers_are_the_providers_own(funded: Product, provider: LLMP
     """Whole, streamed and by the stream helper."""
     with anthropic_client(funded.proxy) as ours, anthropic_client(provider.address) as direct:
         model = "claude-haiku-4-5-20251001"
-        for client_call in (
+        calls: list[Callable[[Any], list[Any]]] = [
             lambda c: [c.messages.create(model=model, max_tokens=64, messages=ASK)],
             lambda c: list(c.messages.create(model=model, max_tokens=64, messages=ASK, stream=True)),
-        ):
+        ]
+        for client_call in calls:
             got, wanted = client_call(ours), client_call(direct)
             assert [normal(x.to_dict()) for x in got] == [normal(x.to_dict()) for x in wanted]
         with ours.messages.stream(model=model, max_tokens=64, messages=ASK) as stream:

@@ -1,0 +1,325 @@
+"""Starting again: open calls are settled, leases closed to the atom, and doubtful files surrender."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sidecar.core.governance.decisions import Source
+from sidecar.core.pricing.usage import UsageState
+from sidecar.outbox import remains as remains_module
+from sidecar.outbox.recovery import Recovery, open_spool
+from sidecar.outbox.remains import read_remains
+from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
+from sidecar.outbox.shipper import Shipper, ShipperOptions
+from sidecar.outbox.spool import Spool, SpoolOptions
+from tests.support.calls import admission, event
+from tests.support.clock import FakeClock
+from tests.support.scripted_ledger import AccountBook, CustomerBook, Lent, ScriptedLedger
+
+BUDGET = "budget:b:lifetime:"
+GRANT = "grant:g"
+OPTIONS = SpoolOptions(ballast_bytes=0, pod_uid="pod")
+
+
+def opened(directory: Path, incarnation: str, clock: FakeClock | None = None) -> Recovery:
+    return open_spool(directory, clock or FakeClock(), OPTIONS, sidecar="s", incarnation=incarnation)
+
+
+def die(spool: Spool) -> None:
+    """The process is gone: its lock is free, nothing else was done."""
+    spool._lock.release()
+
+
+def lent(granted: int, incarnation: str = "i1") -> ScriptedLedger:
+    """A ledger that lent this much on a budget and on a grant."""
+    ledger = ScriptedLedger(FakeClock())
+    accounts = {name: AccountBook(1000, leases={f"{incarnation}/{name}": Lent(granted)}) for name in (BUDGET, GRANT)}
+    ledger.customers["acme"] = CustomerBook(accounts=accounts)
+    return ledger
+
+
+def first_life(directory: Path) -> Spool:
+    """Two leases of 500; one call settled at 70 of 100 held, one left open."""
+    spool = opened(directory, "i1").spool
+    for name in (BUDGET, GRANT):
+        spool.note_lease("acme", f"i1/{name}", 500, 0)
+    for name in ("r1", "r2"):
+        spool.admit(admission(name, 100, budgets=(f"i1/{BUDGET}",), slices=((f"i1/{GRANT}", 100),)))
+    spool.settle(event(admission("r1", 100, budgets=(f"i1/{BUDGET}",)), 70, ((f"i1/{GRANT}", 70),)))
+    return spool
+
+
+class TestOpenCalls:
+    def test_an_open_call_is_settled_at_its_whole_hold(self, tmp_path: Path) -> None:
+        """L25, L49: nobody knows what became of it; it is flagged, so that evidence can lower it."""
+        die(first_life(tmp_path))
+        clock = FakeClock()
+        clock.advance(30.0)
+        recovery = opened(tmp_path, "i2", clock)
+        assert recovery.settled_calls == 1
+        batch = Shipper(ScriptedLedger(clock), recovery.spool, clock, ShipperOptions())._read_batch()
+        found = {each.admission.request_id: each for each in batch.events}
+        assert set(found) == {"r1", "r2"}
+        left = found["r2"]
+        assert (left.charge_atoms, left.paid, left.ending) == (100, ((f"i1/{GRANT}", 100),), "abandoned")
+        assert left.flags == ("estimated", "crash")
+        assert left.usage.state is UsageState.ABSENT
+        assert left.duration_ms == 30_000
+
+    def test_a_call_without_a_price_stays_without(self, tmp_path: Path) -> None:
+        """L5: there is no charge to estimate."""
+        spool = opened(tmp_path, "i1").spool
+        spool.admit(admission("r1", 0, source=Source.UNPRICED))
+        die(spool)
+        recovery = opened(tmp_path, "i2")
+        clock = FakeClock()
+        found = Shipper(ScriptedLedger(clock), recovery.spool, clock, ShipperOptions())._read_batch().events
+        assert [(one.charge_atoms, one.flags) for one in found] == [(None, ("estimated", "crash", "unpriced"))]
+
+    def test_it_is_settled_once(self, tmp_path: Path) -> None:
+        """L20: a further restart finds nothing open."""
+        die(first_life(tmp_path))
+        die(opened(tmp_path, "i2").spool)
+        recovery = opened(tmp_path, "i3")
+        assert recovery.settled_calls == 0
+
+
+class TestLeases:
+    async def test_they_are_closed_to_the_atom(self, tmp_path: Path) -> None:
+        """L46: granted − what is charged comes back: 500 − 70 − 100; the new run admits on none of it."""
+        die(first_life(tmp_path))
+        ledger = lent(500)
+        recovery = opened(tmp_path, "i2")
+        assert await recovery.close_leases(ledger)
+        for name in (BUDGET, GRANT):
+            lease = ledger.account(name).leases[f"i1/{name}"]
+            assert (lease.returned, lease.closed) == (330, True)
+        assert ledger.ended == ["i1"]
+        assert recovery.spool.leases == {}
+        assert not trust_path(tmp_path, "i1").exists()
+        clock = FakeClock()
+        assert await Shipper(ledger, recovery.spool, clock, ShipperOptions()).flush(1.0)
+        assert ledger.account(BUDGET).used == 170
+        assert ledger.account(BUDGET).leases[f"i1/{BUDGET}"].escrow == 0
+
+    async def test_what_was_lent_and_never_heard_of_comes_back_too(self, tmp_path: Path) -> None:
+        """L42: the dead process knew of 500, the ledger had lent 800."""
+        die(first_life(tmp_path))
+        ledger = lent(800)
+        assert await opened(tmp_path, "i2").close_leases(ledger)
+        assert ledger.account(BUDGET).leases[f"i1/{BUDGET}"].returned == 630
+
+    async def test_it_goes_on_until_the_ledger_answers(self, tmp_path: Path) -> None:
+        """Also over further restarts, in which each earlier run is closed for itself."""
+        die(first_life(tmp_path))
+        ledger = lent(500)
+        ledger.away = True
+        second = opened(tmp_path, "i2")
+        assert not await second.close_leases(ledger)
+        second.spool.note_lease("acme", f"i2/{BUDGET}", 50, 0)
+        die(second.spool)
+        ledger.away = False
+        ledger.account(BUDGET).leases[f"i2/{BUDGET}"] = Lent(50)
+        third = opened(tmp_path, "i3")
+        assert await third.close_leases(ledger)
+        assert sorted(ledger.ended) == ["i1", "i2"]
+        assert ledger.account(BUDGET).leases[f"i1/{BUDGET}"].returned == 330
+        assert ledger.account(BUDGET).leases[f"i2/{BUDGET}"].returned == 50
+
+    async def test_totals_survive_the_deletion_of_old_segments(self, tmp_path: Path) -> None:
+        """L46: every segment begins with the leases' totals; what is deleted is in them."""
+        options = SpoolOptions(ballast_bytes=0, segment_bytes=2048, retain_s=0.0, pod_uid="pod")
+        clock = FakeClock(4_000_000_000_000)
+        spool = open_spool(tmp_path, clock, options, sidecar="s", incarnation="i1").spool
+        for name in (BUDGET, GRANT):
+            spool.note_lease("acme", f"i1/{name}", 500, 0)
+        for number in range(40):
+            call = admission(f"r{number}", 10, budgets=(f"i1/{BUDGET}",))
+            spool.admit(call)
+            spool.settle(event(call, 5, ((f"i1/{GRANT}", 5),)))
+        spool.discard(spool.number)
+        assert segment_numbers(tmp_path) == [spool.number]
+        assert spool.number > 5
+        die(spool)
+        ledger = lent(500)
+        assert await opened(tmp_path, "i2").close_leases(ledger)
+        for name in (BUDGET, GRANT):
+            assert ledger.account(name).leases[f"i1/{name}"].returned == 300
+
+    async def test_after_a_clean_stop_nothing_is_open(self, tmp_path: Path) -> None:
+        """Everything was closed; the next start has nothing to do and nothing to complain of."""
+        spool = first_life(tmp_path)
+        spool.settle(event(admission("r2", 100), 0))
+        for name in (BUDGET, GRANT):
+            spool.note_ended(f"i1/{name}")
+        spool.close()
+        recovery = opened(tmp_path, "i2")
+        assert (recovery.settled_calls, recovery.surrendered, recovery.damaged_bytes) == (0, (), 0)
+        ledger = lent(500)
+        assert await recovery.close_leases(ledger)
+        assert ledger.syncs == []
+
+
+def reboot(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remains_module, "boot_id", lambda: "another")
+
+
+def copy(directory: Path, _monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes in other files, as from a copied volume."""
+    for number in segment_numbers(directory):
+        path = segment_path(directory, number)
+        shutil.copy2(path, path.with_suffix(".copy"))
+        path.with_suffix(".copy").replace(path)
+
+
+def tear(directory: Path, _monkeypatch: pytest.MonkeyPatch) -> None:
+    path = segment_path(directory, 1)
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def flip(directory: Path, _monkeypatch: pytest.MonkeyPatch) -> None:
+    path = segment_path(directory, 1)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+
+
+def fail(directory: Path, _monkeypatch: pytest.MonkeyPatch) -> None:
+    trust_path(directory, "i1").unlink()
+
+
+class TestDoubt:
+    @pytest.mark.parametrize("harm", [reboot, copy, tear, flip, fail])
+    async def test_doubtful_files_surrender_their_leases(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        harm: Callable[[Path, pytest.MonkeyPatch], None],
+    ) -> None:
+        """L46, R11: they are left alone at the ledger, and said so once; calls found open are settled all the same."""
+        die(first_life(tmp_path))
+        harm(tmp_path, monkeypatch)
+        ledger = lent(500)
+        recovery = opened(tmp_path, "i2")
+        assert set(recovery.surrendered) == {f"i1/{BUDGET}", f"i1/{GRANT}"}
+        assert "leases_surrendered" in caplog.text
+        assert await recovery.close_leases(ledger)
+        assert ledger.syncs == []
+        # torn off is the settlement of the first call, flipped the admission of the second
+        assert recovery.settled_calls == {"tear": 2, "flip": 0}.get(harm.__name__, 1)
+        die(recovery.spool)
+        assert opened(tmp_path, "i3").surrendered == ()
+
+    def test_another_pods_files_surrender(self, tmp_path: Path) -> None:
+        """L46: the same volume under another pod."""
+        die(first_life(tmp_path))
+        options = SpoolOptions(ballast_bytes=0, pod_uid="other")
+        recovery = open_spool(tmp_path, FakeClock(), options, sidecar="s", incarnation="i2")
+        assert len(recovery.surrendered) == 2
+
+    def test_a_missing_segment_surrenders(self, tmp_path: Path) -> None:
+        """A file between two others is gone."""
+        spool = first_life(tmp_path)
+        spool._begin_segment()
+        spool._begin_segment()
+        die(spool)
+        segment_path(tmp_path, 2).unlink()
+        assert len(opened(tmp_path, "i2").surrendered) == 2
+
+    def test_a_file_that_was_only_begun_is_no_damage(self, tmp_path: Path) -> None:
+        """Killed between making a segment and its first record."""
+        die(first_life(tmp_path))
+        segment_path(tmp_path, 2).touch()
+        recovery = opened(tmp_path, "i2")
+        assert recovery.surrendered == ()
+
+    def test_every_flipped_byte_keeps_the_other_calls(self, tmp_path: Path) -> None:
+        """F-42, F-43: each byte of a real segment in turn; no call is lost that stands in an undamaged record."""
+        spool = opened(tmp_path / "good", "i1").spool
+        for number in range(3):
+            spool.admit(admission(f"r{number}"))
+        die(spool)
+        data = segment_path(tmp_path / "good", 1).read_bytes()
+        directory = tmp_path / "bad"
+        directory.mkdir()
+        for at in range(len(data)):
+            damaged = bytearray(data)
+            damaged[at] ^= 0x10
+            segment_path(directory, 1).write_bytes(damaged)
+            found = read_remains(directory, sidecar="s", pod_uid="pod")
+            assert len(found.open) >= 2, at
+            assert found.damaged_spans == 1
+        assert any((directory / "damaged").iterdir())
+
+
+BODY = """
+import sys
+from pathlib import Path
+from sidecar.app.system import SystemClock
+from sidecar.outbox.recovery import open_spool
+from sidecar.outbox.spool import SpoolOptions
+from tests.support.calls import admission, event
+directory, incarnation = Path(sys.argv[1]), sys.argv[2]
+options = SpoolOptions(segment_bytes=16384, ballast_bytes=0)
+spool = open_spool(directory, SystemClock(), options, sidecar="s", incarnation=incarnation).spool
+lease = f"{incarnation}/budget:b:lifetime:"
+spool.note_lease("acme", lease, 1_000_000_000, 0)
+number = 0
+while True:
+    call = admission(f"{incarnation}-{number}", 10, budgets=(lease,))
+    spool.admit(call)
+    print(f"admitted {call.request_id}", flush=True)
+    if number % 3:
+        spool.settle(event(call, 4))
+        print(f"settled {call.request_id}", flush=True)
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_a_random_moment(tmp_path: Path, seed: int) -> None:
+    """L46, L49: whatever was said to be written is there after `kill -9`, the tallies add up, nothing is torn."""
+    chance = random.Random(seed)
+    lines: list[str] = []
+    for life in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", BODY, str(tmp_path), f"i{life}"], stdout=subprocess.PIPE, text=True
+        )
+        if process.stdout is None:
+            raise RuntimeError("no standard output")
+        lines.append(process.stdout.readline())
+        time.sleep(chance.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+        process.stdout.close()
+        process.wait()
+    said: dict[str, set[str]] = {"admitted": set(), "settled": set()}
+    for line in lines:
+        if line.endswith("\n"):
+            verb, name = line.split()
+            said[verb].add(name)
+    recovery = open_spool(tmp_path, FakeClock(), SpoolOptions(ballast_bytes=0), sidecar="s", incarnation="i9")
+    assert recovery.damaged_bytes == 0
+    assert recovery.surrendered == ()
+    clock = FakeClock()
+    shipper = Shipper(ScriptedLedger(clock), recovery.spool, clock, ShipperOptions())
+    charges: dict[str, int] = {}
+    while events := (batch := shipper._read_batch()).events:
+        shipper._cursor.position = batch.end
+        charges |= {one.admission.request_id: one.charge_atoms or 0 for one in events}
+    assert said["admitted"] <= set(charges)
+    assert all(charges[name] == 4 for name in said["settled"])
+    for life in range(2):
+        tally = recovery.spool.leases[f"i{life}/budget:b:lifetime:"].spent_atoms
+        assert tally == sum(atoms for name, atoms in charges.items() if name.startswith(f"i{life}-"))
