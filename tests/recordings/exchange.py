@@ -18,7 +18,7 @@ ANTHROPIC = "/v1/messages"
 
 @dataclass(frozen=True)
 class Exchange:
-    """`notes` are those that must be there; `lines` is compared where given, else only the total."""
+    """`lines` is compared where given, else only the total."""
 
     name: str
     path: str

@@ -54,6 +54,8 @@ def test_a_json_answer_too_long_to_keep_is_read_from_its_end(monkeypatch: pytest
     for usage, state in ((openai_usage(3, 4), UsageState.FINAL), (None, UsageState.ABSENT)):
         inner = {"tool": {"usage": openai_usage(90, 90)}, "pad": "x" * 500_000}
         body = completion(usage, choices=[inner, {"usage": openai_usage(80, 80)}])
+        if usage is None:
+            body = body.replace(b', "usage": null', b"")
         long = meter(stream=False)
         for i in range(0, len(body), 10_000):
             long.feed(body[i : i + 10_000])
@@ -117,7 +119,9 @@ def test_a_usage_may_be_asked_for_again() -> None:
     """The same answer each time."""
     reader = meter()
     reader.feed(sse(chunk("a"), chunk(choices=[], usage=openai_usage(3, 4))).rstrip())
-    assert reader.usage(Ending.CUT) == reader.usage(Ending.CUT)
+    first = reader.usage(Ending.CUT)
+    assert first.total() == Tokens(3, output_tokens=4)
+    assert reader.usage(Ending.CUT) == first
 
 
 def test_the_provider_s_own_words_are_kept() -> None:
