@@ -48,10 +48,14 @@ class RegisterReply(msgspec.Struct, frozen=True):
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """What the asker could still hold on a lease of its own (granted − returned − spent − held)."""
+    """What is left on a lease of the asker's own (granted − returned − spent − held).
+
+    Below zero where a charge exceeded what was lent: a loan has to cover that first, and the
+    ledger may not have heard of the charge yet.
+    """
 
     lease_id: str
-    free_atoms: int
+    left_atoms: int
 
 
 class ResolveRequest(msgspec.Struct, frozen=True):

@@ -89,6 +89,11 @@ class Lease:
         self.rated_spent = 0
 
     @property
+    def left(self) -> int:
+        """What is granted beyond what is used: below zero while a charge exceeded what was lent."""
+        return self.granted - self.returned - self.spent - self.held
+
+    @property
     def free(self) -> int:
         """What may still be held on it; never below zero."""
         return max(0, self.granted - self.returned - self.spent - self.held)

@@ -127,12 +127,12 @@ class Short:
         return max(0, self.atoms - sum(account.free(self.at) for account in self.plan.grants))
 
     def holdings(self) -> tuple[Holding, ...]:
-        """What is free on each live lease that applies, for the ledger."""
+        """What is left on each live lease that applies, for the ledger."""
         found: list[Holding] = []
         for account in (*self.plan.hard, *self.plan.grants):
             lease = account.live(self.at)
             if lease is not None:
-                found.append(Holding(lease.lease_id, lease.free))
+                found.append(Holding(lease.lease_id, lease.left))
         return tuple(found)
 
 

@@ -81,7 +81,7 @@ class _Resolving:
         self._options = options
         self._accounts = accounts
         self._lender = Lender(journal, accounts, purse, Holder(request.sidecar, request.incarnation))
-        self._holdings = {holding.lease_id: holding.free_atoms for holding in request.holdings}
+        self._holdings = {holding.lease_id: holding.left_atoms for holding in request.holdings}
 
     async def reply(self) -> ResolveReply:
         """The standing, and what was lent."""
@@ -171,18 +171,22 @@ class _Resolving:
         self._lender.make(loans)
         return True
 
-    def _free(self, target: Target) -> int:
-        """What the holder can still spend on its lease: never more than we keep aside for it."""
+    def _left(self, target: Target) -> int:
+        """What the holder has left on its lease: never more than we keep aside for it.
+
+        Below zero is what it charged above its lease and we have not booked yet: what was booked
+        of it was taken from the account then, and a loan's total makes up for it by itself.
+        """
         lease = self._lender.lease(target)
-        return min(self._holdings.get(lease.lease_id, 0), lease.raw)
+        return min(self._holdings.get(lease.lease_id, 0), lease.raw) + max(0, -lease.raw)
 
     def _plan_budget(self, target: Target) -> tuple[Loan | None, bool]:
         """A loan, or None and whether the lease already covers the need."""
-        free = self._free(target)
-        if free >= self._request.need_atoms:
+        left = self._left(target)
+        if left >= self._request.need_atoms:
             return None, True
-        at_least = self._request.need_atoms - max(0, free)
-        return self._lender.plan(target, at_least=at_least, demand=self._request.demand_atoms - max(0, free)), False
+        at_least = self._request.need_atoms - left
+        return self._lender.plan(target, at_least=at_least, demand=self._request.demand_atoms - left), False
 
     def _walk_grants(self, grants: list[Target]) -> tuple[list[Loan], int]:
         """Loans in burn order, each grant to its end before the next (L16), and what the need still lacks."""
@@ -191,7 +195,7 @@ class _Resolving:
         for target in grants:
             if lacking <= 0:
                 break
-            free = max(0, self._free(target))
+            free = max(0, self._left(target))
             lacking -= free
             wanted = min(lacking, self._lender.unlent(target))
             if wanted > 0:

@@ -27,8 +27,12 @@ class LentOut:
     closed: bool = False
 
     @property
+    def raw(self) -> int:
+        return self.granted - self.returned - self.posted
+
+    @property
     def escrow(self) -> int:
-        return max(0, self.granted - self.returned - self.posted)
+        return max(0, self.raw)
 
 
 @dataclass

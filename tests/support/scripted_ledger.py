@@ -195,7 +195,7 @@ class ScriptedLedger:
         self, book: CustomerBook, request: ResolveRequest, targets: list[tuple[str, str, str, str, int | None, int]]
     ) -> dict[str, int] | None:
         """How much to lend on which account; None: one is short, and nothing is lent."""
-        free = {holding.lease_id: holding.free_atoms for holding in request.holdings}
+        free = {holding.lease_id: holding.left_atoms for holding in request.holdings}
         loans: dict[str, int] = {}
         lacking = request.need_atoms
         for name, kind, *_ in targets:

@@ -82,7 +82,7 @@ class TestTaking:
         short = take(table, who, 50)
         assert isinstance(short, Short)
         assert [(account.id, lacks) for account, lacks in short.budgets] == [("b", 1)]
-        assert [(holding.lease_id, holding.free_atoms) for holding in short.holdings()] == [
+        assert [(holding.lease_id, holding.left_atoms) for holding in short.holdings()] == [
             ("i/budget:a:lifetime:", 100),
             ("i/budget:b:lifetime:", 49),
         ]

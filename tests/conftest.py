@@ -1,0 +1,18 @@
+"""How properties are checked: the same examples every run, and no hunt for a smaller one in between.
+
+`SPEND_HYPOTHESIS=explore` draws new examples each run (`make soak` does), and `shrink` also looks
+for the smallest that fails, which for a whole history can take many minutes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import Phase, settings
+
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target)
+
+settings.register_profile("repeat", deadline=None, derandomize=True, print_blob=True, phases=WITHOUT_SHRINKING)
+settings.register_profile("explore", deadline=None, print_blob=True, phases=WITHOUT_SHRINKING)
+settings.register_profile("shrink", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("SPEND_HYPOTHESIS", "repeat"))
