@@ -299,9 +299,9 @@ class Histories(RuleBasedStateMachine):
         event = holder.open.pop(data.draw(st.integers(0, len(holder.open) - 1)))
         need = event.charge_atoms or 0
         budgets, slices = event.admission.budget_leases, event.paid
-        holder.move_held([*((one, need) for one in budgets), *slices], -1)
         charge = need * percent // 100
         split = split_charge(charge, slices, {lease: holder.free(lease) for lease, _ in slices})
+        holder.move_held([*((one, need) for one in budgets), *slices], -1)
         for lease, part in (*((one, charge) for one in budgets), *split.legs):
             holder.spent[lease] = holder.spent.get(lease, 0) + part
         excess = split.excess if slices else 0

@@ -166,7 +166,13 @@ EXCHANGES: Final = (
         notes=("provider_error",),
     ),
     Exchange(
-        "a JSON error as a stream", ANTHROPIC, STREAMED, b'{"type":"error","error":{"type":"x"}}', ERROR, status=400
+        "a JSON error as a stream",
+        ANTHROPIC,
+        STREAMED,
+        b'{"type":"error","error":{"type":"x"}}',
+        ERROR,
+        status=400,
+        notes=("provider_error",),
     ),
     _stream("the start's input, the delta's output", message_stream(START, {"output_tokens": 9}), PLAIN),
     _stream("a delta with everything", message_stream(START, CACHED), CACHED_TOKENS),
@@ -200,6 +206,7 @@ EXCHANGES: Final = (
         PARTIAL,
         ending=Ending.ABANDONED,
         finished=False,
+        notes=("output_counted",),
     ),
     _stream(
         "an error in the middle",
@@ -207,7 +214,7 @@ EXCHANGES: Final = (
         None,
         PARTIAL,
         finished=False,
-        notes=("provider_error",),
+        notes=("output_counted", "provider_error"),
     ),
     _stream(
         "nothing but an error",
@@ -215,6 +222,7 @@ EXCHANGES: Final = (
         None,
         ERROR,
         finished=False,
+        notes=("provider_error",),
     ),
     _stream(
         "padding inside the last brace",

@@ -288,7 +288,13 @@ STREAMS: Final = (
         "[DONE]",
         notes=("provider_error",),
     ),
-    _stream("an error and nothing else", {"error": {"message": "overloaded"}}, state=ERROR, tokens=None),
+    _stream(
+        "an error and nothing else",
+        {"error": {"message": "overloaded"}},
+        state=ERROR,
+        tokens=None,
+        notes=("provider_error",),
+    ),
     Exchange(
         "Perplexity: growing usage on every chunk, CRLF, pings",
         OPENAI,
@@ -379,7 +385,13 @@ STREAMS: Final = (
         finished=True,
     ),
     Exchange(
-        "a JSON error where a stream was asked", OPENAI, NOT_ASKED, b'{"error":{"message":"no"}}', ERROR, status=400
+        "a JSON error where a stream was asked",
+        OPENAI,
+        NOT_ASKED,
+        b'{"error":{"message":"no"}}',
+        ERROR,
+        status=400,
+        notes=("provider_error",),
     ),
     _stream(
         "a count below zero",
