@@ -177,8 +177,7 @@ class _Sidecar:
         await self._ledger.register(RegisterRequest(self._name, self._incarnation))
         self._sweep.start()
         self._tasks = [asyncio.create_task(work()) for work in (self._spool.run, self._shipper.run, self._keeper.run)]
-        await self._shipper.flush(FLUSH_TIMEOUT_S)
-        if not await self._recovery.close_leases(self._ledger):
+        if not await self._close_leases():
             self._tasks.append(asyncio.create_task(self._close_leases_later()))
         listen = self._settings.sidecar.listen
         try:
@@ -215,8 +214,14 @@ class _Sidecar:
         self._sweep.stop()
         self._spool.close()
 
+    async def _close_leases(self) -> bool:
+        """Book what earlier starts left, and close their leases; False if it has to be tried again."""
+        if not await self._shipper.flush(FLUSH_TIMEOUT_S):
+            return False
+        return await self._recovery.close_leases(self._ledger, all_booked=not self._shipper.has_refused)
+
     async def _close_leases_later(self) -> None:
-        while not await self._recovery.close_leases(self._ledger):  # noqa: ASYNC110 - the ledger has no event for it
+        while not await self._close_leases():  # noqa: ASYNC110 - the ledger has no event for it
             await asyncio.sleep(CLOSE_LEASES_EVERY_S)
 
 

@@ -198,13 +198,19 @@ class CustomerPart(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happened since the last one. `ended`: this incarnation is over and gets no new grant."""
+    """What happened since the last one.
+
+    `ended`: this incarnation is over and gets no new grant. With it, `all_booked`: each call that it
+    ever admitted is booked. What is left on any lease of it is then free again, also on one whose
+    grant it died before hearing of.
+    """
 
     sidecar: str
     incarnation: str
     sent_at_ms: int
     parts: tuple[CustomerPart, ...] = ()
     ended: bool = False
+    all_booked: bool = False
     version: int = VERSION
 
 

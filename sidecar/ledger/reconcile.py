@@ -43,6 +43,28 @@ async def apply_part(
     return PartReply(part.customer, leases, error="; ".join(reconciling.problems), booked=True)
 
 
+async def end_incarnation(tx: Transaction, request: SyncRequest, wall_ms: int) -> None:
+    """It gets no new grant from now on (L43); what still comes from it is taken in."""
+    await tx.execute(
+        "UPDATE incarnations SET ended_at_ms = ? WHERE incarnation = ? AND sidecar = ? AND ended_at_ms IS NULL",
+        (wall_ms, request.incarnation, request.sidecar),
+    )
+
+
+async def leases_left(tx: Transaction, request: SyncRequest) -> list[CustomerPart]:
+    """A close of every open lease of an incarnation whose calls are all booked: what is not posted on it is free."""
+    rows = await tx.fetch(
+        "SELECT customer, lease_id, granted, posted FROM leases"
+        " WHERE incarnation = ? AND sidecar = ? AND closed = 0 ORDER BY customer, lease_id",
+        (request.incarnation, request.sidecar),
+    )
+    parts: dict[str, list[LeaseReport]] = {}
+    for row in rows:
+        left = max(0, row["granted"] - row["posted"])
+        parts.setdefault(row["customer"], []).append(LeaseReport(row["lease_id"], left, closed=True))
+    return [CustomerPart(customer, leases=tuple(reports)) for customer, reports in parts.items()]
+
+
 class _Reconciling:
     """The lease reports of one part."""
 

@@ -32,7 +32,7 @@ from sidecar.ledger.acts import Acts, Done
 from sidecar.ledger.administration import Act, NewBudget, NewGrant
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.reading import Reader
-from sidecar.ledger.reconcile import apply_part
+from sidecar.ledger.reconcile import apply_part, end_incarnation, leases_left
 from sidecar.ledger.resolving import resolve
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
@@ -120,16 +120,17 @@ class LedgerService:
             some = request.parts[start : start + PARTS_AT_ONCE]
             replies += await asyncio.gather(*(self._apply(request, part) for part in some))
 
-        async def work(tx: Transaction) -> str:
+        async def work(tx: Transaction) -> tuple[str, list[CustomerPart]]:
+            left: list[CustomerPart] = []
             if request.ended:
-                await tx.execute(
-                    "UPDATE incarnations SET ended_at_ms = ? WHERE incarnation = ? AND sidecar = ?"
-                    " AND ended_at_ms IS NULL",
-                    (self._clock.wall_ms(), request.incarnation, request.sidecar),
-                )
-            return await self._history_id(tx)
+                await end_incarnation(tx, request, self._clock.wall_ms())
+                left = await leases_left(tx, request) if request.all_booked else []
+            return await self._history_id(tx), left
 
-        return SyncReply(tuple(replies), await self._book.transact(SYSTEM, work))
+        history_id, left = await self._book.transact(SYSTEM, work)
+        for part in left:
+            await self._apply(request, part)
+        return SyncReply(tuple(replies), history_id)
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Hear of changes until the function given back is called.

@@ -122,11 +122,16 @@ class Recovery:
             logger.warning("open_calls_settled", extra={"facts": {"calls": self.settled_calls}})
         self._surrender()
 
-    async def close_leases(self, ledger: Ledger) -> bool:
+    async def close_leases(self, ledger: Ledger, *, all_booked: bool) -> bool:
         """Close the leases of earlier incarnations; True once none is left to close.
 
         Each is first reported, which tells what was lent on it in all: an answer that the dead
-        process never heard may have added to it. Safe to repeat until it succeeds.
+        process never heard may have added to it, or have been all that it ever was. The latter is
+        found by the ledger alone, and only once it has the calls. Safe to repeat until it succeeds.
+
+        Args:
+            ledger: that lent on them.
+            all_booked: it has every call that was in the outbox at the start, and refused none.
         """
         for incarnation, leases in list(self._pending.items()):
             batches = [leases[at : at + MAX_LEASES_PER_SYNC] for at in range(0, len(leases), MAX_LEASES_PER_SYNC)]
@@ -135,11 +140,10 @@ class Recovery:
                     self._hear(await ledger.sync(self._request(incarnation, batch)))
                 for batch in batches:
                     self._end(incarnation, await ledger.sync(self._request(incarnation, batch, closed=True)))
-                if not self._pending[incarnation]:
-                    await ledger.sync(self._request(incarnation, [], ended=True))
+                if self._pending[incarnation]:
+                    return False
+                await ledger.sync(self._request(incarnation, [], ended=True, all_booked=all_booked))
             except LedgerUnavailable:
-                return False
-            if self._pending[incarnation]:
                 return False
             del self._pending[incarnation]
             trust_path(self.spool.directory, incarnation).unlink(missing_ok=True)
@@ -148,18 +152,19 @@ class Recovery:
     # inside
 
     def _by_incarnation(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {incarnation: [] for incarnation in self._remains.incarnations}
         for lease_id in self.spool.leases:
-            incarnation = lease_id.partition("/")[0]
-            if incarnation != self.spool.incarnation:
-                found.setdefault(incarnation, []).append(lease_id)
+            found.setdefault(lease_id.partition("/")[0], []).append(lease_id)
+        found.pop(self.spool.incarnation, None)
         return found
 
     def _surrender(self) -> None:
         """Leave those leases alone for which the files cannot vouch: they are said once, and not looked at again."""
         for incarnation, leases in list(self._pending.items()):
             doubts = self._remains.doubts(self.spool.directory, incarnation)
-            if doubts:
+            if doubts and not leases:
+                del self._pending[incarnation]
+            elif doubts:
                 facts = {"incarnation": incarnation, "leases": len(leases), "why": "; ".join(doubts)}
                 logger.warning("leases_surrendered", extra={"facts": facts})
                 self.surrendered += tuple(leases)
@@ -172,7 +177,13 @@ class Recovery:
                 mark.unlink(missing_ok=True)
 
     def _request(
-        self, incarnation: str, leases: list[str], *, closed: bool = False, ended: bool = False
+        self,
+        incarnation: str,
+        leases: list[str],
+        *,
+        closed: bool = False,
+        ended: bool = False,
+        all_booked: bool = False,
     ) -> SyncRequest:
         parts: dict[str, list[LeaseReport]] = {}
         for lease_id in leases:
@@ -185,6 +196,7 @@ class Recovery:
             self._clock.wall_ms(),
             tuple(CustomerPart(customer, leases=tuple(reports)) for customer, reports in parts.items()),
             ended=ended,
+            all_booked=all_booked,
         )
 
     def _hear(self, reply: SyncReply) -> None:

@@ -44,6 +44,11 @@ class Remains:
     damaged_bytes: int = 0
     damaged_spans: int = 0
 
+    @property
+    def incarnations(self) -> set[str]:
+        """Every earlier one whose segments are still here."""
+        return {segment.header.incarnation for segment in self.segments if segment.header is not None}
+
     def doubts(self, directory: Path, incarnation: str) -> list[str]:
         """Why the leases of an earlier incarnation cannot be closed on the word of these files; empty: they can.
 

@@ -37,6 +37,9 @@ READ_BYTES: Final = 2 * (HEAD_BYTES + MAX_PAYLOAD_BYTES)
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """Of events in one sync; well below the contract's limit for a message."""
 
+REFUSED: Final = "refused"
+"""The folder beside the segments for events that the ledger would not book."""
+
 MAX_REFUSALS: Final = 5
 """Times that the ledger may refuse a batch before the refused events are put aside."""
 
@@ -126,6 +129,11 @@ class Shipper:
         """How long the oldest settlement has been waiting, at most; 0 if none is."""
         return 0.0 if self._waits_since is None else self._clock.monotonic() - self._waits_since
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether events that the ledger would not book are kept aside, of this start or of an earlier one."""
+        return self.refused > 0 or (self._spool.directory / REFUSED).exists()
+
     def wake(self) -> None:
         """Sync now."""
         self._work.set()
@@ -168,8 +176,14 @@ class Shipper:
             return False
 
     async def end(self) -> bool:
-        """Tell the ledger that this incarnation is over (L43); False if it did not hear."""
-        request = SyncRequest(self._spool.sidecar, self._spool.incarnation, self._clock.wall_ms(), ended=True)
+        """Tell the ledger that this incarnation is over (L43), its calls ended; False if it did not hear."""
+        request = SyncRequest(
+            self._spool.sidecar,
+            self._spool.incarnation,
+            self._clock.wall_ms(),
+            ended=True,
+            all_booked=not (self.depth or self.has_refused or self._spool.open_calls),
+        )
         try:
             async with asyncio.timeout(self._options.sync_timeout_s):
                 await self._ledger.sync(request)
@@ -287,7 +301,7 @@ class Shipper:
 
     def _put_aside(self, part: CustomerPart) -> None:
         """Keep what nobody books where a person finds it: the ledger can be given it later."""
-        aside = self._spool.directory / "refused"
+        aside = self._spool.directory / REFUSED
         aside.mkdir(mode=0o700, exist_ok=True)
         path = aside / f"{self._clock.wall_ms()}-{part.events[0].admission.request_id}.seg"
         path.write_bytes(b"".join(frame(settle_record(event)) for event in part.events))

@@ -279,6 +279,21 @@ async def test_only_a_live_incarnation_borrows(desk: Desk) -> None:
     assert (child.used.atoms, child.leased.atoms) == (5, 5)
 
 
+async def test_an_incarnation_whose_calls_are_booked_keeps_nothing(desk: Desk) -> None:
+    """L42, L43: what is not posted on its leases is free, known to it or not; not while calls may be missing."""
+    await counted(desk, 100)
+    lease = (await desk.borrow(ACME, 20)).leases[0].lease_id
+    await desk.sync(desk.event("r1", ACME, 5, leases=(lease,)))
+    await desk.sync(ended=True)
+    child = (await desk.service.budgets("acme"))[0].children[0]
+    assert (child.used.atoms, child.leased.atoms) == (5, 15)
+    for _ in range(2):
+        await desk.sync(ended=True, all_booked=True)
+        child = (await desk.service.budgets("acme"))[0].children[0]
+        assert (child.used.atoms, child.leased.atoms) == (5, 0)
+    assert await desk.problems() == ()
+
+
 async def test_a_lease_for_the_next_period_is_lent_ahead(desk: Desk) -> None:
     """L41: shortly before it begins, with the time until then; it is another account."""
     await counted(desk, 100, per="hour")

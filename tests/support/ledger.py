@@ -123,13 +123,18 @@ class Desk:
         return UsageEvent(admission, 12, 200, "complete", usage, charge, paid=paid, excess_atoms=excess)
 
     async def sync(
-        self, *events: UsageEvent, reports: tuple[LeaseReport, ...] = (), sidecar: str = "s1", ended: bool = False
+        self,
+        *events: UsageEvent,
+        reports: tuple[LeaseReport, ...] = (),
+        sidecar: str = "s1",
+        ended: bool = False,
+        all_booked: bool = False,
     ) -> SyncReply:
         """One sync of one customer's part."""
         customer = events[0].admission.subject.customer if events else "acme"
         part = CustomerPart(customer, events, reports)
         return await self.ledger.sync(
-            SyncRequest(sidecar, f"{sidecar}-inc", self.clock.wall_ms(), (part,), ended=ended)
+            SyncRequest(sidecar, f"{sidecar}-inc", self.clock.wall_ms(), (part,), ended, all_booked)
         )
 
 

@@ -113,8 +113,17 @@ class ScriptedLedger:
         replies = tuple(self._apply(request, part) for part in request.parts)
         if request.ended:
             self.ended.append(request.incarnation)
+            if request.all_booked:
+                self._close_rest(f"{request.incarnation}/")
         self._maybe_lose()
         return SyncReply(replies, self.history_id)
+
+    def _close_rest(self, prefix: str) -> None:
+        for book in self.customers.values():
+            for account in book.accounts.values():
+                for name, lease in account.leases.items():
+                    if name.startswith(prefix) and not lease.closed:
+                        lease.returned, lease.closed = lease.returned + lease.escrow, True
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         self._listeners.append(listener)

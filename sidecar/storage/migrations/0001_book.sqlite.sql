@@ -103,6 +103,8 @@ CREATE TABLE leases (
 
 CREATE INDEX leases_open ON leases (customer, account) WHERE closed = 0;
 
+CREATE INDEX leases_of_incarnation ON leases (incarnation) WHERE closed = 0;
+
 -- Users, agents and sessions that once got an account of their own.
 CREATE TABLE children (
     customer TEXT NOT NULL REFERENCES customers (customer),
