@@ -32,6 +32,7 @@ lint: $(VENV)/.test ## ruff and mypy
 
 soak: $(VENV)/.test ## the tests that take longer than a test run should
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m soak $(ARGS)
+	@HYPOTHESIS_PROFILE=explore $(VENV)/bin/python -m pytest -n $(WORKERS) tests/properties $(ARGS)
 
 bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux

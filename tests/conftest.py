@@ -1,6 +1,6 @@
-"""How properties are checked: the same examples every run, and no hunt for a smaller one in between.
+"""How properties are checked: the same examples every run, and no search for a smaller one that fails.
 
-`SPEND_HYPOTHESIS=explore` draws new examples each run (`make soak` does), and `shrink` also looks
+`HYPOTHESIS_PROFILE=explore` draws new examples each run (`make soak` does), and `shrink` also looks
 for the smallest that fails, which for a whole history can take many minutes.
 """
 
@@ -15,4 +15,4 @@ WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target)
 settings.register_profile("repeat", deadline=None, derandomize=True, print_blob=True, phases=WITHOUT_SHRINKING)
 settings.register_profile("explore", deadline=None, print_blob=True, phases=WITHOUT_SHRINKING)
 settings.register_profile("shrink", deadline=None, print_blob=True)
-settings.load_profile(os.environ.get("SPEND_HYPOTHESIS", "repeat"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))

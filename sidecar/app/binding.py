@@ -8,30 +8,40 @@ raised before all are found.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Place = tuple[str, ...]
+
+FOUND: Final = {"found": True}
+"""Metadata of a field that nobody writes: the reader finds it in the rest."""
 
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?", re.ASCII)
 
 
 class Binder:
-    """Binds, and collects what is wrong. `where` writes a place as people find it."""
+    """Binds, and collects what is wrong.
 
-    def __init__(self, where: Callable[[Place], str]) -> None:
+    `where` writes a place as people find it; `least` has the smallest number that a place takes.
+    """
+
+    def __init__(self, where: Callable[[Place], str], least: Mapping[Place, float] | None = None) -> None:
         self._where = where
+        self._least = least or {}
         self.problems: list[str] = []
 
     def bind(self, kind: type[T], value: object, place: Place) -> T:
         """Make a `kind` (a dataclass) of a mapping; keys that it has no field for are problems."""
         hints = get_type_hints(kind)
-        fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+        fields = {
+            field.name: field
+            for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+            if not field.metadata.get("found")
+        }
         if value is None:
             value = {}
         if not isinstance(value, dict):
@@ -80,6 +90,8 @@ class Binder:
         if kind in (str, Path):
             if not isinstance(value, str) or not value.isprintable():
                 return self._wrong(place, "expected text")
+            if kind is Path and not value:
+                return self._wrong(place, "expected a path")
             return kind(value)
         return self._wrong(place, "is not set here")
 
@@ -103,17 +115,19 @@ class Binder:
         return self._wrong(place, "expected true or false")
 
     def _int(self, value: object, place: Place) -> Any:
+        least = self._least.get(place, 0)
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value, re.ASCII):
-            return int(value)
-        if type(value) is int and 0 <= value < 10**18:
+            value = int(value)
+        if type(value) is int and least <= value < 10**18:
             return value
-        return self._wrong(place, "expected a whole number, zero or more")
+        return self._wrong(place, f"expected a whole number, {least:g} or more")
 
     def _float(self, value: object, place: Place) -> Any:
+        least = self._least.get(place, 0)
         text = str(value) if type(value) in (int, str) else ""
-        if _DECIMAL.fullmatch(text) and math.isfinite(float(text)):
+        if _DECIMAL.fullmatch(text) and float(text) >= least:
             return float(text)
-        return self._wrong(place, 'expected a number of seconds, such as 10 or "0.5"')
+        return self._wrong(place, f'expected a number of seconds, such as 10 or "0.5", {least:g} or more')
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -3,19 +3,20 @@
 Every key is also a variable: `SPEND_` and its path joined by `__`, in capitals; the section
 `sidecar` is left out (`SPEND_UPSTREAMS__OPENAI__BASE_URL`, `SPEND_UNKNOWN_MODEL`), the section
 `ledger` is not (`SPEND_LEDGER__LISTEN__PORT`). A list is separated by commas. A variable that is
-set but empty is an empty value, not an unset one; nothing is trimmed. A `SPEND_` variable that
-means nothing is a mistake, because a misspelt limit is no limit.
+set but empty is an empty value, not an unset one. A `SPEND_` variable that means nothing is a
+mistake, because a misspelt limit is no limit.
 """
 
 from __future__ import annotations
 
+import re
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sidecar.app.binding import Binder, Place, merge
+from sidecar.app.binding import FOUND, Binder, Place, merge
 from sidecar.catalog.strict_yaml import Document, read_yaml
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.errors import ConfigurationError
@@ -28,12 +29,49 @@ from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
 from sidecar.telemetry.logs import LogOptions
 
+_FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+
 PREFIX: Final = "SPEND_"
 NOT_SETTINGS: Final = frozenset({"SPEND_DATA", "SPEND_LEDGER_URL", "SPEND_TOKEN", "SPEND_CATALOG", "SPEND_CONFIG"})
 """Variables of the command line, which are no settings."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 OFFICIAL: Final = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}
+
+LEAST: Final[dict[Place, float]] = {
+    ("sidecar", "door", "max_connections"): 1,
+    ("sidecar", "door", "max_requests"): 1,
+    ("sidecar", "door", "max_body_bytes"): 1024,
+    ("sidecar", "door", "max_held_body_bytes"): 1024,
+    ("sidecar", "door", "head_timeout_s"): 0.1,
+    ("sidecar", "door", "body_timeout_s"): 0.1,
+    ("sidecar", "door", "client_stall_s"): 0.1,
+    ("sidecar", "door", "write_buffer_bytes"): 1024,
+    ("sidecar", "provider", "head_timeout_s"): 0.1,
+    ("sidecar", "provider", "idle_timeout_s"): 0.1,
+    ("sidecar", "provider", "total_timeout_s"): 0.1,
+    ("sidecar", "provider", "gather_bytes"): 1024,
+    ("sidecar", "pool", "connect_timeout_s"): 0.01,
+    ("sidecar", "leases", "refresh_every_s"): 0.1,
+    ("sidecar", "leases", "cover_s"): 0.1,
+    ("sidecar", "leases", "miss_timeout_s"): 0.01,
+    ("sidecar", "leases", "outage_retry_s"): 0.01,
+    ("sidecar", "leases", "idle_after_s"): 0.1,
+    ("sidecar", "leases", "close_timeout_s"): 0.1,
+    ("sidecar", "outbox", "segment_bytes"): 64 * 1024,
+    ("sidecar", "shipping", "ship_every_s"): 0.001,
+    ("sidecar", "shipping", "sync_timeout_s"): 0.1,
+    ("sidecar", "shipping", "min_backoff_s"): 0.01,
+    ("sidecar", "shipping", "max_backoff_s"): 0.01,
+    ("ledger", "rules", "valid_for_ms"): 1000,
+    ("ledger", "rules", "refresh_every_ms"): 100,
+    ("ledger", "rules", "fresh_for_ms"): 100,
+    ("ledger", "rules", "max_new_children_per_hour"): 1,
+}
+"""Settings below which nothing works: a timer that spins, a bound that nothing fits."""
+
+MIN_SEGMENTS: Final = 3
+"""Segments that the outbox must have room for beside its ballast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +87,9 @@ class UpstreamSettings:
     """One provider.
 
     `base_url` is an origin; the caller's raw path is appended. `key_file` holds a key that replaces
-    the caller's. `stops_billing_on_disconnect` is empty, or the source and date by which this
-    provider is known to stop billing when we hang up (L25).
+    the caller's, in the header `key_header` where the provider's usual one is not wanted.
+    `stops_billing_on_disconnect` is empty, or the source and date by which this provider is known
+    to stop billing when we hang up (L25).
     """
 
     base_url: str
@@ -113,7 +152,7 @@ class Settings:
 
     sidecar: SidecarSettings = field(default_factory=SidecarSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
-    configured_upstreams: frozenset[str] = frozenset()
+    configured_upstreams: frozenset[str] = field(default=frozenset(), metadata=FOUND)
     """Upstreams whose address somebody set: the demo provider does not stand in for them."""
 
 
@@ -157,16 +196,17 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
     variables: dict[Place, str] = {}
     values = merge(document.value, _from_environment(environ, variables))
     configured = _configured_upstreams(values)
-    upstreams = values.setdefault("sidecar", {})
-    if isinstance(upstreams, dict):
-        known = {name: {"base_url": url} for name, url in OFFICIAL.items()}
-        upstreams["upstreams"] = merge(known, upstreams.get("upstreams") or {})
+    ours = values.setdefault("sidecar", {})
+    if isinstance(ours, dict):
+        named = {} if ours.get("upstreams") is None else ours["upstreams"]
+        if isinstance(named, dict):
+            ours["upstreams"] = merge({name: {"base_url": url} for name, url in OFFICIAL.items()}, named)
     for key, place in (("port", "sidecar.listen"), ("health_port", "sidecar.health"), ("ledger_port", "ledger.listen")):
         if key in overrides:
             section, name = place.split(".")
             values = merge(values, {section: {name: {"port": overrides[key]}}})
-    binder = Binder(lambda at: _where(document, variables, at))
-    settings = binder.bind(Settings, {k: v for k, v in values.items() if k != "configured_upstreams"}, ())
+    binder = Binder(lambda at: _where(document, variables, at), LEAST)
+    settings = binder.bind(Settings, values, ())
     problems = binder.problems
     if not problems:
         problems = _check(settings, document, variables)
@@ -234,6 +274,14 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
             read_origin(upstream.base_url)
         except ConfigurationError as problem:
             wrong(("sidecar", "upstreams", name, "base_url"), problem.problems[0])
+        if upstream.key_header and not _FIELD_NAME.fullmatch(upstream.key_header):
+            wrong(("sidecar", "upstreams", name, "key_header"), "expected the name of a header, such as x-api-key")
+    outbox = ours.outbox
+    if outbox.max_bytes < MIN_SEGMENTS * outbox.segment_bytes + outbox.ballast_bytes:
+        expected = f"expected room for {MIN_SEGMENTS} segments of segment_bytes and the ballast_bytes"
+        wrong(("sidecar", "outbox", "max_bytes"), expected)
+    if ours.shipping.max_backoff_s < ours.shipping.min_backoff_s:
+        wrong(("sidecar", "shipping", "max_backoff_s"), "expected no less than min_backoff_s")
     for name in DefaultSubject.__dataclass_fields__:
         value = getattr(ours.subject, name)
         if name != "path" and value and not is_id(value):

@@ -71,8 +71,18 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
     open_data_folder(data)
     logs.configure(settings.sidecar.log)
     catalog = read_catalog(catalog_path)
+    _check_currency(settings, catalog)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, data, catalog))
+
+
+def _check_currency(settings: Settings, catalog: Catalog) -> None:
+    """A currency without prices would make budgets that no call counts on."""
+    currency, known = settings.ledger.rules.currency, catalog.rates.currencies
+    if currency not in known:
+        raise ConfigurationError(
+            [f"ledger.rules.currency: {currency!r} is not in the catalog; it has {', '.join(sorted(known))}"]
+        )
 
 
 async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:

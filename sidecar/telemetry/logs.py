@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 MAX_LINE_CHARACTERS: Final = 8192
 """A longer line is cut: what is logged is ours, so a longer one is a mistake."""
@@ -60,8 +60,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 class LogOptions:
     """`form` is `text` (key=value, for people) or `json` (one object a line); `level` a name of logging's."""
 
-    form: str = "text"
-    level: str = "INFO"
+    form: Literal["text", "json"] = "text"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
 class LineFormatter(logging.Formatter):

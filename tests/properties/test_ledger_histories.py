@@ -405,6 +405,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=60, stateful_step_count=50, suppress_health_check=list(HealthCheck)
-)
+TestHistories.settings = settings(max_examples=60, stateful_step_count=50, suppress_health_check=list(HealthCheck))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.app.settings import Settings, default_config, load_settings
+from sidecar.app.settings import LEAST, Settings, default_config, load_settings
 from sidecar.errors import ConfigurationError
 
 
@@ -82,6 +82,16 @@ def test_all_mistakes_come_in_one_report(tmp_path: Path) -> None:
         ({"SPEND_UNKNOWN_MODEL": ""}, "deny or meter"),
         ({"SPEND_PROVIDER__DRAIN_S": "nan"}, "number of seconds"),
         ({"SPEND_COMPAT_STATUS": "500"}, "402 or 429"),
+        ({"SPEND_UPSTREAMS": "x"}, "SPEND_UPSTREAMS: expected a mapping"),
+        ({"SPEND_CONFIGURED_UPSTREAMS": "openai"}, "unknown key"),
+        ({"SPEND_LOG__FORM": "xml"}, "text or json"),
+        ({"SPEND_LOG__LEVEL": "loud"}, "DEBUG or INFO"),
+        ({"SPEND_LEASES__REFRESH_EVERY_S": "0"}, "0.1 or more"),
+        ({"SPEND_OUTBOX__SEGMENT_BYTES": "0"}, "65536 or more"),
+        ({"SPEND_OUTBOX__MAX_BYTES": "1000"}, "expected room for 3 segments"),
+        ({"SPEND_SHIPPING__MAX_BACKOFF_S": "0.1"}, "no less than min_backoff_s"),
+        ({"SPEND_UPSTREAMS__OPENAI__KEY_HEADER": "bad header"}, "the name of a header"),
+        ({"SPEND_UPSTREAMS__OPENAI__KEY_FILE": ""}, "expected a path"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, environ: dict[str, str], part: str) -> None:
@@ -105,3 +115,26 @@ def test_defaults() -> None:
         9402,
         8403,
     )
+
+
+def test_a_list_in_the_place_of_a_mapping_is_said(tmp_path: Path) -> None:
+    """With its line, not with a traceback."""
+    assert problems_of(tmp_path, "sidecar:\n  upstreams: [1]\n") == [
+        "spend.yaml:2 sidecar.upstreams: expected a mapping"
+    ]
+
+
+def test_what_the_reader_finds_out_cannot_be_written(tmp_path: Path) -> None:
+    """A key that would be passed over in silence is an unknown one."""
+    (problem,) = problems_of(tmp_path, "configured_upstreams: [openai]\n")
+    assert problem == "spend.yaml:1 configured_upstreams: unknown key; known are ledger, sidecar"
+
+
+def test_every_least_is_a_setting() -> None:
+    """A bound on a key that was renamed would bound nothing."""
+    for place in LEAST:
+        found: object = Settings()
+        for part in place:
+            found = getattr(found, part)
+        assert isinstance(found, int | float)
+        assert found >= LEAST[place]

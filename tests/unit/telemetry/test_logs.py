@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_loaded_secrets_are_taken_out_verbatim() -> None:
 
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_one_event_is_one_line(form: str) -> None:
+def test_one_event_is_one_line(form: Literal["text", "json"]) -> None:
     """Line breaks in values or exceptions' texts cannot make a second line; no fact is lost."""
     stream = io.StringIO()
     configure(LogOptions(form), stream=stream)
