@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -104,3 +105,17 @@ def test_the_top_level_stays_small() -> None:
     }
     assert there <= TOP_LEVEL
     assert {"sidecar", "tests", "README.md", "Makefile"} <= there
+
+
+def test_every_law_that_is_named_is_written_down() -> None:
+    """A number without a sentence tells a reader nothing; tests name laws as the product does."""
+    laws = (ROOT / "sidecar" / "LAWS.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^- \*\*(L[0-9]+a?)\*\*", laws, re.MULTILINE))
+    unwritten = {
+        f"{path.relative_to(ROOT)}: {law}"
+        for folder in ("sidecar", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for law in re.findall(r"\bL[0-9]+a?\b", path.read_text(encoding="utf-8"))
+        if law not in known
+    }
+    assert unwritten == set()
