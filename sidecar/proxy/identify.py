@@ -16,10 +16,8 @@ from urllib.parse import unquote_to_bytes
 
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.tenancy import Subject, is_id, parse_path
+from sidecar.proxy.subject_fields import FIELDS, meant_by
 from sidecar.proxy.unfit import Unfit, UnfitReason
-
-FIELDS: Final = ("customer", "path", "user", "agent", "session", "feature", "product")
-"""The fields of a subject, each with a header `Spend-Field` and a baggage member `spend.field`."""
 
 REMEMBERED_SUBJECTS: Final = 8192
 """Sets of identity headers whose subject is remembered; the set used longest ago goes first."""
@@ -66,6 +64,9 @@ class Identifier:
             if value is not None:
                 said[field] = value.decode("latin-1")
         for field, text in _members(raw[-1] or b""):
+            if field not in FIELDS:
+                message = f"baggage: a member spend.* is misspelt; did you mean spend.{meant_by(field)}?"
+                return Unfit(UnfitReason.INVALID_SUBJECT, message, param="baggage")
             if said.setdefault(field, text) != text:
                 detail = f"{field} is given two different values by the request's headers and its baggage; send one"
                 return Denied(Reason.SUBJECT_CONFLICT, detail)
@@ -80,7 +81,9 @@ class Identifier:
 
 
 def _members(baggage: bytes) -> list[tuple[str, str]]:
-    """The fields that a `baggage` header gives, in order; an undecodable value comes as text that is no id.
+    """The fields that a `baggage` header gives, or nearly gives, in order.
+
+    An undecodable value comes as text that is no id, a misspelt field under the name it has.
 
     Source: W3C Baggage, section 3.2.1 (members split by `,`, properties after `;`, values
     percent-encoded), checked 2026-11. Keys are compared without regard to case, as they are when
@@ -90,7 +93,7 @@ def _members(baggage: bytes) -> list[tuple[str, str]]:
     for member in baggage.split(b","):
         key, equals, value = member.partition(b";")[0].partition(b"=")
         name = key.strip().lower().removeprefix(b"spend.").decode("latin-1")
-        if equals and name in FIELDS and key.strip().lower().startswith(b"spend."):
+        if equals and key.strip().lower().startswith(b"spend.") and meant_by(name):
             raw = value.strip()
             decoded = raw if _BAD_ESCAPE.search(raw) else unquote_to_bytes(raw)
             found.append((name, decoded.decode("latin-1")))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
+from sidecar.proxy.subject_fields import meant_by
 
 KNOWN_NAMES_MAX: Final = 1024
 """How many spellings of header names are remembered with their lower-case form."""
@@ -39,6 +40,7 @@ _UNUSUAL: Final = frozenset(
         b"transfer-encoding",
         b"content-encoding",
         b"expect",
+        b"idempotency-key",
         b"upgrade",
         b"origin",
         b"access-control-request-method",
@@ -56,7 +58,10 @@ _PATH_TRICKS: Final = re.compile(
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 _ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#@\s]+)")
 
+_IDEMPOTENCY_KEY: Final = re.compile(rb"[!-~]{1,255}")
+
 _lower_names: dict[bytes, bytes] = {}
+_misspelt: dict[bytes, str] = {}
 _good_targets: set[str] = set()
 
 
@@ -65,6 +70,11 @@ def lower_name(name: bytes) -> bytes:
     lower = _lower_names.get(name)
     if lower is None:
         lower = name.lower()
+        if lower.startswith(b"spend-") and len(_misspelt) < KNOWN_NAMES_MAX:
+            said = lower.removeprefix(b"spend-").decode("latin-1")
+            meant = meant_by(said)
+            if meant and meant != said:
+                _misspelt[lower] = meant
         if len(_lower_names) < KNOWN_NAMES_MAX:
             _lower_names[name] = lower
     return lower
@@ -131,6 +141,8 @@ def read_head(
             fields[lower] = value
             if b"_" in lower:
                 _refuse_twin(lower)
+    if _misspelt and not _misspelt.keys().isdisjoint(fields):
+        _refuse_misspelt(fields)
     if target not in _good_targets:
         _check_target(target)
     host = fields.get(b"host")
@@ -155,6 +167,12 @@ def _refuse_twin(lower: bytes) -> None:
     twin = lower.replace(b"_", b"-")
     if twin.startswith(b"spend-") or twin in _SINGLE or twin in {b"baggage", b"content-length"}:
         raise Refused(RefusalReason.MALFORMED, f"write {twin.decode()} with hyphens", closes=True)
+
+
+def _refuse_misspelt(fields: dict[bytes, bytes]) -> None:
+    """Passed over, it would be a limit that does not apply, and nobody would hear of it."""
+    meant = next(_misspelt[name] for name in fields if name in _misspelt)
+    raise Refused(RefusalReason.MALFORMED, f"a header Spend-* is misspelt; did you mean Spend-{meant.title()}?")
 
 
 def _check_target(target: str) -> None:
@@ -189,6 +207,8 @@ def _check_unusual(head: RequestHead, hosts: frozenset[bytes]) -> None:
         raise Refused(RefusalReason.BODY_CODING, "send the body without content-encoding", closes=True)
     if fields.get(b"expect", b"100-continue").lower() != b"100-continue":
         raise Refused(RefusalReason.EXPECTATION, "the only expectation known is 100-continue", closes=True)
+    if not _IDEMPOTENCY_KEY.fullmatch(fields.get(b"idempotency-key", b"-")):
+        raise Refused(RefusalReason.MALFORMED, "an idempotency key is 1 to 255 characters of visible ASCII")
     if b"upgrade" in fields or head.method == "CONNECT":
         raise Refused(RefusalReason.UPGRADE, "this port upgrades to nothing and tunnels nowhere", closes=True)
     if b"access-control-request-method" in fields or not _own_origin(fields.get(b"origin"), hosts):

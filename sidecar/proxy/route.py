@@ -29,6 +29,12 @@ RESERVED_NAMES: Final = frozenset({"spend", "v1", "v1beta", OPENAI, ANTHROPIC, "
 REMEMBERED_ROUTES: Final = 1024
 """Targets whose route is remembered; the one used longest ago goes first."""
 
+NOT_METERED: Final = (
+    "this path is not metered, so it is not passed on. Metered are POST /v1/chat/completions, POST /v1/messages and the"
+    " same below /{upstream}/ for each configured upstream. To pass a path on uncounted, add its method and path to"
+    " `pass_through` in the configuration"
+)
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _TARGET: Final = re.compile(r"/[!-~]*", re.ASCII)
 _TRICKS: Final = re.compile(r"//|/\.\.?(?:/|$)|\\|#|%(?:00|2[ef]|5c)|%(?![0-9a-f]{2})", re.ASCII | re.IGNORECASE)
@@ -101,12 +107,7 @@ class Routes:
             dialect = dialect_for(rest) if method == "POST" and self._is_metered(upstream, rest) else None
             if dialect is not None or self._passes(method, path):
                 return Route(upstream, rest + mark + query, dialect)
-        message = (
-            "this path is not metered, so it is not passed on. Metered are POST /v1/chat/completions, POST /v1/messages"
-            " and the same below /{upstream}/ for each configured upstream. To pass a path on uncounted, add its method"
-            " and path to `pass_through` in the configuration"
-        )
-        return Unfit(UnfitReason.ENDPOINT_NOT_METERED, message)
+        return Unfit(UnfitReason.ENDPOINT_NOT_METERED, _hint(method, path) + NOT_METERED)
 
     def _split(self, path: str, anthropic: bool) -> tuple[str | None, str]:
         """The upstream, and the path there."""
@@ -134,3 +135,19 @@ class Routes:
         if method == "POST" and plain.endswith(_METERED_SUFFIXES):
             return False
         return any(method == wanted and fits(pattern, path) for wanted, pattern in self._pass_through)
+
+
+def _hint(method: str, path: str) -> str:
+    """What is probably wrong with a path that is nearly a metered one; it repeats nothing of the request."""
+    plain = path.rstrip("/")
+    if not plain.endswith(_METERED_SUFFIXES):
+        return ""
+    if method != "POST":
+        return "send POST: "
+    if plain != path:
+        return "the path ends in a slash too many: "
+    if plain.startswith("/v1/v1/"):
+        return "the base URL has /v1 once too often: OPENAI_BASE_URL ends in /v1, ANTHROPIC_BASE_URL ends before it: "
+    if plain == "/chat/completions":
+        return "the base URL lacks /v1: OPENAI_BASE_URL ends in it: "
+    return ""

@@ -4,7 +4,8 @@ import pytest
 
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.tenancy import Node, Subject
-from sidecar.proxy.identify import FIELDS, Identifier
+from sidecar.proxy.identify import Identifier
+from sidecar.proxy.subject_fields import FIELDS
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
 
@@ -83,3 +84,16 @@ def test_defaults_are_checked_once(defaults: dict[str, str]) -> None:
     """A default that no request could send is a mistake of the configuration."""
     with pytest.raises(ValueError, match=r"expected"):
         Identifier(defaults)
+
+
+@pytest.mark.parametrize("member", ["spend.usr=eve", "spend.user-id=eve", "SPEND.Paht=team:a"])
+def test_a_misspelt_member_of_the_baggage_is_refused(member: str) -> None:
+    """Passed over, the limits of whoever was meant would not apply."""
+    found = identify({"spend-customer": "acme", "baggage": f"trace=1,{member}"})
+    assert isinstance(found, Unfit)
+    assert "did you mean spend." in found.message
+
+
+def test_what_is_like_no_field_is_passed_over() -> None:
+    """Members and headers of our own that we do not know do not reach the provider, and are no mistake."""
+    assert identify({"spend-customer": "acme", "baggage": "spend.trace=1,spend.=2"}) == Subject("acme")

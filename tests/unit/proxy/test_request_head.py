@@ -155,3 +155,17 @@ def test_pages_of_this_host_may_call(origin: bytes) -> None:
 def test_other_pages_may_not(origin: bytes) -> None:
     """B-P70."""
     assert reason_of(HOST, (b"Origin", origin)) is RefusalReason.BROWSER
+
+
+@pytest.mark.parametrize("name", [b"Spend-Usr", b"spend-users", b"SPEND-PAHT", b"Spend-Customer-Id", b"Spend-Sesion"])
+def test_a_misspelt_header_of_ours_is_refused(name: bytes) -> None:
+    """Passed over, the limits of whoever was meant would not apply; also the second time."""
+    for _ in range(2):
+        with pytest.raises(Refused, match="did you mean Spend-"):
+            read(HOST, (name, b"eve"))
+
+
+@pytest.mark.parametrize("name", [b"Spend-Anything", b"Spend-Usage", b"Spend-Idempotency-Key", b"Spend-User", b"Spend"])
+def test_a_header_that_is_like_none_of_ours_passes(name: bytes) -> None:
+    """It is dropped later, and no mistake."""
+    read(HOST, (name, b"x"))

@@ -76,3 +76,21 @@ def test_a_table_that_cannot_be_is_refused_whole() -> None:
     with pytest.raises(ConfigurationError) as raised:
         Routes(further={"spend", "Ups", "good"}, pass_through=("v1/models", "GET /v1/ok"))
     assert len(raised.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "hint"),
+    [
+        ("POST", "/chat/completions", "lacks /v1"),
+        ("POST", "/v1/v1/chat/completions", "once too often"),
+        ("POST", "/v1/v1/messages", "once too often"),
+        ("GET", "/v1/chat/completions", "send POST"),
+        ("POST", "/v1/messages/", "slash too many"),
+        ("POST", "/v1/embeddings/x", "this path is not metered"),
+    ],
+)
+def test_what_is_probably_wrong_is_said_first(method: str, target: str, hint: str) -> None:
+    """A wrong base URL is the likeliest mistake of all."""
+    found = Routes().find(method, target, anthropic=False)
+    assert isinstance(found, Unfit)
+    assert hint in found.message.partition(". Metered")[0]
