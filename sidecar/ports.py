@@ -31,6 +31,10 @@ class Clock(Protocol):
         """Seconds since some fixed instant; never goes back, not even when the wall clock is set."""
         ...
 
+    def since_boot(self) -> float:
+        """As `monotonic`, and it counts the time that the machine sleeps, where the machine can tell."""
+        ...
+
     def wall_ms(self) -> int:
         """Unix milliseconds, UTC; may jump."""
         ...
@@ -78,8 +82,11 @@ class Spool(Protocol):
         """
         ...
 
-    def settle(self, event: UsageEvent) -> None:
+    def settle(self, event: UsageEvent) -> bytes:
         """Write what a call used. Room for it was kept when it was admitted.
+
+        Returns:
+            The event as it was written (`contract.codec`).
 
         Raises:
             SpoolFull: the disk failed after all; the call is then settled from its admission

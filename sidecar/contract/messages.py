@@ -41,9 +41,13 @@ class RegisterRequest(msgspec.Struct, frozen=True):
 
 
 class RegisterReply(msgspec.Struct, frozen=True):
-    """`history_id` names the book's history; another one means that the book was replaced."""
+    """`history_id` names the book's history; another one means that the book was replaced.
+
+    `heard`: as in `SyncReply`.
+    """
 
     history_id: str
+    heard: int = 0
     version: int = VERSION
 
 
@@ -141,7 +145,8 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     It is all that is needed to settle the call if nothing more is ever heard of it (L25).
     `held_atoms` was held whole on each lease of `budget_leases`, and once over `slices` (lease
     id, atoms) of the grants that pay, in burn order. `admitted_at_ms` is the holder's wall
-    clock: the ledger uses only its distance from the message's `sent_at_ms`.
+    clock: the ledger uses only its distance from the message's `sent_at_ms`. What the decision
+    consulted is left out there; it comes with the settlement.
     """
 
     request_id: str
@@ -228,10 +233,15 @@ class PartReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One reply per part, in the request's order."""
+    """One reply per part, in the request's order.
+
+    `heard` counts in the book itself how often it has heard this sidecar: it is greater than in
+    every reply before, unless an earlier copy of the book was put back; 0: it is not counted.
+    """
 
     parts: tuple[PartReply, ...] = ()
     history_id: str = ""
+    heard: int = 0
     version: int = VERSION
 
 

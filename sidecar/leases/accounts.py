@@ -10,8 +10,6 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from sidecar.contract.messages import AccountReading
-from sidecar.core.governance.decisions import Consulted
-from sidecar.core.governance.limits import Cadence
 
 if TYPE_CHECKING:
     from sidecar.leases.verdicts import Plan
@@ -85,7 +83,7 @@ class Lease:
         """The most that was held at once since the keeper last looked, and between the two times before."""
         self.rate = 0.0
         """Atoms spent a second, between the last two times that the keeper looked."""
-        self.rated_at = -NEVER
+        self.rated_at = 0.0
         self.rated_spent = 0
 
     @property
@@ -192,37 +190,3 @@ class Account:
         """What is spent for good, here (posted or not) and elsewhere; a figure for people, exact at each reading."""
         free = 0 if self.lease is None else self.lease.free
         return max(self.used, self.limit - self.unlent - self.elsewhere - free - self.held)
-
-    def consulted(
-        self,
-        now: float,
-        *,
-        owner: str,
-        currency: str,
-        limit: int | None = None,
-        cadence: Cadence = Cadence.LIFETIME,
-        hard: bool = True,
-    ) -> Consulted:
-        """How it stands, for a decision; without figures where none was read in this period."""
-        known = self.limit if limit is None else limit
-        if self.read_at == -NEVER:
-            return Consulted(self.kind, self.id, owner, currency, known, child=self.child, cadence=cadence, hard=hard)
-        lease = self.lease
-        used, held, elsewhere = self.settled(), self.held, self.elsewhere
-        return Consulted(
-            kind=self.kind,
-            id=self.id,
-            owner=owner,
-            currency=currency,
-            limit=known,
-            used=used,
-            held=held,
-            elsewhere=elsewhere,
-            remaining=max(0, known - used - held - elsewhere),
-            child=self.child,
-            cadence=cadence,
-            hard=hard,
-            resets_in_ms=None if self.resets_at == NEVER else max(0, round((self.resets_at - now) * 1000)),
-            lease_id="" if lease is None else lease.lease_id,
-            lease_age_ms=None if lease is None else max(0, round((now - lease.heard_at) * 1000)),
-        )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,10 @@ MAX_BACKGROUND_QUESTIONS: Final = 64
 logger = logging.getLogger("sidecar.leases")
 
 
+def _nothing() -> None:
+    """What happens when nobody listens."""
+
+
 class _Call(msgspec.Struct, frozen=True):
     subject: Subject
     model: str
@@ -56,6 +61,9 @@ class Keeper:
         sidecar: this sidecar's name, the same at every start.
         incarnation: a random number drawn at this start (L43).
         options: durations.
+
+    Attributes:
+        on_miss: called for each call that has to ask the ledger; must not raise.
     """
 
     def __init__(
@@ -83,6 +91,7 @@ class Keeper:
             ledger, table=table, standings=self._standings, clock=clock, notes=notes, options=options
         )
         self._renewal = Renewal(table, clock, notes, courier, options)
+        self.on_miss: Callable[[], None] = _nothing
         self._waiting: dict[str, int] = {}
         self._freed: dict[str, asyncio.Future[None]] = {}
         self._closing = False
@@ -144,6 +153,8 @@ class Keeper:
                 return self._without_ledger(call, now)
             if not self._has_room(now):
                 return Uncovered(Reason.OVERLOADED, detail="too many accounts are in use", retry_after_ms=1000)
+            if not flights:
+                self.on_miss()
             flights += 1
             source = Source.EXACT
             if not await self._flights.ask(self._question(call, answer), timeout_s=left_s):
@@ -204,7 +215,7 @@ class Keeper:
         demands = [self._waiting.get(call.subject.customer, 0), call.need_atoms]
         if answer is not None:
             accounts = (*answer.plan.hard, *answer.plan.grants)
-            demands += [demand(a.lease, self._options.cover_s) for a in accounts if a.lease is not None]
+            demands += [demand(a.lease, self._options.cover_s, answer.at) for a in accounts if a.lease is not None]
         return self._resolve_request(
             call.subject,
             call.model,
@@ -289,11 +300,11 @@ class Keeper:
                 continue
             if len(questions) < MAX_BACKGROUND_QUESTIONS or id(plan) in questions:
                 account.ahead_asked_at = now
-                questions.setdefault(id(plan), self._ahead_question(plan))
+                questions.setdefault(id(plan), self._ahead_question(plan, now))
         return list(questions.values())
 
-    def _ahead_question(self, plan: Plan) -> ResolveRequest:
-        demands = [demand(a.lease, self._options.cover_s) for a in plan.hard if a.lease is not None]
+    def _ahead_question(self, plan: Plan, now: float) -> ResolveRequest:
+        demands = [demand(a.lease, self._options.cover_s, now) for a in plan.hard if a.lease is not None]
         wanted = max(1, *demands) if demands else 1
         return self._resolve_request(
             plan.subject,

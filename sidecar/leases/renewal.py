@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from sidecar.contract.messages import MAX_LEASES_PER_SYNC, CustomerPart, LeaseReport, PartReply
 from sidecar.leases.accounts import NEVER, Lease
@@ -13,12 +14,19 @@ from sidecar.ports import Clock
 logger = logging.getLogger("sidecar.leases")
 
 
-def demand(lease: Lease, cover_s: float) -> int:
+RATE_OVER_S: Final = 1.0
+"""What was spent since the keeper last looked is taken to have taken this long at least: a burst is not yet a rate."""
+
+
+def demand(lease: Lease, cover_s: float, now: float) -> int:
     """What a lease's account is expected to need until it is next talked about (L44).
 
-    1.25 × the most that open calls held of late, and what is spent in `cover_s` at the present rate.
+    1.25 × the most that open calls held of late, and what is spent in `cover_s` at the present rate:
+    the last one measured, or that since then if it is higher. Load that has just begun would
+    otherwise be lent a call or two at a time until the first refresh.
     """
-    return max(lease.peak, lease.peak_before) * 5 // 4 + round(lease.rate * cover_s)
+    rate = max(lease.rate, (lease.spent - lease.rated_spent) / max(now - lease.rated_at, RATE_OVER_S))
+    return max(lease.peak, lease.peak_before) * 5 // 4 + round(rate * cover_s)
 
 
 class Renewal:
@@ -70,7 +78,7 @@ class Renewal:
             return
         options, table = self._options, self._table
         elapsed = now - lease.rated_at
-        lease.rate = (lease.spent - lease.rated_spent) / elapsed if 0 < elapsed < NEVER else 0.0
+        lease.rate = (lease.spent - lease.rated_spent) / elapsed if elapsed > 0 else 0.0
         lease.rated_at, lease.rated_spent = now, lease.spent
         if now >= lease.ends_at:
             table.give_back(lease, lease.free)
@@ -137,7 +145,7 @@ class Renewal:
     def _report(self, lease: Lease, now: float) -> LeaseReport:
         want = 0
         if lease.has_more and not lease.recalled and lease.is_live(now):
-            needed, free = demand(lease, self._options.cover_s), lease.free
+            needed, free = demand(lease, self._options.cover_s, now), lease.free
             want = needed - free if free * 2 < needed else 0
         return LeaseReport(lease.lease_id, lease.returned, want_atoms=want, closed=lease.closed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sidecar.core.governance.decisions import PRECEDENCE, Consulted, Reason
-from sidecar.core.governance.standing import Standing
 from sidecar.leases.accounts import NEVER, Account
 from sidecar.leases.standings import Known
 from sidecar.leases.verdicts import Plan, Short, Uncovered
@@ -22,22 +21,22 @@ def judge(short: Short, known: Known, *, now: float, believed_since: float, chan
         return account.read_at >= believed_since and account.read_sent_at >= changed_at
 
     found: list[tuple[Reason, Consulted | None]] = []
-    for budget, account in plan.budgets:
+    consulted = plan.consulted(now)
+    for (budget, account), told in zip(plan.budgets, consulted, strict=False):
         if budget.hard and is_believed(account) and _within_reach(account, now) < atoms:
-            reason = _reason(account.limit, account.settled(), atoms)
-            found.append((reason, plan.consulted_budget(budget, account, now)))
+            found.append((_reason(account.limit, account.settled(), atoms), told))
     if plan.wallet and known.asked_at >= changed_at and all(map(is_believed, plan.grants)):
         # Without any grant it is the standing's own age that counts.
         recent = bool(plan.grants) or known.asked_at >= believed_since
         if recent and sum(_within_reach(account, now) for account in plan.grants) < atoms:
-            found.append(_credit(plan, known.standing, atoms, now))
+            found.append(_credit(plan, consulted[len(plan.budgets) :], atoms))
     if not found:
         return None
     reason, binding = min(found, key=lambda each: PRECEDENCE[each[0]])  # of equals the outermost
     return Uncovered(
         reason,
         binding=binding,
-        consulted=plan.consulted(now),
+        consulted=consulted,
         standing=known.standing,
         standing_age_ms=known.age_ms(now),
         affordable_atoms=_affordable(plan, now),
@@ -56,19 +55,18 @@ def _reason(limit: int, settled: int, atoms: int) -> Reason:
     return Reason.BUDGET_EXCEEDED
 
 
-def _credit(plan: Plan, standing: Standing, atoms: int, now: float) -> tuple[Reason, Consulted | None]:
+def _credit(plan: Plan, facts: tuple[Consulted, ...], atoms: int) -> tuple[Reason, Consulted | None]:
     """The grants together, as one: no single one of them is what is short."""
-    if not plan.grants:
+    if not facts:
         return Reason.CREDITS_EXHAUSTED, None
-    facts = [account.consulted(now, owner=standing.customer, currency=standing.currency) for account in plan.grants]
     limit, used, held, elsewhere = (
         sum(getattr(fact, name) or 0 for fact in facts) for name in ("limit", "used", "held", "elsewhere")
     )
     binding = Consulted(
         "grant",
         facts[0].id if len(facts) == 1 else "",
-        standing.customer,
-        standing.currency,
+        plan.standing.customer,
+        plan.standing.currency,
         limit,
         used=used,
         held=held,

@@ -18,9 +18,21 @@ from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import HoldAlreadyResolved
 from sidecar.leases.accounts import NEVER, NO_MARK, Account, Lease
-from sidecar.leases.verdicts import NO_LIMIT, Covered, Held, NoLimit, Plan, Short, Uncovered
+from sidecar.leases.verdicts import NO_LIMIT, Covered, Held, Look, NoLimit, Plan, Short, Uncovered
 
-__all__ = ["NO_LIMIT", "Account", "Covered", "Held", "Lease", "LeaseTable", "NoLimit", "Plan", "Short", "Uncovered"]
+__all__ = [
+    "NO_LIMIT",
+    "Account",
+    "Covered",
+    "Held",
+    "Lease",
+    "LeaseTable",
+    "Look",
+    "NoLimit",
+    "Plan",
+    "Short",
+    "Uncovered",
+]
 
 MAX_PLANS: Final = 8192
 """Plans remembered; all are forgotten at once when there would be more. A forgotten one is worked out again."""
@@ -320,7 +332,8 @@ class LeaseTable:
             lease.returned = lease.reported = grant.returned_atoms
             lease.spent = max(0, grant.granted_atoms - grant.returned_atoms - reading.escrow_atoms)
             self._active[lease.lease_id] = lease
-            lease.used_at = sent_at
+            lease.used_at = lease.rated_at = sent_at
+            lease.rated_spent = lease.spent
             grown = True
         elif grant.granted_atoms > lease.granted:
             lease.account.unlent = max(0, lease.account.unlent - (grant.granted_atoms - lease.granted))

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from sidecar.contract.messages import Holding
 from sidecar.core.governance.budgets import Budget
 from sidecar.core.governance.decisions import Consulted, Reason, Source
+from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Subject
-from sidecar.leases.accounts import Account, Lease
+from sidecar.leases.accounts import NEVER, Account, Lease
+
+
+class Look(NamedTuple):
+    """How every account that applies to a call stood at an instant.
+
+    `remaining` is what the tightest hard budget still has, or the grants together if that is less;
+    None where nothing is known.
+    """
+
+    consulted: tuple[Consulted, ...]
+    remaining: int | None
+
+
+class _Asked(NamedTuple):
+    """An account, and what a decision says of it whatever its figures are. `limit` None: a grant's, as last read."""
+
+    account: Account
+    kind: str
+    id: str
+    owner: str
+    currency: str
+    limit: int | None
+    child: str
+    cadence: Cadence
+    hard: bool
 
 
 class Plan:
-    """Which accounts a request draws on: worked out once per standing, subject, model and provider."""
+    """Which accounts a request draws on: worked out once per standing, subject, model and provider.
 
-    __slots__ = ("budgets", "grants", "hard", "limits", "model", "provider", "standing", "subject", "wallet")
+    `budgets` and `grants` are in the order in which `consulted` tells of them, one after the other.
+    """
+
+    __slots__ = ("_asked", "budgets", "grants", "hard", "limits", "model", "provider", "standing", "subject", "wallet")
 
     def __init__(
         self,
@@ -39,24 +68,76 @@ class Plan:
         self.wallet = standing.wallet is Wallet.REQUIRED
         self.grants = grants if self.wallet else ()
         self.limits = self.wallet or bool(self.hard)
+        self._asked = (
+            *(_asked_budget(budget, account, standing.customer) for budget, account in budgets),
+            *(_asked_grant(account, standing) for account in self.grants),
+        )
 
     def consulted(self, now: float) -> tuple[Consulted, ...]:
-        """Every budget and grant that applies, as it stands."""
-        currency, customer = self.standing.currency, self.standing.customer
-        found = [self.consulted_budget(budget, account, now) for budget, account in self.budgets]
-        found.extend([account.consulted(now, owner=customer, currency=currency) for account in self.grants])
-        return tuple(found)
+        """Every budget and grant that applies, as it stands; without figures where none was read in this period."""
+        return self.look(now).consulted
 
-    def consulted_budget(self, budget: Budget, account: Account, now: float) -> Consulted:
-        """One of the budgets, as it stands."""
-        return account.consulted(
-            now,
-            owner=budget.owner(self.standing.customer),
-            currency=budget.currency,
-            limit=budget.limit_atoms,
-            cadence=budget.cadence,
-            hard=budget.hard,
-        )
+    def look(self, now: float) -> Look:
+        """How every account that applies stands, made in one go: it runs once for every call."""
+        found: list[Consulted] = []
+        least: int | None = None
+        credit = -1
+        heard_at = resets_at = NEVER  # of the account before: many have these in common
+        same_age_ms = 0
+        same_reset_ms: int | None = None
+        for account, kind, name, owner, currency, limit, child, cadence, hard in self._asked:
+            if account.read_at == -NEVER:
+                known = account.limit if limit is None else limit
+                found.append(Consulted(kind, name, owner, currency, known, child=child, cadence=cadence, hard=hard))
+                continue
+            lease, elsewhere = account.lease, account.elsewhere
+            used, held, free = account.used, 0, 0
+            lease_id, age_ms = "", None
+            if lease is not None:
+                held, lease_id = lease.held, lease.lease_id
+                free = lease.granted - lease.returned - lease.spent - held
+                if lease.heard_at != heard_at:
+                    heard_at = lease.heard_at
+                    same_age_ms = max(0, int((now - heard_at) * 1000))
+                age_ms = same_age_ms
+            settled = account.limit - account.unlent - elsewhere - held - (free if free > 0 else 0)
+            if settled > used:  # noqa: PLR1730 - max() takes three times as long, eight times a request
+                used = settled
+            known = account.limit if limit is None else limit
+            left = known - used - held - elsewhere
+            if left < 0:  # noqa: PLR1730 - as above
+                left = 0
+            if limit is None:
+                credit = left if credit < 0 else credit + left
+            elif hard and (least is None or left < least):
+                least = left
+            if account.resets_at != resets_at:
+                resets_at = account.resets_at
+                same_reset_ms = None if resets_at == NEVER else max(0, int((resets_at - now) * 1000))
+            found.append(
+                Consulted(
+                    kind, name, owner, currency, known, used, held, elsewhere, left, child, cadence, hard,
+                    same_reset_ms, lease_id, age_ms,
+                )
+            )  # fmt: skip
+        if credit >= 0 and (least is None or credit < least):
+            least = credit
+        return Look(tuple(found), least)
+
+
+def _asked_budget(budget: Budget, account: Account, customer: str) -> _Asked:
+    owner = budget.owner(customer)
+    return _Asked(
+        account, account.kind, account.id, owner, budget.currency, budget.limit_atoms, account.child, budget.cadence,
+        budget.hard,
+    )  # fmt: skip
+
+
+def _asked_grant(account: Account, standing: Standing) -> _Asked:
+    customer, currency = standing.customer, standing.currency
+    return _Asked(
+        account, account.kind, account.id, customer, currency, None, account.child, Cadence.LIFETIME, hard=True
+    )
 
 
 class Held:
@@ -95,12 +176,18 @@ class Held:
     @property
     def lease_age_ms(self) -> int | None:
         """Age of the oldest lease that it stands on; None for one on no lease."""
-        heard = [lease.heard_at for lease in self.leases] + [lease.heard_at for lease, _ in self.parts]
-        return max(0, round((self.taken_at - min(heard)) * 1000)) if heard else None
+        oldest = NEVER
+        for lease in self.leases:
+            if lease.heard_at < oldest:  # noqa: PLR1730 - min() takes three times as long, eight times a request
+                oldest = lease.heard_at
+        for lease, _ in self.parts:
+            if lease.heard_at < oldest:  # noqa: PLR1730 - as above
+                oldest = lease.heard_at
+        return None if oldest == NEVER else max(0, round((self.taken_at - oldest) * 1000))
 
-    def consulted(self, now: float) -> tuple[Consulted, ...]:
-        """Every budget and grant that applied, as it stands; made only when asked for."""
-        return self.plan.consulted(now)
+    def look(self) -> Look:
+        """How every budget and grant that applied stands, this hold included. Ask before anybody else gets a turn."""
+        return self.plan.look(self.taken_at)
 
 
 class Short:

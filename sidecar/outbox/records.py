@@ -133,7 +133,12 @@ def admit_record(admission: Admission) -> bytes:
 
 def settle_record(event: UsageEvent) -> bytes:
     """The payload of a settlement."""
-    return _ENCODER.encode((2, encode(event)))
+    return encoded_settle_record(encode(event))
+
+
+def encoded_settle_record(event: bytes) -> bytes:
+    """The payload of a settlement that is bytes already."""
+    return _ENCODER.encode((2, event))
 
 
 def lease_record(lease_id: str, tally: LeaseTally) -> bytes:

@@ -10,6 +10,7 @@ leases are left alone and stay reserved at the ledger (L46).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -122,7 +123,7 @@ class Recovery:
             logger.warning("open_calls_settled", extra={"facts": {"calls": self.settled_calls}})
         self._surrender()
 
-    async def close_leases(self, ledger: Ledger, *, all_booked: bool) -> bool:
+    async def close_leases(self, ledger: Ledger, *, all_booked: Callable[[str], bool]) -> bool:
         """Close the leases of earlier incarnations; True once none is left to close.
 
         Each is first reported, which tells what was lent on it in all: an answer that the dead
@@ -131,7 +132,8 @@ class Recovery:
 
         Args:
             ledger: that lent on them.
-            all_booked: it has every call that was in the outbox at the start, and refused none.
+            all_booked: whether it has every call of an incarnation that was in the outbox at the start, and
+                refused none.
         """
         for incarnation, leases in list(self._pending.items()):
             batches = [leases[at : at + MAX_LEASES_PER_SYNC] for at in range(0, len(leases), MAX_LEASES_PER_SYNC)]
@@ -142,7 +144,7 @@ class Recovery:
                     self._end(incarnation, await ledger.sync(self._request(incarnation, batch, closed=True)))
                 if self._pending[incarnation]:
                     return False
-                await ledger.sync(self._request(incarnation, [], ended=True, all_booked=all_booked))
+                await ledger.sync(self._request(incarnation, [], ended=True, all_booked=all_booked(incarnation)))
             except LedgerUnavailable:
                 return False
             del self._pending[incarnation]

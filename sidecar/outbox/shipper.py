@@ -12,13 +12,18 @@ import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
+from sidecar.contract.codec import decode
 from sidecar.contract.messages import (
     MAX_EVENTS_PER_SYNC,
     CustomerPart,
     LeaseReport,
     PartReply,
+    RegisterReply,
     SyncReply,
     SyncRequest,
     UsageEvent,
@@ -26,7 +31,7 @@ from sidecar.contract.messages import (
 from sidecar.errors import LedgerUnavailable, SidecarError, WireFormatError
 from sidecar.outbox.cursor import Cursor, Position
 from sidecar.outbox.frames import HEAD_BYTES, MAX_PAYLOAD_BYTES, frame, scan
-from sidecar.outbox.records import Settled, read_record, settle_record
+from sidecar.outbox.records import Kind, settle_record
 from sidecar.outbox.segments import segment_numbers, segment_path
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ledger
@@ -42,6 +47,11 @@ REFUSED: Final = "refused"
 
 MAX_REFUSALS: Final = 5
 """Times that the ledger may refuse a batch before the refused events are put aside."""
+
+_SETTLE: Final = bytes([Kind.SETTLE])
+"""What stands behind the first byte of a settlement's payload: that is the array's, this its kind."""
+
+_RECORD: Final = msgspec.msgpack.Decoder(tuple[int, bytes])
 
 logger = logging.getLogger("sidecar.outbox")
 
@@ -102,7 +112,8 @@ class Shipper:
 
     def __init__(self, ledger: Ledger, spool: Spool, clock: Clock, options: ShipperOptions) -> None:
         """Make it once the spool is open: what earlier runs left is counted."""
-        self.depth = _count_unshipped(spool)
+        self._cursor = Cursor(spool.directory)
+        self.depth = _count_unshipped(spool, self._cursor.position)
         self.refused = 0
         self.booked_before = float("-inf")
         self._ledger = ledger
@@ -110,10 +121,10 @@ class Shipper:
         self._clock = clock
         self._options = options
         self._reports: LeaseReports | None = None
-        self._cursor = Cursor(spool.directory)
         self._waits_since = clock.monotonic() if self.depth else None
         self._refusals = 0
         self._failures = 0
+        self._is_behind = False
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -130,9 +141,22 @@ class Shipper:
         return 0.0 if self._waits_since is None else self._clock.monotonic() - self._waits_since
 
     @property
-    def has_refused(self) -> bool:
-        """Whether events that the ledger would not book are kept aside, of this start or of an earlier one."""
-        return self.refused > 0 or (self._spool.directory / REFUSED).exists()
+    def is_replaying(self) -> bool:
+        """Whether the book was replaced or put back, and has not acknowledged yet all that is kept (L50a).
+
+        Until it has, the ledger knows less than was spent, and nothing should be borrowed from it.
+        """
+        return self._cursor.replay_until is not None
+
+    def registered(self, reply: RegisterReply) -> None:
+        """Hold the book that answered at the start against the one that acknowledged so far."""
+        if not self._book_replaced(reply.history_id, reply.heard):
+            self._cursor.heard = max(self._cursor.heard, reply.heard)
+
+    def has_refused(self, incarnation: str) -> bool:
+        """Whether a call on an incarnation's leases is, or may be, among the events kept aside, of whatever start."""
+        refused = refused_incarnations(self._spool.directory / REFUSED)
+        return refused is None or incarnation in refused
 
     def wake(self) -> None:
         """Sync now."""
@@ -151,6 +175,8 @@ class Shipper:
             try:
                 if await self.sync_once():
                     self._work.set()
+                    if self._is_behind:
+                        self._urgent.set()  # a full batch waits already: nothing is gained by gathering more
             except LedgerUnavailable:
                 self._work.set()
                 await asyncio.sleep(self._backoff_s())
@@ -182,7 +208,7 @@ class Shipper:
             self._spool.incarnation,
             self._clock.wall_ms(),
             ended=True,
-            all_booked=not (self.depth or self.has_refused or self._spool.open_calls),
+            all_booked=not (self.depth or self._spool.open_calls or self.has_refused(self._spool.incarnation)),
         )
         try:
             async with asyncio.timeout(self._options.sync_timeout_s):
@@ -202,7 +228,7 @@ class Shipper:
             batch = self._read_batch()
             parts = _parts(batch.events, {} if self._reports is None else self._reports.due())
             if not parts:
-                self._cursor.position = batch.end  # behind admissions only: not worth a write
+                self._pass_admissions(batch)
                 self.booked_before = read_at
                 return False
             sent_at = self._clock.monotonic()
@@ -211,11 +237,12 @@ class Shipper:
             if self._reports is not None:
                 for part, answer in zip(parts, reply.parts, strict=True):
                     self._reports.heard(part, answer, sent_at)
-            if self._book_replaced(reply.history_id):
+            if self._book_replaced(reply.history_id, reply.heard):
                 return True
             if not self._take_refusals(parts, reply):
                 raise LedgerUnavailable("the ledger refused a part of a sync")
-            self._acknowledge(batch, read_at, reply.history_id)
+            self._acknowledge(batch, read_at, reply)
+            self._is_behind = not batch.reaches_end
             return not batch.reaches_end or self._has_due()
 
     # inside
@@ -261,27 +288,45 @@ class Shipper:
             _add(batch, data, is_all)
         return batch
 
-    def _acknowledge(self, batch: _Batch, read_at: float, history_id: str) -> None:
+    def _pass_admissions(self, batch: _Batch) -> None:
+        """Move behind what holds no settlement."""
+        if self.is_replaying:
+            self._cursor.move(batch.end, self._cursor.history_id, self._cursor.heard)
+        else:
+            self._cursor.position = batch.end  # not worth a write
+
+    def _acknowledge(self, batch: _Batch, read_at: float, reply: SyncReply) -> None:
         self._refusals = 0
-        self._cursor.move(batch.end, history_id)
+        self._cursor.move(batch.end, reply.history_id, max(self._cursor.heard, reply.heard))
         self.depth = max(0, self.depth - len(batch.events))
         if batch.reaches_end:
             self.booked_before = read_at
             self._waits_since = self._clock.monotonic() if self.depth else None
         self._spool.discard(batch.end.segment)
 
-    def _book_replaced(self, history_id: str) -> bool:
-        """Another book than the one that acknowledged so far: send all that is kept, it books what it lacks (L50a)."""
-        before = self._cursor.history_id
-        if before in {"", history_id}:
+    def _book_replaced(self, history_id: str, heard: int) -> bool:
+        """Another book than the one that acknowledged so far: send all that is kept, it books what it lacks (L50a).
+
+        An earlier copy of the same book shows itself by a count that is not greater than in every reply before.
+        """
+        before, seen = self._cursor.history_id, self._cursor.heard
+        is_other = before not in {"", history_id}
+        if not is_other and not 0 < heard <= seen:
             return False
-        logger.error("book_replaced", extra={"facts": {"before": before, "now": history_id}})
-        self._cursor.move(Position(), history_id)
-        self.depth = _count_unshipped(self._spool)
+        facts = {"before": before, "now": history_id} if is_other else {"heard": heard, "heard_before": seen}
+        logger.error("book_replaced" if is_other else "book_rolled_back", extra={"facts": facts})
+        self._cursor.begin_again(history_id, heard, Position(self._spool.number, self._spool.size))
+        self.depth = _count_unshipped(self._spool, Position())
+        self._waits_since = self._clock.monotonic() if self.depth else None
+        self._work.set()
         return True
 
     def _take_refusals(self, parts: list[CustomerPart], reply: SyncReply) -> bool:
-        """False: some events were not booked and are to be sent again. Those refused often are put aside."""
+        """False: some events were not booked and are to be sent again.
+
+        Those refused often are put aside; in a replay at once: a start waits for it, and the
+        book may not know those customers yet.
+        """
         refused = [
             (part, answer)
             for part, answer in zip(parts, reply.parts, strict=True)
@@ -293,7 +338,7 @@ class Shipper:
         for part, answer in refused:
             facts = {"customer": part.customer, "events": len(part.events), "problem": answer.error[:512]}
             logger.warning("events_refused", extra={"facts": facts | {"times": self._refusals}})
-        if self._refusals < MAX_REFUSALS:
+        if self._refusals < MAX_REFUSALS and not self.is_replaying:
             return False
         for part, _ in refused:
             self._put_aside(part)
@@ -337,10 +382,12 @@ def _add(batch: _Batch, data: bytes, is_all: bool) -> None:
 
 def _event(payload: bytes) -> UsageEvent | None:
     """The settlement that a frame holds, if it holds one; damage was reported when the outbox was opened."""
+    if payload[1:2] != _SETTLE:  # half of them are admissions: not worth reading
+        return None
     try:
-        record = read_record(payload)
-        return record.event() if isinstance(record, Settled) else None
-    except WireFormatError:
+        kind, event = _RECORD.decode(payload)
+        return decode(event, UsageEvent) if kind == Kind.SETTLE else None
+    except (WireFormatError, msgspec.MsgspecError):
         return None
 
 
@@ -355,9 +402,29 @@ def _parts(events: Sequence[UsageEvent], reports: Mapping[str, Sequence[LeaseRep
     ]
 
 
-def _count_unshipped(spool: Spool) -> int:
-    """How many settlements stand behind the cursor."""
-    position = Cursor(spool.directory).position
+def refused_incarnations(aside: Path) -> set[str] | None:
+    """On whose leases the calls in a folder of refused events are; None: a file in it cannot be read whole."""
+    found: set[str] = set()
+    try:
+        for path in sorted(aside.iterdir()):
+            for span in scan(path.read_bytes()):
+                event = None if span.payload is None else _event(span.payload)
+                if event is None:
+                    return None
+                leases = (
+                    *event.admission.budget_leases,
+                    *(lease for lease, _ in (*event.admission.slices, *event.paid)),
+                )
+                found.update(lease.partition("/")[0] for lease in leases)
+    except FileNotFoundError:
+        return found
+    except OSError:
+        return None
+    return found
+
+
+def _count_unshipped(spool: Spool, position: Position) -> int:
+    """How many settlements stand behind a position."""
     count = 0
     for number in segment_numbers(spool.directory):
         if number < position.segment:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.errors import SpoolFull
+from sidecar.outbox import writing
+from sidecar.outbox.event_frames import event_frame
 from sidecar.outbox.frames import frame
 from sidecar.outbox.records import (
     VERSION,
@@ -33,13 +33,12 @@ from sidecar.outbox.records import (
     ended_record,
     header_record,
     lease_record,
-    settle_record,
 )
 from sidecar.outbox.segments import SpoolLock, boot_id, segment_numbers, segment_path, sync_directory, trust_path
 from sidecar.ports import Clock
 
-SETTLE_ROOM_BYTES: Final = 4096
-"""Kept for a settlement beyond the admission that it repeats: the usage, and the provider's own words of it."""
+SETTLE_ROOM_BYTES: Final = 8192
+"""Kept for a settlement beyond the admission that it repeats: what was consulted, the usage, the provider's words."""
 
 MAX_BACKLOG: Final = 4096
 """Settlements kept in memory while the disk refuses them."""
@@ -153,7 +152,7 @@ class Spool:
         self._open[admission.request_id] = self.number, kept
         self._reserved += kept
 
-    def settle(self, event: UsageEvent) -> None:
+    def settle(self, event: UsageEvent) -> bytes:
         """Write what a call used; see `ports.Spool`.
 
         Raises:
@@ -161,7 +160,7 @@ class Spool:
                 takes it again; if this process ends before, the call is settled from its admission.
         """
         try:
-            body = _event_frame(event)
+            recorded, body = event_frame(event)
             try:
                 self._append(body)
             except SpoolFull:
@@ -175,6 +174,7 @@ class Spool:
                 logger.error("settlement_lost_until_restart", extra={"facts": {"backlog": MAX_BACKLOG}})
             raise problem if isinstance(problem, SpoolFull) else _spool_full(problem) from problem
         self._note_settled(event)
+        return recorded
 
     # reading back
 
@@ -237,7 +237,7 @@ class Spool:
         """Try a failed disk again: True once the backlog is written and the ballast is back."""
         try:
             while self._backlog:
-                self._append(_event_frame(self._backlog[0]))
+                self._append(event_frame(self._backlog[0])[1])
                 self._note_settled(self._backlog.popleft())
             self._fill_ballast()
             self._begin_segment()  # the old one may be torn, or not be on the disk although the kernel says so
@@ -306,7 +306,7 @@ class Spool:
         try:
             if self.size + len(body) > self._options.segment_bytes:
                 self._begin_segment()
-            written = os.write(self._descriptor, body)
+            written = writing.write(self._descriptor, body)
             if written != len(body):
                 written = self._finish(body, written)
         except OSError as problem:
@@ -322,7 +322,7 @@ class Spool:
         """The kernel took a part: write the rest, or take the part back."""
         try:
             while written < len(body):
-                more = os.write(self._descriptor, body[written:])
+                more = writing.write(self._descriptor, body[written:])
                 if not more:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 written += more
@@ -366,7 +366,7 @@ class Spool:
             head = [frame(header_record(header))]
             head += [frame(lease_record(lease_id, tally)) for lease_id, tally in self._tallies.leases.items()]
             body = b"".join(head)
-            if os.write(descriptor, body) != len(body):
+            if writing.write(descriptor, body) != len(body):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             os.close(descriptor)
@@ -415,14 +415,6 @@ class Spool:
             trust_path(self.directory, self.incarnation).unlink(missing_ok=True)
         except OSError as problem:
             logger.error("outbox_distrust_failed", extra={"facts": {"problem": problem.strerror}})
-
-
-def _event_frame(event: UsageEvent) -> bytes:
-    try:
-        return frame(settle_record(event))
-    except ValueError:  # the provider's own words are for audit; the counts taken from them are what is charged
-        usage = msgspec.structs.replace(event.usage, raw=b"", notes=(*event.usage.notes, "raw_dropped"))
-        return frame(settle_record(msgspec.structs.replace(event, usage=usage)))
 
 
 def _spool_full(problem: OSError) -> SpoolFull:

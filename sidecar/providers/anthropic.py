@@ -17,7 +17,7 @@ import msgspec
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.providers.anthropic_prompt import cache_lifetime, read_prompt, thinks_unseen
 from sidecar.providers.anthropic_usage import merge_usage, read_usage
-from sidecar.providers.counters import decode_object, decode_text, members_of
+from sidecar.providers.counters import cut_word, decode_object, decode_text, members_of
 from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
 from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.request_json import (
@@ -84,13 +84,14 @@ class AnthropicReading(Reading):
         super().__init__()
         self._usage: dict[str, Any] | None = None
         self._raw: list[bytes] = []
-        self._stopped = False  # the closing figures are here
+        self._stopped = False  # the message is over
+        self._is_delta_told = False  # with a count of the output: `message_start` has a placeholder only
         self._unreadable = False
 
     def wants(self, events: bytes) -> bool:
         """Whether the start, the closing figures, the end or an error is in it."""
         # `rfind` and not `in`: for words this short it takes less than half the time.
-        return events.rfind(b"message_") >= 0 or events.rfind(b"error") >= 0
+        return events.rfind(b"message_") >= 0 or (not self.error and events.rfind(b"error") >= 0)
 
     def read_event(self, name: bytes, data: bytes) -> bool:
         """Take in one event; none is ever hidden."""
@@ -104,9 +105,11 @@ class AnthropicReading(Reading):
             if message is not None:
                 self._read_message(message)
         elif kind == "message_delta":
-            self._take_usage(members.get("usage"))
             delta = decode_object(members.get("delta"))
-            self._stopped = self._stopped or (delta is not None and delta.get("stop_reason") is not None)
+            stops = delta is not None and delta.get("stop_reason") is not None
+            self._stopped = self._stopped or stops
+            told = self._take_usage(members.get("usage"))
+            self._is_delta_told = told or (self._is_delta_told and not stops)
         elif kind == "message_stop":
             self.done = self._stopped = True
         elif kind == "error":
@@ -117,20 +120,20 @@ class AnthropicReading(Reading):
         """Take in a whole message."""
         self._read_message(members)
         self.error = self.error or decode_text(members.get("type")) == "error"
-        self._stopped = True
+        self._stopped = self._is_delta_told = True
 
-    def told(self, *, complete: bool) -> Told | None:
+    def told(self) -> Told | None:
         """The figures so far: the start's, with the delta's over them."""
         if self._usage is None and not self._unreadable:
             return None
-        del complete  # a stream's first figures are not its last, however properly it ended
         read = read_usage(self._usage or {}, self.model)
         return Told(
             lines=read.lines,
             raw=b"\n".join(self._raw),
-            closing=self._stopped,
+            closing=self._stopped and self._is_delta_told and not self.missed,
             odd=read.odd or self._unreadable,
             units=read.units,
+            notes=read.notes,
         )
 
     def _read_message(self, message: dict[str, msgspec.Raw]) -> None:
@@ -138,15 +141,18 @@ class AnthropicReading(Reading):
         self.model = decode_text(message.get("model")) or self.model
         self._take_usage(message.get("usage"))
 
-    def _take_usage(self, raw: msgspec.Raw | None) -> None:
+    def _take_usage(self, raw: msgspec.Raw | None) -> bool:
+        """Merge a usage object; true if it counts the output."""
         if raw is None or bytes(raw) in (b"null", b"{}"):
-            return
+            return False
         usage = decode_object(raw)
         if usage is None:
             self._unreadable = True
-            return
+            return False
+        self.missed = False
         self._usage = merge_usage(self._usage or {}, usage)
         self._raw = [*self._raw[:1], bytes(raw)]  # the first and the last
         tier, speed, geo = (self._usage.get(name) for name in ("service_tier", "speed", "inference_geo"))
-        self.tier = "fast" if speed == "fast" else tier if isinstance(tier, str) else self.tier
-        self.geo = geo if isinstance(geo, str) else self.geo
+        self.tier = "fast" if speed == "fast" else cut_word(tier) or self.tier
+        self.geo = cut_word(geo) or self.geo
+        return usage.get("output_tokens") is not None

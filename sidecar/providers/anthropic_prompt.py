@@ -12,11 +12,23 @@ beta_content_block_param.py, checked 2026-11.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from sidecar.providers.request_json import Member, Members, decoded, may_hide_words, says_something, shown
+from sidecar.providers.dialect import BadRequest
+from sidecar.providers.request_json import (
+    Member,
+    Members,
+    Reasons,
+    lists_nothing,
+    may_hide_words,
+    read_inner,
+    read_objects,
+    says_something,
+    shown,
+    text_of,
+)
 from sidecar.providers.token_estimates import CLIENT_TOOL_TOKENS, Family
 
 KNOWN_FIELDS: Final = frozenset(
@@ -31,37 +43,12 @@ KNOWN_FIELDS: Final = frozenset(
 
 _INLINE_BLOCKS: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "search_result"})
 _CALLER_TOOLS: Final = re.compile(r"(?:bash|text_editor|computer|memory)_\d+", re.ASCII)
+_LISTS: Final = frozenset({"mcp_servers"})
+"""Fields that are not known to be free, and are documented as lists: an empty one asks for nothing."""
+
 _CLEARING_EDITS: Final = "clear_"
 _NESTING_MAX: Final = 8
 """Tool results within tool results; the API allows one."""
-
-
-class _Message(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-
-
-class _Block(msgspec.Struct):
-    type: str | None = None
-    source: Any = None
-    content: msgspec.Raw = msgspec.Raw()
-
-
-class _Tool(msgspec.Struct):
-    type: str | None = None
-
-
-class _Edit(msgspec.Struct):
-    type: str = ""
-
-
-class _ContextManagement(msgspec.Struct):
-    edits: list[_Edit] = []
-
-
-_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
-_BLOCKS: Final = msgspec.json.Decoder(list[_Block])
-_TOOLS: Final = msgspec.json.Decoder(list[_Tool])
-_CONTEXT: Final = msgspec.json.Decoder(_ContextManagement)
 
 
 class Prompt:
@@ -73,24 +60,29 @@ class Prompt:
         self.media_tokens = 0
         self.tools = 0
         self.client_tool_tokens = 0
-        self.unbounded: list[str] = []
+        self.unbounded = Reasons()
 
 
 def read_prompt(members: Members, family: Family) -> Prompt:
-    """Look through messages, system and tools. A shape we do not know is unbounded, not an error."""
+    """Look through messages, system and tools. A shape we do not know is unbounded, not an error.
+
+    Raises:
+        BadRequest: a key stands twice in a message, a block, a picture's source or a tool.
+    """
     prompt = Prompt(family)
-    messages = members.get("messages")
+    messages, system = members.get("messages"), members.get("system")
     try:
-        for message in _MESSAGES.decode(messages.raw) if messages else ():
-            _read_content(prompt, bytes(message.content), 0)
-        system = members.get("system")
+        for message in read_objects(messages.raw, param="messages") if messages else ():
+            _read_content(prompt, bytes(message.get("content", b"")), 0)
         _read_content(prompt, system.raw if system else b"", 0)
+    except BadRequest:
+        raise
     except (ValueError, RecursionError):
         prompt.unbounded.append("messages of an unknown shape")
     _read_tools(prompt, members.get("tools"))
     _read_context_management(prompt, members.get("context_management"))
     for name, member in members.items():
-        if name not in KNOWN_FIELDS and says_something(member):
+        if name not in KNOWN_FIELDS and says_something(member) and not (name in _LISTS and lists_nothing(member)):
             prompt.unbounded.append(_field_reason(name))
     return prompt
 
@@ -109,25 +101,34 @@ def _read_content(prompt: Prompt, content: bytes, depth: int) -> None:
         if depth > _NESTING_MAX:
             prompt.unbounded.append("content nested too deeply")
             return
-        for block in _BLOCKS.decode(content):
+        for block in read_objects(content, param="content"):
             _read_block(prompt, block, depth)
     elif content.startswith(b"{"):
         prompt.unbounded.append("message content of an unknown shape")
 
 
-def _read_block(prompt: Prompt, block: _Block, depth: int) -> None:
-    if block.type == "tool_result":
-        _read_content(prompt, bytes(block.content), depth + 1)
-    elif block.type == "image":
-        _read_image(prompt, block.source if isinstance(block.source, dict) else {})
-    elif block.type not in _INLINE_BLOCKS:
-        prompt.unbounded.append(f"content block {shown(block.type or '(none)')}: its length is not in the request")
+def _read_block(prompt: Prompt, block: dict[str, msgspec.Raw], depth: int) -> None:
+    kind = text_of(block.get("type"))
+    if kind == "tool_result":
+        _read_content(prompt, bytes(block.get("content", b"")), depth + 1)
+    elif kind == "image":
+        _read_image(prompt, bytes(block.get("source", b"")))
+    elif kind not in _INLINE_BLOCKS:
+        prompt.unbounded.append(_NAMELESS_BLOCK if kind is None else _unknown_block(kind))
 
 
-def _read_image(prompt: Prompt, source: dict[str, Any]) -> None:
+def _unknown_block(kind: str) -> str:
+    return f"content block {shown(kind)}: its length is not in the request"
+
+
+_NAMELESS_BLOCK: Final = _unknown_block("(none)")
+
+
+def _read_image(prompt: Prompt, source: bytes) -> None:
     prompt.media_tokens += prompt.family.image
-    kind, data = source.get("type"), source.get("data")
-    if kind == "base64" and isinstance(data, str) and data.isascii():
+    inner = read_inner(source, param="source")
+    kind, data = text_of(inner.get("type")), text_of(inner.get("data"))
+    if kind == "base64" and data is not None and data.isascii():
         prompt.media_bytes += len(data)
     elif kind not in ("base64", "url"):
         prompt.unbounded.append("an image by its file id")
@@ -137,18 +138,22 @@ def _read_tools(prompt: Prompt, tools: Member | None) -> None:
     if tools is None or not says_something(tools):
         return
     try:
-        listed = _TOOLS.decode(tools.raw)
+        listed = read_objects(tools.raw, param="tools")
+    except BadRequest:
+        raise
     except (ValueError, RecursionError):
         prompt.unbounded.append("tools of an unknown shape")
         return
     prompt.tools = len(listed)
     for tool in listed:
-        if tool.type in (None, "custom"):
+        written = bytes(tool.get("type", b"null"))
+        kind = text_of(written)
+        if written == b"null" or kind == "custom":
             continue
-        if _CALLER_TOOLS.fullmatch(tool.type):
+        if kind is not None and _CALLER_TOOLS.fullmatch(kind):
             prompt.client_tool_tokens += CLIENT_TOOL_TOKENS
         else:
-            prompt.unbounded.append(f"tool {shown(tool.type)}: it runs at the provider")
+            prompt.unbounded.append(f"tool {shown(kind or '')}: it runs at the provider")
 
 
 def _read_context_management(prompt: Prompt, management: Member | None) -> None:
@@ -156,11 +161,19 @@ def _read_context_management(prompt: Prompt, management: Member | None) -> None:
     if management is None or not says_something(management):
         return
     try:
-        known = all(edit.type.startswith(_CLEARING_EDITS) for edit in _CONTEXT.decode(management.raw).edits)
+        known = management.raw.startswith(b"{") and _only_clears(management.raw)
+    except BadRequest:
+        raise
     except (ValueError, RecursionError):
         known = False
     if not known:
         prompt.unbounded.append("context_management: compaction is a further pass over the context")
+
+
+def _only_clears(management: bytes) -> bool:
+    edits = read_inner(management, param="context_management").get("edits", b"[]")
+    kinds = (text_of(edit.get("type")) or "" for edit in read_objects(edits, param="context_management"))
+    return all(kind.startswith(_CLEARING_EDITS) for kind in kinds)
 
 
 def _field_reason(name: str) -> str:
@@ -181,9 +194,9 @@ def thinks_unseen(members: Members, model: str) -> bool:
 
     Models of generation 4 and before think only when asked to; later ones unless told not to.
     """
-    thinking = decoded(members.get("thinking"))
-    if isinstance(thinking, dict):
-        return thinking.get("type") != "disabled"
+    thinking = members.get("thinking")
+    if thinking is not None and thinking.raw.startswith(b"{"):
+        return text_of(read_inner(thinking.raw, param="thinking").get("type")) != "disabled"
     return _THINKS_WHEN_ASKED.search(model.lower()) is None
 
 

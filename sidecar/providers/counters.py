@@ -20,6 +20,14 @@ RAW_BYTES_MAX: Final = 8 * 1024
 """Of a usage object as the provider wrote it, this much is kept."""
 
 
+TEXT_MAX: Final = 256
+"""Characters of a name or an id that a provider gives; a longer one is none."""
+
+
+WORD_MAX: Final = 64
+"""Characters of a tier or a place that a provider gives; of a longer one no more is kept, and no card knows it."""
+
+
 class Counts:
     """Reads counters out of one usage object. `odd` is set by the first that is not a count."""
 
@@ -76,14 +84,29 @@ def decode_object(raw: bytes | msgspec.Raw | None) -> dict[str, Any] | None:
 
 
 def decode_text(raw: bytes | msgspec.Raw | None) -> str | None:
-    """A JSON string of 1 to 256 characters, decoded; None for anything else."""
+    """A JSON string of 1 to TEXT_MAX characters, decoded; None for anything else."""
     if raw is None:
         return None
     try:
         value = msgspec.json.decode(raw)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, str) and 0 < len(value) <= 256 else None
+    return value if isinstance(value, str) and 0 < len(value) <= TEXT_MAX else None
+
+
+def cut_word(value: object, longest: int = WORD_MAX) -> str | None:
+    """A provider's word, no more than `longest` characters of it; None for what is no text, or empty."""
+    return value[:longest] if isinstance(value, str) and value else None
+
+
+def decode_word(raw: bytes | msgspec.Raw | None) -> str | None:
+    """A JSON string, decoded and cut to WORD_MAX; None for anything else."""
+    if raw is None:
+        return None
+    try:
+        return cut_word(msgspec.json.decode(raw))
+    except (ValueError, RecursionError):
+        return None
 
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

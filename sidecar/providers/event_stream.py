@@ -22,6 +22,7 @@ HELD_BYTES_MAX: Final = 64 * 1024
 _WHOLE_EVENTS: Final = (b"\n\n", b"\r\n\r\n")
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")  # a CR at the very end may yet become CRLF
 _BOUNDARY_BYTES_MAX: Final = 4
+_PLAIN_BOUNDARIES: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class EventStream:
@@ -51,6 +52,11 @@ class EventStream:
     def rest(self) -> bytes:
         """The unfinished event: at the end of a stream, perhaps one whose empty line was not sent."""
         return b"" if self._skipping else bytes(self._rest)
+
+    @property
+    def is_skipping(self) -> bool:
+        """Whether the unfinished event is too long to be read."""
+        return self._skipping
 
     def end(self) -> None:
         """Take the rest as an event that is over."""
@@ -98,6 +104,21 @@ def split_events(events: bytes) -> Iterator[tuple[int, bytes]]:
         start = boundary.end()
     if start < len(events):
         yield start, events[start:]
+
+
+def halve(events: bytes) -> int:
+    """Where an event ends in a run of whole events: the last end in its first half, else the first in its second.
+
+    0: none is found; then it is one event, or its lines end in several manners at once. Looked for
+    by plain searches: a pattern over an event of a megabyte would take longer than all else.
+    """
+    middle = len(events) // 2
+    ends = [at + len(mark) for mark in _PLAIN_BOUNDARIES if (at := events.rfind(mark, 0, middle)) >= 0]
+    if ends:
+        return max(ends)
+    ends = [at + len(mark) for mark in _PLAIN_BOUNDARIES if (at := events.find(mark, middle)) >= 0]
+    end = min(ends, default=0)
+    return end if end < len(events) else 0
 
 
 def read_event(event: bytes) -> tuple[bytes, bytes]:

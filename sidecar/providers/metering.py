@@ -22,7 +22,7 @@ from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.providers.content_decoding import GZIP_MAGIC, Inflater, coding_of
 from sidecar.providers.counters import RAW_BYTES_MAX, members_of
 from sidecar.providers.dialect import Ending, RequestFacts
-from sidecar.providers.event_stream import EventStream, Veil, read_event, split_events
+from sidecar.providers.event_stream import EventStream, Veil, halve, read_event, split_events
 from sidecar.providers.token_estimates import output_estimate
 
 JSON_BYTES_MAX: Final = 4 * 2**20
@@ -32,6 +32,9 @@ JSON_TAIL_BYTES: Final = 64 * 1024
 
 METER_DEGRADED: Final = "meter_degraded"
 """Something could not be read: an unknown coding, an event too long, bytes that are no JSON."""
+
+SPLIT_BYTES_MAX: Final = 512
+"""Of a run of events in which something matters, so much is taken apart event by event."""
 
 HIDDEN_REASONING: Final = "hidden_reasoning"
 """The output was counted from what could be seen, and more may be billed: up to the whole limit."""
@@ -47,6 +50,9 @@ USAGE_OUT_OF_RANGE: Final = "usage_out_of_range"
 
 PROVIDER_ERROR: Final = "provider_error"
 """The provider said that it failed, in the answer or by its status."""
+
+REFUSED_AFTER_WORK: Final = "refused_after_work"
+"""The provider refused by its status, but its error shows that the model ran, or that the call is billed."""
 
 UNSENT: Final = "unsent"
 
@@ -75,7 +81,8 @@ class Reading:
     """What one answer has said so far. A dialect fills it in; see the methods it must give.
 
     `texts` and `visible_bytes` count what the answer showed, for an estimate should the figures
-    never come. `done` is the protocol's own closing mark.
+    never come. `done` is the protocol's own closing mark. `missed`: an event that could not be read
+    came after the last figures, so those may not be the last.
     """
 
     text_pattern: re.Pattern[bytes]
@@ -83,6 +90,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.done = False
+        self.missed = False
         self.error = False
         self.texts = 0
         self.visible_bytes = 0
@@ -100,12 +108,20 @@ class Reading:
         """Take in one event; true if it is to be hidden from a caller who did not ask for usage."""
         raise NotImplementedError
 
+    def read_whole(self, body: bytes) -> bool:
+        """Take in a JSON answer (of a very long one, perhaps only its last members); false if it is no object."""
+        members = members_of(body)
+        if members is None:
+            return False
+        self.read_body(members)
+        return True
+
     def read_body(self, members: dict[str, msgspec.Raw]) -> None:
-        """Take in a JSON answer's top-level members (of a very long one, perhaps only the last)."""
+        """Take in a JSON answer's top-level members."""
         raise NotImplementedError
 
-    def told(self, *, complete: bool) -> Told | None:
-        """The provider's figures, None if there were none; `complete`: the answer ended properly."""
+    def told(self) -> Told | None:
+        """The provider's figures, None if there were none. Only its protocol tells whether they are the last."""
         raise NotImplementedError
 
 
@@ -116,7 +132,7 @@ class Meter:
         self._facts = facts
         self._reading = reading
         self._status = status
-        coding = coding_of(content_encoding)
+        coding = coding_of(content_encoding) if content_encoding else ""
         self._hides = facts.hide_usage and not coding
         self._unreadable = coding == "unknown"
         self._inflater = Inflater(coding) if coding and not self._unreadable else None
@@ -125,6 +141,7 @@ class Meter:
         self._json_cut = False
         self._json_read = -1  # bytes of it when it was last read
         self._stream: EventStream | None = None
+        self._degraded = False  # an event was too long to be read
         self._veil: Veil | None = None
 
     # -- AnswerMeter
@@ -160,7 +177,7 @@ class Meter:
             if not self._reading.done:
                 self._read_last_event()
             self._read_whole_json(complete=ending is Ending.COMPLETE)
-            told = self._reading.told(complete=ending is Ending.COMPLETE)
+            told = self._reading.told()
         except Exception:
             self._give_up(b"")
         return self._state(told, ending)
@@ -174,13 +191,22 @@ class Meter:
             texts = reading.text_pattern.findall(events)
             if texts:
                 reading.texts += len(texts)
-                reading.visible_bytes += len(b"".join(texts))
+                reading.visible_bytes += len(texts[0]) if len(texts) == 1 else len(b"".join(texts))
             if reading.wants(events):
                 self._read_events(events, stream.offset - len(events))
+        if stream.skipped and stream.is_skipping:  # it began behind all events that were read
+            self._reading.missed = self._degraded = True
         return piece if self._veil is None else self._veil.pass_on(piece, stream.offset)
 
     def _read_events(self, events: bytes, offset: int) -> None:
+        """Take in the events that matter; a long run is halved first, so that what says nothing costs a search only."""
         reading = self._reading
+        middle = halve(events) if len(events) > SPLIT_BYTES_MAX else 0
+        if middle:
+            for start, half in ((0, events[:middle]), (middle, events[middle:])):
+                if reading.wants(half):
+                    self._read_events(half, offset + start)
+            return
         for start, event in split_events(events):
             if reading.wants(event) and reading.read_event(*read_event(event)) and self._veil is not None:
                 self._veil.hide(offset + start, offset + start + len(event))
@@ -249,10 +275,8 @@ class Meter:
         if kept is None or len(kept) == self._json_read:
             return
         self._json_read = len(kept)
-        members = members_of(_last_members(kept) if self._json_cut else bytes(kept))
-        if members is not None:
-            self._reading.read_body(members)
-        self._unreadable = members is None and complete
+        is_read = self._reading.read_whole(_last_members(kept) if self._json_cut else bytes(kept))
+        self._unreadable = complete and not is_read
 
     def _give_up(self, piece: bytes) -> bytes:
         """Read no more of this answer; give back what was held, so that nothing is lost."""
@@ -270,15 +294,17 @@ class Meter:
             return self._made(UsageState.ESTIMATED, told, self._filled(told.lines, USAGE_OUT_OF_RANGE))
         if told.closing:
             return self._made(UsageState.FINAL, told, (told.lines, ()))
-        return self._made(UsageState.PARTIAL, told, self._filled(told.lines, OUTPUT_COUNTED))
+        degraded = (METER_DEGRADED,) if self._degraded or self._unreadable else ()
+        return self._made(UsageState.PARTIAL, told, self._filled(told.lines, *degraded, OUTPUT_COUNTED))
 
     def _untold(self, ending: Ending) -> Usage:
         """Not one figure: refused, counted from what was seen, or absent."""
         reading = self._reading
-        if self._failed or (reading.error and not reading.texts):
+        if 400 <= self._status < 500 or (reading.error and not reading.texts):
             return self._made(UsageState.ERROR, None, ((), ()))
-        skipped = self._stream is not None and self._stream.skipped
-        degraded = (METER_DEGRADED,) if self._unreadable or skipped else ()
+        degraded = (METER_DEGRADED,) if self._unreadable or self._degraded else ()
+        if self._failed:  # a page that stands before the provider may have written it: that says nothing of the call
+            return self._made(UsageState.ABSENT, None, ((), degraded))
         if self._unreadable or (ending is Ending.COMPLETE and not reading.texts):
             return self._made(UsageState.ABSENT, None, ((), degraded))
         unseen = () if self._stream is not None else (OUTPUT_UNSEEN,)
@@ -312,16 +338,18 @@ class Meter:
         reading = self._reading
         lines, notes = read
         failed = (PROVIDER_ERROR,) if reading.error or self._failed else ()
+        if notes or failed or reading.notes or (told and told.notes):
+            notes = tuple(dict.fromkeys((*reading.notes, *(told.notes if told else ()), *notes, *failed)))
         return Usage(
             state=state,
             lines=lines,
-            units=dict(told.units) if told else {},
+            units=dict(told.units) if told and told.units else {},
             tier=reading.tier,
             geo=reading.geo,
             reported_cost=told.cost if told else None,
             provider_request_id=reading.request_id or None,
             raw=told.raw[:RAW_BYTES_MAX] if told else b"",
-            notes=tuple(dict.fromkeys((*reading.notes, *(told.notes if told else ()), *notes, *failed))),
+            notes=notes,
         )
 
 

@@ -18,11 +18,11 @@ import msgspec
 
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Line
-from sidecar.providers.counters import decode_object, decode_text, members_of
+from sidecar.providers.counters import TEXT_MAX, WORD_MAX, decode_object, decode_text, decode_word, members_of
 from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
-from sidecar.providers.metering import Meter, Reading, Told
-from sidecar.providers.openai_prompt import KNOWN_FIELDS, Prompt, read_prompt
-from sidecar.providers.openai_usage import breakdown_lines, read_usage
+from sidecar.providers.metering import REFUSED_AFTER_WORK, Meter, Reading, Told
+from sidecar.providers.openai_prompt import KNOWN_FIELDS, Prompt, asks_for_nothing, read_prompt
+from sidecar.providers.openai_usage import USAGE_FELL, breakdown_lines, output_of, read_plain_usage, read_usage
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     Members,
@@ -39,14 +39,17 @@ from sidecar.providers.token_estimates import family_of, may_reason_unseen, prom
 CHOICES_MAX: Final = 128
 """The largest `n` that OpenAI takes."""
 
+_REASONING_FIELDS: Final = ("reasoning_effort", "reasoning", "thinking")
 _ASK: Final = b'"include_usage":true'
 _OPEN: Final = re.compile(rb"\s*\{")
+_USAGE: Final = b'"usage"'
 _USAGE_SAID: Final = re.compile(rb'"usage"\s*:\s*\{')
 _TEXT: Final = re.compile(
     rb'"(?:content|arguments|reasoning_content|reasoning|refusal|text|transcript)": ?'
     rb'"([^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+)"'
 )
 _DONE: Final = b"[DONE]"
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
 class OpenAIChat:
@@ -81,9 +84,9 @@ class OpenAIChat:
             audio=prompt.audio,
             unbounded=_unbounded(members, model, prompt, limit),
         )
-        may_reason = may_reason_unseen(model) or any(
-            says_something(members.get(name)) for name in ("reasoning_effort", "reasoning", "thinking")
-        )
+        may_reason = may_reason_unseen(model)
+        for name in _REASONING_FIELDS:
+            may_reason = may_reason or says_something(members.get(name))
         asked = body if not stream else ask_for_usage(body, members)
         return RequestFacts(ceiling, stream, asked, hide_usage=asked is not body, may_reason=may_reason)
 
@@ -118,12 +121,11 @@ def ask_for_usage(body: bytes, members: Members) -> bytes:
 
 
 def _output_limit(members: Members) -> int | None:
-    names = [name for name in ("max_completion_tokens", "max_tokens") if name in members]
-    limits = [read_whole(members, name, least=1, most=OUTPUT_LIMIT_MAX) for name in names]
-    told = [limit for limit in limits if limit is not None]
-    if len(told) > 1:
+    new = read_whole(members, "max_completion_tokens", least=1, most=OUTPUT_LIMIT_MAX)
+    old = read_whole(members, "max_tokens", least=1, most=OUTPUT_LIMIT_MAX)
+    if new is not None and old is not None:
         raise BadRequest("Give `max_completion_tokens` or `max_tokens`, not both.", param="max_tokens")
-    return told[0] if told else None
+    return old if new is None else new
 
 
 def _unbounded(members: Members, model: str, prompt: Prompt, limit: int | None) -> tuple[str, ...]:
@@ -135,9 +137,24 @@ def _unbounded(members: Members, model: str, prompt: Prompt, limit: int | None) 
     if prompt.predicted_bytes and limit is None:
         features.append("prediction without max_completion_tokens: rejected tokens are billed as output")
     for name, member in members.items():
-        if name not in KNOWN_FIELDS and says_something(member):
+        if name not in KNOWN_FIELDS and not asks_for_nothing(name, member):
             features.append(f"field {shown(name)}: not known, so its cost is not either")
-    return tuple(dict.fromkeys(features))
+    return tuple(dict.fromkeys(features)) if features else ()
+
+
+class _Answer(msgspec.Struct):
+    """A whole answer's members that matter; what is unsaid stays empty."""
+
+    id: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+    usage_breakdown: msgspec.Raw = msgspec.Raw()
+    x_groq: msgspec.Raw = msgspec.Raw()
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
 class OpenAIChatReading(Reading):
@@ -150,15 +167,18 @@ class OpenAIChatReading(Reading):
         self._usage: msgspec.Raw | None = None
         self._breakdown: msgspec.Raw | None = None
         self._last = False  # the usage stood where a server's last one stands
+        self._stale = False  # text came after it
+        self._fell = False  # one beside a choice was less than one before: it may be of that choice alone
 
     def wants(self, events: bytes) -> bool:
         """Whether usage, an error, the end, or the first chunk (for its id) is in it."""
         # `rfind` and not `in`: for words this short it takes less than half the time.
         return (
-            _USAGE_SAID.search(events) is not None
-            or events.rfind(b"error") >= 0
+            (events.rfind(_USAGE) >= 0 and _USAGE_SAID.search(events) is not None)
+            or (not self.error and events.rfind(b"error") >= 0)
             or events.rfind(_DONE) >= 0
-            or self.request_id is None
+            or (self._usage is not None and events.rfind(b"{") >= 0)  # whether text comes after it
+            or (self.request_id is None and events.rfind(b"{") >= 0)
         )
 
     def read_event(self, name: bytes, data: bytes) -> bool:
@@ -171,15 +191,43 @@ class OpenAIChatReading(Reading):
             self.error = True
         if members is None:
             return False
-        return self._read(members)
+        told = self._usage
+        hidden = self._read(members)
+        if told is not None and self._usage is told:
+            self._stale = self._stale or any(self.text_pattern.findall(data))
+        return hidden
+
+    def read_whole(self, body: bytes) -> bool:
+        """Take in a whole answer: an ordinary one in one pass, any other member by member, to the same end."""
+        try:
+            answer = _ANSWER.decode(body)
+        except (ValueError, RecursionError):
+            return super().read_whole(body)
+        said = bytes(answer.error) or bytes(answer.usage_breakdown) or bytes(answer.x_groq)
+        usage = bytes(answer.usage)
+        longest = max(len(answer.id or ""), len(answer.model or ""))
+        is_long = longest > TEXT_MAX or len(answer.service_tier or "") > WORD_MAX
+        if said or not usage or usage == b"null" or is_long:
+            return super().read_whole(body)
+        self.request_id = answer.id or self.request_id or ""
+        self.model = answer.model or self.model
+        self.tier = answer.service_tier or self.tier
+        self._usage = answer.usage
+        self._last = True
+        return True
 
     def read_body(self, members: dict[str, msgspec.Raw]) -> None:
         """Take in a whole answer."""
         self._read(members)
         self._last = True
 
-    def told(self, *, complete: bool) -> Told | None:
-        """The last usage that was not null."""
+    def told(self) -> Told | None:
+        """The last usage that was not null; of two of which the later counts less output, the earlier."""
+        closing = (self._last or (self.done and not self._fell)) and not self._stale and not self.missed
+        if self._usage is not None and self._breakdown is None:
+            tokens = read_plain_usage(self._usage)
+            if tokens is not None:
+                return Told((Line(tokens, self.model),), bytes(self._usage), closing=closing)
         usage = decode_object(self._usage)
         read = read_usage(usage) if usage is not None else None
         if read is None:
@@ -190,7 +238,7 @@ class OpenAIChatReading(Reading):
         return Told(
             lines=parts or (Line(read.tokens, self.model),),
             raw=bytes(self._usage or b""),
-            closing=complete or self.done or self._last,
+            closing=closing,
             odd=read.odd,
             units=read.units,
             cost=read.cost,
@@ -200,20 +248,38 @@ class OpenAIChatReading(Reading):
     def _read(self, members: dict[str, msgspec.Raw]) -> bool:
         self.request_id = decode_text(members.get("id")) or self.request_id or ""
         self.model = decode_text(members.get("model")) or self.model
-        self.tier = decode_text(members.get("service_tier")) or self.tier
-        self.error = self.error or _is_said(members.get("error"))
+        self.tier = decode_word(members.get("service_tier")) or self.tier
+        if _is_said(members.get("error")):
+            self._take_error(members["error"])
         groq = members_of(bytes(members["x_groq"])) if "x_groq" in members else None
-        told = False
+        told = fell = False
         for holder in (groq, members):
             if holder is not None and _is_said(holder.get("usage")):
-                self._usage, told = holder["usage"], True
+                fell = self._take_usage(holder["usage"]) or (fell and told)
+                told = True
             if holder is not None and _is_said(holder.get("usage_breakdown")):
                 self._breakdown = holder["usage_breakdown"]
         choices = bytes(members.get("choices", b""))
         alone = choices.strip(b"[] \t\r\n") == b""
         if told:
-            self._last = alone or re.search(rb'"finish_reason"\s*:\s*"', choices) is not None
+            self._last = alone or (not fell and _FINISH.search(choices) is not None)
+            self._fell = fell and not alone
+            self._stale = self.missed = False
         return told and alone and "choices" in members
+
+    def _take_error(self, error: msgspec.Raw) -> None:
+        self.error = True
+        said = decode_object(error) or {}
+        if said.get("code") == "content_filter" or said.get("failed_generation"):  # Azure; Groq
+            self.notes[REFUSED_AFTER_WORK] = None
+
+    def _take_usage(self, usage: msgspec.Raw) -> bool:
+        """Keep a usage; true if it counts less output than the one before, which then stays."""
+        if self._usage is not None and output_of(usage) < output_of(self._usage):
+            self.notes[USAGE_FELL] = None
+            return True
+        self._usage = usage
+        return False
 
 
 def _is_said(value: msgspec.Raw | None) -> bool:

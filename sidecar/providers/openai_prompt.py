@@ -3,8 +3,8 @@
 Text is bounded by its bytes, and so is everything that travels as text. A picture's bytes say
 nothing of its tokens; it is bounded by its family's table instead. What brings context that is not
 in the request (files by id, searches, stored prompts) or that we do not know has no bound, and
-says so by name. So does a top-level field we do not know, unless it asks for nothing (null, false,
-empty): a new field is a new tool more often than a new sampling knob.
+says so by name. So does a top-level field we do not know, unless it asks for nothing (null, false): a
+new field is a new tool more often than a new sampling knob.
 
 Source: openai/openai-openapi openapi.json and the API references of the compatible servers named
 in `openai_chat`; checked 2026-11.
@@ -12,11 +12,23 @@ in `openai_chat`; checked 2026-11.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from sidecar.providers.request_json import Member, Members, decoded, says_something, shown
+from sidecar.providers.dialect import BadRequest
+from sidecar.providers.request_json import (
+    Member,
+    Members,
+    Reasons,
+    lists_nothing,
+    may_hide_words,
+    read_inner,
+    read_objects,
+    says_something,
+    shown,
+    text_of,
+)
 from sidecar.providers.token_estimates import AUDIO_PART_TOKENS, ORIGINAL_DETAIL_IMAGE, Family, family_of
 
 KNOWN_FIELDS: Final = frozenset({
@@ -40,26 +52,9 @@ KNOWN_FIELDS: Final = frozenset({
 """Fields that cannot make a call cost more than its bytes and its output limit say."""
 
 _INLINE_PARTS: Final = frozenset({"text", "refusal", "thinking", "input_text", "output_text"})
-_CALLER_TOOLS: Final = frozenset({None, "function", "custom"})
-
-
-class _Message(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    audio: msgspec.Raw = msgspec.Raw()
-
-
-class _Part(msgspec.Struct):
-    type: str | None = None
-    image_url: Any = None
-
-
-class _Tool(msgspec.Struct):
-    type: str | None = None
-
-
-_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
-_PARTS: Final = msgspec.json.Decoder(list[_Part])
-_TOOLS: Final = msgspec.json.Decoder(list[_Tool])
+_CALLER_TOOLS: Final = frozenset({"function", "custom"})
+_LISTS: Final = frozenset({"plugins"})
+"""Fields that are not known to be free, and are documented as lists: an empty one asks for nothing."""
 
 
 class Prompt:
@@ -72,11 +67,15 @@ class Prompt:
         self.audio = False
         self.tools = 0
         self.predicted_bytes = 0
-        self.unbounded: list[str] = []
+        self.unbounded = Reasons()
 
 
 def read_prompt(members: Members, model: str) -> Prompt:
-    """Look through messages and tools. A shape we do not know is unbounded, not an error: the provider decides."""
+    """Look through messages and tools. A shape we do not know is unbounded, not an error: the provider decides.
+
+    Raises:
+        BadRequest: a key stands twice in a message, a part, a picture or a tool.
+    """
     prompt = Prompt(family_of(model))
     _read_messages(prompt, members.get("messages"))
     _read_tools(prompt, members)
@@ -84,59 +83,89 @@ def read_prompt(members: Members, model: str) -> Prompt:
     if says_something(prediction) and prediction is not None:
         # Tokens of it that are not used are billed as output, beyond the limit; each has a byte at least.
         prompt.predicted_bytes = len(prediction.raw)
-    modalities = decoded(members.get("modalities"))
-    if says_something(members.get("audio")) or (isinstance(modalities, list) and "audio" in modalities):
+    modalities = members.get("modalities")
+    if says_something(members.get("audio")) or (modalities is not None and _may_speak(modalities.raw)):
         prompt.audio = True
     return prompt
+
+
+def asks_for_nothing(name: str, member: Member) -> bool:
+    """Whether a field, known or not, has a value that cannot cost anything."""
+    return not says_something(member) or (name in _LISTS and lists_nothing(member))
+
+
+def _may_speak(modalities: bytes) -> bool:
+    return may_hide_words(modalities) or b'"audio"' in modalities
 
 
 def _read_messages(prompt: Prompt, messages: Member | None) -> None:
     if messages is None:
         return
     try:
-        for message in _MESSAGES.decode(messages.raw):
-            if bytes(message.audio) not in (b"", b"null"):
+        for message in read_objects(messages.raw, param="messages"):
+            if "audio" in message and bytes(message["audio"]) != b"null":
                 prompt.unbounded.append("an earlier spoken answer by its id: its length is not in the request")
-            content = bytes(message.content)
+            content = bytes(message.get("content", b""))
             if content.startswith(b"["):
-                for part in _PARTS.decode(content):
+                for part in read_objects(content, param="content"):
                     _read_part(prompt, part)
             elif content.startswith(b"{"):
                 prompt.unbounded.append("message content of an unknown shape")
+    except BadRequest:
+        raise
     except (ValueError, RecursionError):
         prompt.unbounded.append("messages of an unknown shape")
 
 
-def _read_part(prompt: Prompt, part: _Part) -> None:
-    if part.type in _INLINE_PARTS:
+def _read_part(prompt: Prompt, part: dict[str, msgspec.Raw]) -> None:
+    kind = text_of(part.get("type"))
+    if kind in _INLINE_PARTS:
         return
-    if part.type == "image_url":
-        image = part.image_url if isinstance(part.image_url, dict) else {"url": part.image_url}
-        original = image.get("detail") == "original"
-        prompt.media_tokens += max(prompt.family.image, ORIGINAL_DETAIL_IMAGE if original else 0)
-        url = image.get("url")
-        if isinstance(url, str) and url[:11].lower() == "data:image/" and url.isascii():
-            prompt.media_bytes += len(url)
-    elif part.type == "input_audio":
+    if kind == "image_url":
+        _read_image(prompt, bytes(part.get("image_url", b"")))
+    elif kind == "input_audio":
         # Its bytes stay in the bound: a second has a thousand at least, and at most 32 tokens.
         prompt.audio = True
         prompt.media_tokens += AUDIO_PART_TOKENS
     else:
-        prompt.unbounded.append(f"content part {shown(part.type or '(none)')}: its length is not in the request")
+        prompt.unbounded.append(_NAMELESS_PART if kind is None else _unknown_part(kind))
+
+
+def _read_image(prompt: Prompt, image: bytes) -> None:
+    inner = read_inner(image, param="image_url") if image.startswith(b"{") else {"url": image}
+    original = text_of(inner.get("detail")) == "original"
+    prompt.media_tokens += max(prompt.family.image, ORIGINAL_DETAIL_IMAGE if original else 0)
+    url = text_of(inner.get("url"))
+    if url is not None and url[:11].lower() == "data:image/" and url.isascii():
+        prompt.media_bytes += len(url)
+
+
+def _unknown_part(kind: str) -> str:
+    return f"content part {shown(kind)}: its length is not in the request"
+
+
+_NAMELESS_PART: Final = _unknown_part("(none)")
 
 
 def _read_tools(prompt: Prompt, members: Members) -> None:
-    functions = decoded(members.get("functions"))
-    prompt.tools = len(functions) if isinstance(functions, list) else 0
-    tools = members.get("tools")
-    if tools is None or not says_something(tools):
-        return
     try:
-        listed = _TOOLS.decode(tools.raw)
+        for name in ("functions", "tools"):
+            asked = members.get(name)
+            if asked is None or not says_something(asked):
+                continue
+            listed = read_objects(asked.raw, param=name)
+            prompt.tools += len(listed)
+            if name == "tools":
+                _read_tool_kinds(prompt, listed)
+    except BadRequest:
+        raise
     except (ValueError, RecursionError):
         prompt.unbounded.append("tools of an unknown shape")
-        return
-    prompt.tools += len(listed)
-    for tool in listed:
-        if tool.type not in _CALLER_TOOLS:
-            prompt.unbounded.append(f"tool {shown(tool.type or '')}: it runs at the provider")
+
+
+def _read_tool_kinds(prompt: Prompt, tools: list[dict[str, msgspec.Raw]]) -> None:
+    for tool in tools:
+        written = bytes(tool.get("type", b"null"))
+        kind = text_of(written)
+        if written != b"null" and kind not in _CALLER_TOOLS:
+            prompt.unbounded.append(f"tool {shown(kind or '')}: it runs at the provider")

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
 from sidecar.core.pricing.usage import Line, Tokens
-from sidecar.providers.counters import Counts
+from sidecar.providers.counters import COUNT_MAX, TEXT_MAX, Counts, decode_object
 
 UNATTRIBUTED: Final = "unattributed"
 """The total holds tokens that no counter names; they are taken as output."""
@@ -28,6 +28,9 @@ TOTAL_MISMATCH: Final = "total_mismatch"
 
 CACHE_EXCEEDS_INPUT: Final = "cache_exceeds_input"
 """More was cached than was sent (Grok on Azure says so); a charge takes no more than was sent."""
+
+USAGE_FELL: Final = "usage_fell"
+"""A later usage of one stream counted less output than an earlier; the earlier is kept, being more."""
 
 _UNIT_OBJECTS: Final = ("server_tool_use", "server_tool_use_details", "server_side_tool_usage_details")
 _PROMPT_DETAILS: Final = ("prompt_tokens_details", "prompt_token_details")
@@ -43,6 +46,63 @@ class OpenAIUsage(NamedTuple):
     cost: str | None
     odd: bool
     notes: tuple[str, ...]
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
+class _PromptDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class _CompletionDetails(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    accepted_prediction_tokens: _Count | None = None
+    rejected_prediction_tokens: _Count | None = None
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """A usage object as OpenAI itself writes it, every count a count."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_PLAIN: Final = msgspec.json.Decoder(_Plain)
+_NO_PROMPT_DETAILS: Final = _PromptDetails()
+_NO_COMPLETION_DETAILS: Final = _CompletionDetails()
+
+
+def read_plain_usage(raw: bytes | msgspec.Raw) -> Tokens | None:
+    """The tokens of the most common usage object: OpenAI's own, in which everything adds up.
+
+    None for any other, which `read_usage` reads; for this one it would give the same tokens, in
+    ten times the time.
+    """
+    try:
+        usage = _PLAIN.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
+    completion = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
+    given, made, cached = usage.prompt_tokens, usage.completion_tokens, prompt.cached_tokens
+    if given + made != usage.total_tokens or (cached is not None and cached > given):
+        return None
+    return Tokens(
+        input_tokens=given,
+        cache_read_tokens=cached,
+        output_tokens=made,
+        reasoning_tokens=completion.reasoning_tokens,
+        input_audio_tokens=prompt.audio_tokens,
+        output_audio_tokens=completion.audio_tokens,
+        prediction_accepted_tokens=completion.accepted_prediction_tokens,
+        prediction_rejected_tokens=completion.rejected_prediction_tokens,
+    )
 
 
 def read_usage(usage: dict[str, Any]) -> OpenAIUsage | None:
@@ -70,6 +130,15 @@ def read_usage(usage: dict[str, Any]) -> OpenAIUsage | None:
         if isinstance(usage.get(key), int | float) and (count := counts.get(key)):
             units[unit] = count
     return OpenAIUsage(tokens, units, _cost(usage), odd, tuple(notes))
+
+
+def output_of(raw: bytes | msgspec.Raw) -> int:
+    """The output that a usage object counts; 0 where it counts none."""
+    tokens = read_plain_usage(raw)
+    if tokens is None:
+        read = read_usage(decode_object(raw) or {})
+        tokens = Tokens() if read is None or read.odd else read.tokens
+    return tokens.output_tokens or 0
 
 
 def tokens_sum(tokens: Tokens) -> int:
@@ -152,6 +221,7 @@ def breakdown_lines(breakdown: Any, whole: Tokens) -> tuple[Line, ...]:
         read = read_usage(inner) if isinstance(inner, dict) else None
         if read is None or read.odd or not isinstance(model, str):
             return ()
+        model = model[:TEXT_MAX]
         lines.append(Line(msgspec.structs.replace(read.tokens, reasoning_tokens=None), model, "part"))
     if not lines or not _adds_up(lines, whole):
         return ()

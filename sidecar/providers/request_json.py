@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -28,16 +29,50 @@ MODEL_CHARS_MAX: Final = 256
 OUTPUT_LIMIT_MAX: Final = 2**31 - 1
 """Output tokens at most; what is larger is a mistake, and no model's limit is near."""
 
+NAMES_REMEMBERED: Final = 512
+"""Names of members whose written form is remembered; the one used longest ago goes first."""
+
 NAME_SHOWN_MAX: Final = 64
 """Characters of a caller's own name that a message may repeat."""
 
+REPEAT_BYTES_MIN: Final = 8
+"""Bytes of the shortest repeat that matters: `"url":0,`."""
+
+_OBJECTS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_TEXT: Final = msgspec.json.Decoder(str)
+_VALUES: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEY: Final = re.compile(rb'[\s,]*"([^"\\]*+(?:\\.[^"\\]*+)*+)"\s*:\s*')
 _END: Final = re.compile(rb"\s*\}\s*\Z")
 _OPEN: Final = re.compile(rb"\s*\{")
 _WHOLE: Final = re.compile(rb"-?(?:0|[1-9]\d{0,18})")
-_EMPTY: Final = frozenset({b"null", b"false", b"[]", b"{}", b'""', b"0"})
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
+_NOTHING: Final = frozenset({b"null", b"false"})
+_ESCAPED_WORD: Final = re.compile(rb"\\u00(?:3[0-9]|[4-7])")
+
+
+CONTAINERS_MAX: Final = 200_000
+"""Objects and lists in a body at most: each takes the parser some hundred bytes and those who wait their time.
+
+Brackets in texts count too, which spares reading them; no context window holds so many.
+"""
+
+PAIRS_MAX: Final = 1_000_000
+"""Keys in a body at most, counted by their colons."""
+
+CONTAINERS_COUNTED_FROM_BYTES: Final = 2 * CONTAINERS_MAX
+"""A shorter body cannot hold more."""
+
+REASONS_MAX: Final = 16
+"""So many reasons why a call has no bound are told; one is enough to refuse it."""
+
+
+class Reasons(list[str]):
+    """Why a call has no bound: each reason once, REASONS_MAX at most."""
+
+    def append(self, reason: str) -> None:
+        """Add one."""
+        if len(self) < REASONS_MAX and reason not in self:
+            super().append(reason)
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
@@ -58,12 +93,14 @@ def read_object(body: bytes, *, param: str = "") -> Members:
 
     Raises:
         BadRequest: empty, not UTF-8 (a byte order mark counts), not one JSON object, a key twice,
-            more than MEMBERS_MAX members, a number that no float can hold. Nothing else, whatever
-            the bytes; the message never repeats them.
+            more than MEMBERS_MAX members, CONTAINERS_MAX objects and lists or PAIRS_MAX keys within,
+            a number that no float can hold. Nothing else, whatever the bytes; the message never
+            repeats them.
     """
     what = f"`{param}`" if param else "The request body"
     if not body.strip():
         raise BadRequest(f"{what} is empty.", param=param, code="invalid_json")
+    _refuse_too_many_values(body, what, param)
     try:
         if not body.isascii():
             body.decode()
@@ -78,6 +115,19 @@ def read_object(body: bytes, *, param: str = "") -> Members:
     return _walk(body, values, what, param)
 
 
+def _refuse_too_many_values(body: bytes, what: str, param: str) -> None:
+    """Counted in the bytes before anything is decoded, as decoding is what would take the time and the memory."""
+    if len(body) <= CONTAINERS_COUNTED_FROM_BYTES:
+        return
+    if body.count(b"{") + body.count(b"[") > CONTAINERS_MAX:
+        told = f"more than {CONTAINERS_MAX} objects and lists"
+    elif body.count(b":") > PAIRS_MAX:
+        told = f"more than {PAIRS_MAX} keys"
+    else:
+        return
+    raise BadRequest(f"{what} has {told} (brackets and colons in texts count).", param=param, code="invalid_json")
+
+
 def _walk(body: bytes, values: dict[str, msgspec.Raw], what: str, param: str) -> Members:
     """Find each value in the body, in order.
 
@@ -87,14 +137,18 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw], what: str, param: str) ->
     differs or the object does not end there.
     """
     members: Members = {}
+    if "\0" in "".join(values):
+        raise BadRequest(f"{what} has a field with NUL in its name.", param=param, code="invalid_json")
     opened = _OPEN.match(body)
     at = opened.end() if opened else 0
     for name, value in values.items():
         raw = bytes(value)
-        key = _KEY.match(body, at)
-        if key is None or not body.startswith(raw, key.end()):
-            raise _repeated(what, param, key)
-        start = key.end()
+        start = _behind_key(body, at, _written_key(name))
+        if start < 0 or not body.startswith(raw, start):
+            key = _KEY.match(body, at)
+            if key is None or not body.startswith(raw, key.end()):
+                raise _repeated(what, param, key)
+            start = key.end()
         at = start + len(raw)
         if 0x30 <= raw[-1] <= 0x39 and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
             raise BadRequest(f"`{shown(name)}` is out of range.", param=shown(name), code="invalid_json")
@@ -102,6 +156,65 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw], what: str, param: str) ->
     if not _END.match(body, at):
         raise _repeated(what, param, _KEY.match(body, at))
     return members
+
+
+@lru_cache(maxsize=NAMES_REMEMBERED)
+def _written_key(name: str) -> bytes:
+    """A member's key and colon as nearly every serialiser writes them."""
+    return b'"%b":' % name.encode(errors="surrogatepass")
+
+
+def _behind_key(body: bytes, at: int, key: bytes) -> int:
+    """Where the value begins if `key` stands here, with one space at most behind the comma and the colon; else -1."""
+    if body.startswith(b",", at):
+        at += 1
+        if body.startswith(b" ", at):
+            at += 1
+    if not body.startswith(key, at):
+        return -1
+    at += len(key)
+    return at + 1 if body.startswith(b" ", at) else at
+
+
+def read_objects(raw: bytes, *, param: str) -> list[dict[str, msgspec.Raw]]:
+    """The objects that the JSON list `raw` holds; a key that stands twice in one of them is refused.
+
+    Nearly always the lengths tell that there is none, which costs next to nothing: beside its names and
+    values an object has few bytes, and a repeated key would have to stand in them. Only an object with
+    REPEAT_BYTES_MIN to spare is walked. So a repeat whose name has a letter or two may pass; no key that
+    decides what a call can cost is so short.
+
+    Raises:
+        BadRequest: a key twice (`duplicate_field`); `param` names the list.
+        ValueError: not a list of objects.
+        RecursionError: nested too deeply.
+    """
+    objects = _OBJECTS.decode(raw)
+    least = [_least_bytes(found) for found in objects]
+    if len(raw) - sum(least) - len(least) - 1 >= REPEAT_BYTES_MIN:
+        for bound, written in zip(least, _VALUES.decode(raw), strict=True):
+            if len(written) - bound >= REPEAT_BYTES_MIN:
+                read_object(bytes(written), param=param)
+    return objects
+
+
+def read_inner(raw: bytes, *, param: str) -> dict[str, bytes]:
+    """The members of an object within the body, {} where `raw` is none.
+
+    Raises:
+        BadRequest: as `read_object` does.
+    """
+    if not raw.startswith(b"{"):
+        return {}
+    return {name: member.raw for name, member in read_object(raw, param=param).items()}
+
+
+def _least_bytes(found: dict[str, msgspec.Raw]) -> int:
+    """What an object with these members has at least, written without spaces and escapes in its keys."""
+    size = 1
+    for name, value in found.items():
+        size += len(name) + len(value) + 4  # two quotes, a colon, and a comma or the last brace
+    return size
 
 
 def _repeated(what: str, param: str, key: re.Match[bytes] | None) -> BadRequest:
@@ -123,16 +236,24 @@ def shown(name: str) -> str:
 
 
 def says_something(member: Member | None) -> bool:
-    """Whether a field is there and asks for anything: null, false, 0 and what is empty ask for nothing."""
-    return member is not None and member.raw not in _EMPTY
+    """Whether a field is there and asks for anything: only null and false ask for nothing.
+
+    What is empty may ask: `web_search_options: {}` switches the search on, with its defaults.
+    """
+    return member is not None and member.raw not in _NOTHING
+
+
+def lists_nothing(member: Member) -> bool:
+    """Whether the value is an empty list: for a field that is documented as a list, it then asks for nothing."""
+    return member.raw.startswith(b"[") and not member.raw.strip(b"[] \t\r\n")
 
 
 def may_hide_words(body: bytes) -> bool:
-    """Whether an ASCII letter stands escaped in the body, so that a search for a word could miss it.
+    """Whether an ASCII letter, digit or underscore stands escaped in the body: a search for a word could miss it.
 
-    No common serialiser writes letters so; escaped quotes, `<`, `>`, `&` and accented letters do not count.
+    No common serialiser writes those so; escaped quotes, `<`, `>`, `&` and accented letters do not count.
     """
-    return _ESCAPED_LETTER.search(body) is not None
+    return _ESCAPED_WORD.search(body) is not None
 
 
 def read_model(members: Members) -> str:
@@ -141,8 +262,9 @@ def read_model(members: Members) -> str:
     Raises:
         BadRequest: missing, not a string, empty, or longer than MODEL_CHARS_MAX.
     """
-    model = decoded(members.get("model"))
-    if not isinstance(model, str) or not 0 < len(model) <= MODEL_CHARS_MAX:
+    written = members.get("model")
+    model = None if written is None else text_of(written.raw)
+    if model is None or not 0 < len(model) <= MODEL_CHARS_MAX:
         raise BadRequest(f"`model` must be a string of 1 to {MODEL_CHARS_MAX} characters.", param="model")
     return model
 
@@ -167,8 +289,8 @@ def read_word(members: Members, name: str) -> str | None:
     """
     if name not in members or members[name].raw == b"null":
         return None
-    word = decoded(members[name])
-    if not isinstance(word, str) or len(word) > NAME_SHOWN_MAX:
+    word = text_of(members[name].raw)
+    if word is None or len(word) > NAME_SHOWN_MAX:
         raise BadRequest(f"`{name}` must be a string of at most {NAME_SHOWN_MAX} characters.", param=name)
     return word
 
@@ -188,11 +310,11 @@ def read_whole(members: Members, name: str, *, least: int, most: int) -> int | N
     return value
 
 
-def decoded(member: Member | None) -> Any:
-    """A member's value, decoded; None where absent, and where the decoder cannot hold it."""
-    if member is None:
+def text_of(raw: bytes | msgspec.Raw | None) -> str | None:
+    """A JSON string, decoded; None for anything else, and where there is nothing."""
+    if raw is None:
         return None
     try:
-        return msgspec.json.decode(member.raw)
+        return _TEXT.decode(raw)
     except (ValueError, RecursionError):
         return None

@@ -20,6 +20,7 @@ from aiohttp.streams import StreamReader
 from sidecar.errors import ConfigurationError
 from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, BodyBroken, CallerConnection
+from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
 from sidecar.proxy.request_head import read_head
 from sidecar.proxy.sweep import Sweep
@@ -27,9 +28,6 @@ from sidecar.proxy.sweep import Sweep
 __all__ = ["AcceptOptions", "Arrival", "FrontDoor"]
 
 logger = logging.getLogger(__name__)
-
-REFUSAL_LINES_PER_S: Final = 5
-"""At most so many log lines about refused requests in a second; the rest are only counted."""
 
 BACKLOG: Final = 4096
 
@@ -74,8 +72,7 @@ class FrontDoor:
         self._carry = carry
         self._quiet = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
-        self._lines_left = REFUSAL_LINES_PER_S
-        self._lines_since = 0.0
+        self._lines = LineBudget()
 
     async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept connections there; port 0 picks one. Returns the port.
@@ -106,12 +103,8 @@ class FrontDoor:
     def count_refusal(self, refusal: Refusal) -> None:
         """Count it, and log it unless there were too many of late."""
         self.refused[refusal.reason] += 1
-        now = self.sweep.now
-        if now - self._lines_since >= 1.0:
-            self._lines_since, self._lines_left = now, REFUSAL_LINES_PER_S
-        if self._lines_left:
-            self._lines_left -= 1
-            logger.info("request_refused reason=%s", refusal.reason.value)
+        if self._lines.allows(self.sweep.now):
+            logger.info("request_refused", extra={"facts": {"reason": refusal.reason.value}})
 
     async def handle(self, arrival: Arrival) -> None:
         """See a request to its answer (called by its connection)."""

@@ -26,6 +26,10 @@ _PLAIN_CONNECTIONS: Final = frozenset({b"close", b"keep-alive", b"Close", b"Keep
 _READ: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"content-type", b"content-encoding"})
 
 
+_SAFE: Final = frozenset({"GET", "HEAD"})
+_POINTERS: Final = frozenset({b"location", b"content-location", b"refresh", b"link"})
+
+
 class Framing(Enum):
     """How the caller learns where the body ends."""
 
@@ -84,6 +88,8 @@ def read_answer_head(status: int, reason: bytes, version: str, headers: Sequence
     connection = read.get(b"connection")
     if connection is not None and connection not in _PLAIN_CONNECTIONS:
         lines = _without_named(lines, connection)
+    if 300 <= status < 400 and method not in _SAFE:
+        lines = _without_pointers(lines)
 
     has_body = method != "HEAD" and status not in {204, 304}
     length = _declared_length(read)
@@ -148,3 +154,11 @@ def _without_named(lines: list[bytes], connection: bytes) -> list[bytes]:
     if not named:
         return lines
     return lines[:1] + [line for line in lines[1:] if line.partition(b":")[0].lower() not in named]
+
+
+def _without_pointers(lines: list[bytes]) -> list[bytes]:
+    """The lines less those that say where to send the request instead.
+
+    A client that followed would take its prompt past the meter, and its key to a host that nobody chose.
+    """
+    return lines[:1] + [line for line in lines[1:] if line.partition(b":")[0].lower() not in _POINTERS]

@@ -15,12 +15,12 @@ from typing import Final, Protocol
 import msgspec
 
 from sidecar.contract.messages import Admission
-from sidecar.core.governance.decisions import Consulted, Decision, Denied, Reason, Source
+from sidecar.core.governance.decisions import Decision, Denied, Reason, Source
 from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import SpoolFull
-from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Uncovered
+from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Look, Uncovered
 from sidecar.ports import Clock, Spool
 from sidecar.providers.dialect import RequestFacts
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
@@ -79,15 +79,57 @@ class Call(msgspec.Struct, frozen=True):
     stops_billing: bool = False
 
 
-class Admitted(msgspec.Struct, frozen=True):
-    """The call may run, and that is written. `held` None: nothing had to be held; `prices` None: it has no price.
+class Admitted:
+    """The call may run, and that is written. It must be settled exactly once.
 
-    It must be settled exactly once.
+    Attributes:
+        admission: as it stands in the outbox, without what was consulted: `whole` has that.
+        held: None: nothing had to be held.
+        prices: None: it has no price.
     """
 
-    admission: Admission
-    held: Held | None
-    prices: Prices | None
+    __slots__ = ("_look", "admission", "held", "prices")
+
+    def __init__(self, admission: Admission, held: Held | None, prices: Prices | None, look: Look | None) -> None:
+        self.admission = admission
+        self.held = held
+        self.prices = prices
+        self._look = look
+
+    @property
+    def remaining_atoms(self) -> int | None:
+        """What the tightest limit still had, the grants taken together; None where nothing is known."""
+        return None if self._look is None else self._look.remaining
+
+    def whole(self) -> Admission:
+        """The admission with every budget and grant that was consulted, as each stood then (L34, L50)."""
+        admission = self.admission
+        if self._look is None:
+            return admission
+        told = admission.decision
+        decision = Decision(
+            told.source,
+            told.ceiling_atoms,
+            told.standing_age_ms,
+            told.lease_age_ms,
+            told.plan,
+            told.rate_card,
+            told.catalog_sha256,
+            self._look.consulted,
+        )
+        return Admission(
+            admission.request_id,
+            admission.subject,
+            admission.provider,
+            admission.protocol,
+            admission.model,
+            admission.admitted_at_ms,
+            admission.currency,
+            admission.held_atoms,
+            decision,
+            admission.budget_leases,
+            admission.slices,
+        )
 
 
 async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
@@ -166,14 +208,13 @@ def _admit(
     """Write that the call may run; what cannot be written may not (L49)."""
     held, standing = covered.held, covered.standing
     decision = Decision(
-        source=Source.UNPRICED if bound is None else covered.source,
-        ceiling_atoms=None if bound is None else bound.ceiling_atoms,
-        standing_age_ms=covered.standing_age_ms,
-        lease_age_ms=None if held is None else held.lease_age_ms,
-        plan=standing.plan,
-        rate_card="" if bound is None else bound.card.card_id,
-        catalog_sha256=rates.sha256,
-        consulted=() if held is None else held.consulted(held.taken_at),
+        Source.UNPRICED if bound is None else covered.source,
+        None if bound is None else bound.ceiling_atoms,
+        covered.standing_age_ms,
+        None if held is None else held.lease_age_ms,
+        standing.plan,
+        "" if bound is None else bound.card.card_id,
+        rates.sha256,
     )
     admission = Admission(
         call.request_id,
@@ -196,7 +237,8 @@ def _admit(
         if not isinstance(problem, SpoolFull):
             raise
         return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), call.request_id)
-    return Admitted(admission, held, None if bound is None else _prices(call, bound, rates, now_ms))
+    prices = None if bound is None else _prices(call, bound, rates, now_ms)
+    return Admitted(admission, held, prices, None if held is None else held.look())
 
 
 def _prices(call: Call, bound: Priced, rates: RateBook, now_ms: int) -> Prices:
@@ -242,10 +284,3 @@ def _denied(call: Call, bound: Priced | None, uncovered: Uncovered) -> Denied:
         wait_ms,
         tokens,
     )
-
-
-def remaining_atoms(consulted: tuple[Consulted, ...]) -> int | None:
-    """What the tightest limit still has, the grants taken together; None where nothing is known."""
-    hard = [each.remaining for each in consulted if each.kind == "budget" and each.hard and each.remaining is not None]
-    credit = [each.remaining for each in consulted if each.kind == "grant" and each.remaining is not None]
-    return min([*hard, sum(credit)] if credit else hard, default=None)

@@ -16,7 +16,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -29,6 +29,7 @@ from sidecar.proxy.arrival import Arrival, RefusalDesk, Watcher, whole_answer
 from sidecar.proxy.refusals import Refusal, RefusalReason
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.wire_bytes import MAX_HEAD_BYTES, ChunkPadding, padding_behind
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,9 @@ class CallerConnection(BaseProtocol):
 
     __slots__ = (
         "_broken",
+        "_chunks",
         "_current",
+        "_head_bytes",
         "_head_since",
         "_holds",
         "_idle_since",
@@ -141,6 +144,8 @@ class CallerConnection(BaseProtocol):
         self._task: asyncio.Task[None] | None = None
         self._wire: asyncio.Transport | None = None  # kept when `transport` is gone, to abort what does not close
         self._head_since = 0.0  # when the first byte of an unfinished head came; 0: none
+        self._head_bytes = 0  # of it, so far
+        self._chunks: ChunkPadding | None = None  # of the last request's body
         self._idle_since = 0.0
         self._holds = False
         self._stalled_since = 0.0
@@ -171,11 +176,16 @@ class CallerConnection(BaseProtocol):
         try:
             messages, _, _ = self._parser.feed_data(data)
         except HttpProcessingError as exc:
-            self._broken = _unreadable(exc)
-            self._wake()
+            self._break_off(_unreadable(exc))
             return
+        if self._chunks is not None or not messages or messages[-1][0].chunked:
+            excess = self._excess(len(data), messages)
+            if excess is not None:
+                self._break_off(excess)
+                return
         if messages:
             self._head_since = 0.0
+            self._head_bytes = 0
             self._last_payload = messages[-1][1]
             self._queue.extend(messages)
             if len(self._queue) >= MAX_PIPELINED and self.transport is not None:
@@ -325,6 +335,30 @@ class CallerConnection(BaseProtocol):
                 while await payload.readany():
                     pass
 
+    def _excess(self, received: int, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> Refusal | None:
+        """What is wrong if a read went over the bounds of a head or of a chunked body's framing."""
+        if messages:
+            message, payload = messages[-1]
+            received += self._head_bytes - (0 if self._chunks is None else self._chunks.body_bytes())
+            self._chunks = ChunkPadding(payload, padding_behind(received, messages)) if message.chunked else None
+        elif self._head_since:
+            if len(self._queue) < MAX_PIPELINED:
+                self._head_bytes += received
+            if self._head_bytes <= MAX_HEAD_BYTES:
+                return None
+            return Refusal(RefusalReason.HEAD_TOO_LARGE, "the request's head is too large", closes=True)
+        elif self._chunks is not None:
+            self._chunks.add(received - self._chunks.body_bytes())
+        if self._chunks is None or not self._chunks.is_too_much:
+            return None
+        self._last_payload.set_exception(BodyBroken())
+        return Refusal(RefusalReason.MALFORMED, "the body's framing is larger than the body", closes=True)
+
+    def _break_off(self, refusal: Refusal) -> None:
+        """Read nothing more: what follows the queued requests is no request."""
+        self._broken = refusal
+        self._wake()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -341,6 +375,8 @@ class CallerConnection(BaseProtocol):
 
 def _unreadable(exc: HttpProcessingError) -> Refusal:
     """What the parser would not take; its words quote the request, so they go nowhere."""
+    if "Invalid HTTP version" in exc.message:
+        return Refusal(RefusalReason.VERSION, "this port speaks HTTP/1.1 and HTTP/1.0", closes=True)
     if isinstance(exc, LineTooLong) or exc.message.startswith("Too many headers"):
         return Refusal(RefusalReason.HEAD_TOO_LARGE, "the request's head is too large", closes=True)
     return Refusal(RefusalReason.MALFORMED, "this is not a request in HTTP/1.1", closes=True)

@@ -15,8 +15,9 @@ from sidecar.proxy.authorize import Authority, Call, authorize
 from sidecar.proxy.deny import DenyOptions, deny, refuse, shape_of, turn_down
 from sidecar.proxy.estimate import estimate
 from sidecar.proxy.forward import ForwardOptions, forward
+from sidecar.proxy.idempotency import KEY_USED, IdempotencyKeys
 from sidecar.proxy.identify import Identifier
-from sidecar.proxy.log_lines import denied_line
+from sidecar.proxy.log_lines import LineBudget, denied_line
 from sidecar.proxy.observe import unread
 from sidecar.proxy.passage import FROM_PROVIDER, Passage
 from sidecar.proxy.recent import Denial, RecentDecisions
@@ -50,6 +51,8 @@ class Desk:
     sweep: Sweep
     metrics: Metrics
     recent: RecentDecisions = field(default_factory=RecentDecisions)
+    keys: IdempotencyKeys = field(default_factory=IdempotencyKeys)
+    unfit_lines: LineBudget = field(default_factory=LineBudget)
     forwarding: ForwardOptions = field(default_factory=ForwardOptions)
     denying: DenyOptions = field(default_factory=DenyOptions)
 
@@ -71,6 +74,9 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
     facts = estimate(route.dialect, arrival.body)
     if isinstance(facts, Unfit):
         return _turn_down(arrival, facts, desk)
+    key = head.fields.get(b"idempotency-key")
+    if key is not None and desk.keys.is_for_another(subject.customer, key, head.target, arrival.body):
+        return _turn_down(arrival, KEY_USED, desk)
 
     call = Call(
         desk.ids.new("req"),
@@ -85,6 +91,8 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
     verdict = await authorize(call, desk.authority)
     if isinstance(verdict, Denied):
         return _deny(arrival, verdict, desk, provider=provider, call=call)
+    if key is not None:
+        desk.keys.remember(subject.customer, key, head.target, arrival.body)
     passage = Passage(
         call,
         verdict,
@@ -146,10 +154,9 @@ def _turn_down(arrival: Arrival, unfit: Unfit, desk: Desk) -> None:
     """Answer a request that cannot be taken, whoever pays."""
     request_id = desk.ids.new("req")
     desk.metrics.unfit.add(unfit.reason.value)
-    logger.info(
-        "request_unfit",
-        extra={"facts": {"request_id": request_id, "reason": unfit.reason.value, "param": unfit.param or None}},
-    )
+    if desk.unfit_lines.allows(desk.sweep.now):
+        facts = {"request_id": request_id, "reason": unfit.reason.value, "param": unfit.param or None}
+        logger.info("request_unfit", extra={"facts": facts})
     shape = shape_of(arrival.head.target, arrival.head.fields)
     arrival.answer(*turn_down(unfit, shape, request_id=request_id))
 

@@ -24,6 +24,7 @@ from sidecar.errors import UpstreamUnavailable
 from sidecar.providers.dialect import AnswerMeter
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.answer_framing import AnswerHead, Framing, choose_framing, framing_lines
+from sidecar.proxy.key_echo import KeyEcho, without_key
 from sidecar.proxy.outcomes import Cause, Outcome, ending_of
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_filter import outgoing_head
@@ -110,6 +111,7 @@ async def forward(
         request_bytes=len(body),
         whole=whole,
         hides_usage=hides_usage,
+        injected=b"" if upstream.key is None else upstream.key.secret,
     )
     key = upstream.key
     head = outgoing_head(
@@ -150,12 +152,14 @@ class Exchange:
         "_connection",
         "_done",
         "_drained_from",
+        "_echo",
         "_first_byte_at",
         "_framing",
         "_gathered",
         "_gone_at",
         "_head",
         "_hides_usage",
+        "_injected",
         "_late",
         "_length",
         "_meter",
@@ -188,6 +192,7 @@ class Exchange:
         request_bytes: int,
         whole: bool,
         hides_usage: bool,
+        injected: bytes,
     ) -> None:
         self.method = arrival.head.method
         self._arrival = arrival
@@ -197,6 +202,8 @@ class Exchange:
         self._options = options
         self._added = added
         self._hides_usage = hides_usage
+        self._injected = injected  # the key; b"" if none was
+        self._echo = KeyEcho(injected) if injected else None
         self._connection: UpstreamConnection | None = None
         self._done: asyncio.Future[Outcome | None] | None = None
         self._started_at = time.monotonic()
@@ -275,6 +282,8 @@ class Exchange:
             shown = meter.feed(piece)
         if complete:
             shown += meter.flush()
+        if self._echo is not None:
+            shown = self._echo.pass_on(shown, last=complete)
         if (complete or meter.finished()) and self._outcome is None:
             self.settle(Cause.COMPLETE)
         if not self._arrival.gone:
@@ -319,7 +328,7 @@ class Exchange:
             self._framing = choose_framing(head, http_1_0=arrival.head.http_1_0, keeps_length=not self._hides_usage)
             self._length = head.length
         self._written = True
-        lines = [head.lines]
+        lines = [without_key(head.lines, self._injected)]
         for header in self._added:
             lines.append(b"%b: %b\r\n" % header)  # noqa: PERF401 - a comprehension costs more for two or three
         if self._late:
@@ -355,6 +364,8 @@ class Exchange:
             if self._outcome is None:
                 held_back = self._meter.flush() if self._meter is not None else b""
                 self.settle(cause, detail)
+                if self._echo is not None:
+                    held_back = self._echo.pass_on(held_back, last=True)
                 if self._written and held_back and not self._arrival.gone:
                     self._show(held_back, complete=False)
         except Exception as exc:

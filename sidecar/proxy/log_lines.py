@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sidecar.contract.messages import UsageEvent
 from sidecar.core.credits.amounts import Currency, format_amount
@@ -12,6 +12,27 @@ from sidecar.proxy.outcomes import Outcome
 
 MAX_MODEL_CHARACTERS = 64
 """Of a model's name, which is the caller's word."""
+
+
+REFUSAL_LINES_PER_S: Final = 5
+"""At most so many lines about bad requests in a second; the rest are only counted."""
+
+
+class LineBudget:
+    """Lines that somebody else can make us write: so many a second, or whoever sends nonsense fills the disk."""
+
+    __slots__ = ("_left", "_since")
+
+    def __init__(self) -> None:
+        self._left = REFUSAL_LINES_PER_S
+        self._since = 0.0
+
+    def allows(self, now: float) -> bool:
+        """Whether one more may be written at this instant (monotonic seconds, coarse)."""
+        if now - self._since >= 1.0:
+            self._since, self._left = now, REFUSAL_LINES_PER_S
+        self._left -= 1
+        return self._left >= 0
 
 
 def settled_line(

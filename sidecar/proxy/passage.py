@@ -8,11 +8,11 @@ from typing import Final
 
 from sidecar.core.credits.amounts import format_amount
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
-from sidecar.proxy.authorize import Admitted, Authority, Call, remaining_atoms
+from sidecar.proxy.authorize import Admitted, Authority, Call
 from sidecar.proxy.log_lines import settled_line
 from sidecar.proxy.observe import NOTHING_READ, reading
 from sidecar.proxy.outcomes import Cause, Outcome
-from sidecar.proxy.recent import Open, RecentDecisions, Settled
+from sidecar.proxy.recent import RecentDecisions
 from sidecar.proxy.record import record
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.settle import ESTIMATED, Settlement, settle
@@ -23,6 +23,8 @@ FROM_PROVIDER: Final[Header] = (b"Spend-Origin", b"provider")
 
 NO_HEAD: Final = "none"
 """The status class of a call whose answer never began."""
+
+_STATUS_CLASSES: Final = (NO_HEAD, *(f"{hundreds}xx" for hundreds in range(1, 10)))
 
 logger = logging.getLogger(__name__)
 
@@ -49,18 +51,17 @@ class Passage:
         self._dialect = dialect
         self._authority = authority
         self._metrics = metrics
-        self._recent = recent
         self._overhead_s = overhead_s
+        self._recent = recent
         self._settled = False
         metrics.decisions.add("admitted", admitted.admission.decision.source.value)
         metrics.overhead.observe(overhead_s)
-        recent.remember(call.request_id, Open(admitted.admission))
+        recent.remember(call.request_id, admitted)
 
     def headers(self) -> list[Header]:
         """What a relayed answer gets beside the provider's own headers."""
-        admission, prices = self._admitted.admission, self._admitted.prices
+        prices, left = self._admitted.prices, self._admitted.remaining_atoms
         headers = [FROM_PROVIDER, (b"Spend-Request-Id", self._call.request_id.encode())]
-        left = remaining_atoms(admission.decision.consulted)
         if left is not None and prices is not None:
             headers.append((b"Spend-Remaining", format_amount(left, prices.currency).encode()))
         return headers
@@ -81,7 +82,7 @@ class Passage:
             raise RuntimeError("a call is settled once")
         self._settled = True
         admitted, authority = self._admitted, self._authority
-        event = record(
+        event, recorded = record(
             admitted,
             self._settle(outcome),
             outcome,
@@ -89,15 +90,16 @@ class Passage:
             table=authority.table,
             metrics=self._metrics,
         )
-        self._recent.remember(self._call.request_id, Settled(event))
+        self._recent.remember(self._call.request_id, recorded)
         self._metrics.settlements.add(outcome.ending.value, "no" if ESTIMATED in event.flags else "yes")
         self._metrics.requests.add(self._call.provider, status_class(outcome.status))
         prices = admitted.prices
-        if logger.isEnabledFor(logging.INFO):
+        level = logging.INFO if event.flags else logging.DEBUG
+        if logger.isEnabledFor(level):
             line = settled_line(
                 event, outcome, None if prices is None else prices.currency, overhead_s=self._overhead_s
             )
-            logger.info("request_settled", extra={"facts": line})
+            logger.log(level, "request_settled", extra={"facts": line})
         if event.charge_atoms is None or prices is None:
             return ()
         return ((b"Spend-Charge", format_amount(event.charge_atoms, prices.currency).encode()),)
@@ -118,7 +120,7 @@ class Passage:
 
 def status_class(status: int) -> str:
     """`2xx` and so on, for a metric's label."""
-    return f"{status // 100}xx" if status else NO_HEAD
+    return _STATUS_CLASSES[status // 100]
 
 
 def _unknown(request_bytes: int) -> Outcome:

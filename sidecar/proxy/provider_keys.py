@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +28,10 @@ class ProviderKey:
 
     Attributes:
         line: the whole header line, ending in CRLF.
+        secret: the key alone, to know it by should a provider repeat it.
     """
 
-    __slots__ = ("_header", "_looked_at", "_path", "_prefix", "_seen", "line")
+    __slots__ = ("_header", "_looked_at", "_path", "_prefix", "_seen", "line", "secret")
 
     def __init__(self, path: Path, *, header: str, prefix: str, sweep: Sweep) -> None:
         """Read the key; `header` and `prefix` are such as `Authorization` and `Bearer `.
@@ -43,7 +45,7 @@ class ProviderKey:
         self._looked_at = sweep.now
         try:
             self._seen = self._stamp()
-            self.line = self._read()
+            self._read()
         except (OSError, ValueError) as exc:
             raise ConfigurationError([f"{path}: expected a file with a provider's key: {exc}"]) from None
         sweep.watch(self)
@@ -56,18 +58,21 @@ class ProviderKey:
         try:
             stamp = self._stamp()
             if stamp != self._seen:
-                self.line = self._read()
+                self._read()
                 self._seen = stamp
         except (OSError, ValueError) as exc:
-            logger.warning("provider_key_unreadable path=%s reason=%s", self._path, exc)
+            logger.warning("provider_key_unreadable", extra={"facts": {"path": str(self._path), "reason": str(exc)}})
 
     def _stamp(self) -> tuple[int, int, int]:
-        stat = self._path.stat()
-        return stat.st_mtime_ns, stat.st_ino, stat.st_size
+        facts = self._path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for
+            raise ValueError("not a plain file")
+        return facts.st_mtime_ns, facts.st_ino, facts.st_size
 
-    def _read(self) -> bytes:
+    def _read(self) -> None:
         with self._path.open("rb") as file:
             key = file.read(MAX_KEY_BYTES + 1).strip()
         if len(key) > MAX_KEY_BYTES or not _VISIBLE.fullmatch(key):
             raise ValueError("a key is one word of visible ASCII")
-        return b"%b: %b%b\r\n" % (self._header, self._prefix, key)
+        self.secret = key
+        self.line = b"%b: %b%b\r\n" % (self._header, self._prefix, key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from sidecar.contract.codec import encode
 from sidecar.contract.messages import UsageEvent
 from sidecar.core.credits.holds import Split
 from sidecar.errors import SpoolFull
@@ -23,12 +24,15 @@ logger = logging.getLogger(__name__)
 
 def record(
     admitted: Admitted, settlement: Settlement, outcome: Outcome, *, spool: Spool, table: LeaseTable, metrics: Metrics
-) -> UsageEvent:
+) -> tuple[UsageEvent, bytes]:
     """Charge the hold, free the rest of it, and write the usage event. Exactly once for each admission.
 
     The table goes first, since only it knows which grants pay; no other request gets a turn
     between the two. Where the disk fails after all, the hold is still charged here, the failure
     is counted and logged, and the call is settled at its whole hold when the spool is next read.
+
+    Returns:
+        The event, and its bytes as they were or should have been written.
 
     Raises:
         HoldAlreadyResolved: it was recorded before; nothing was changed.
@@ -37,7 +41,7 @@ def record(
     held = admitted.held
     split = Split((), charge_atoms or 0) if held is None else table.settle(held, charge_atoms)
     event = UsageEvent(
-        admitted.admission,
+        admitted.whole(),
         duration_ms=round(outcome.duration_s * 1000),
         status=outcome.status,
         ending=outcome.ending.value,
@@ -48,11 +52,11 @@ def record(
         flags=settlement.flags,
     )
     try:
-        spool.settle(event)
+        return event, spool.settle(event)
     except SpoolFull as problem:
         metrics.settle_errors.add()
         logger.error(
             "settlement_not_recorded",
             extra={"facts": {"request_id": admitted.admission.request_id, "reason": str(problem)}},
         )
-    return event
+        return event, encode(event)

@@ -9,6 +9,7 @@ injected, the caller's own never goes out; a virtual key never does.
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import unquote
 
 from sidecar.proxy.request_head import CREDENTIAL_HEADERS, KNOWN_NAMES_MAX, RequestHead
 
@@ -21,6 +22,11 @@ _REPLACED: Final = frozenset({b"host", b"content-length", b"accept-encoding", b"
 _LEFT_BEHIND: Final = frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"})
 _LEFT_BEHIND_PREFIXES: Final = (b"spend-", b"proxy-", b"x-forwarded-")
 _PLAIN_CONNECTIONS: Final = frozenset({None, b"keep-alive", b"close", b"Keep-Alive"})
+_KEYS_IN_A_QUERY: Final = frozenset(
+    {"key", "api_key", "apikey", "access_token", "token", "auth", "authorization", "x_api_key", "x_goog_api_key"}
+)
+"""Under these names some provider or gateway takes a key in the query (Gemini: `key`), hyphens read as underscores."""
+
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -46,8 +52,8 @@ def outgoing_head(
         body_bytes: length of the body that follows.
         injected: a whole header line with the key to use in place of the caller's, ending in CRLF.
     """
-    if "key=" in target and (injected is not None or f"key={VIRTUAL_KEY_MARK.decode()}" in target):
-        target = _without_key(target)
+    if "?" in target:
+        target = _without_keys(target, own_too=injected is not None)
     lines = [f"{head.method} {target} HTTP/1.1\r\nHost: ".encode(), host, b"\r\n"]
     connection = head.fields.get(b"connection")
     named = _named_by(connection) if connection not in _PLAIN_CONNECTIONS else None
@@ -103,8 +109,18 @@ def _foreign_baggage(value: bytes) -> bytes:
     return b",".join(member for member in members if member and not member.lower().startswith(b"spend."))
 
 
-def _without_key(target: str) -> str:
-    """The target without `key=` members of its query (Gemini takes a key there)."""
+def _without_keys(target: str, *, own_too: bool) -> str:
+    """The target without virtual keys in its query, and with `own_too` without any member that names a key."""
     path, _, query = target.partition("?")
-    kept = "&".join(member for member in query.split("&") if not member.startswith("key="))
-    return f"{path}?{kept}" if kept else path
+    members = query.split("&")
+    kept = [member for member in members if not _is_key(member, own_too=own_too)]
+    if len(kept) == len(members):
+        return target
+    return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+def _is_key(member: str, *, own_too: bool) -> bool:
+    name, _, value = member.partition("=")
+    if VIRTUAL_KEY_MARK.decode() in unquote(value):
+        return True
+    return own_too and unquote(name).lower().replace("-", "_") in _KEYS_IN_A_QUERY

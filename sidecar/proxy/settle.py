@@ -5,6 +5,21 @@ outcome: the provider may have worked, and will bill, although we saw no end of 
 charge is the larger of what was measured and a floor, and the floor is the whole hold: unknown
 is never zero. Only two outcomes are known to be free: a request that never left, and one that
 the provider refused without saying any usage.
+
+What a status says of the work. Only Azure's documentation speaks of billing; the others give the
+cause, and what was refused for its form, key, credit, size or rate was not begun:
+
+| answer | cause | charged |
+| --- | --- | --- |
+| 400 401 402 403 404 405 413 415 422 429 498 | the request was not taken | nothing |
+| one of these, and the error shows work | Azure's content filter (billed), Groq's failed generation | the floor |
+| 500 503 529, the body a provider's own error | it failed before an answer, or has no room | nothing |
+| 500 503 529, any other body | may be a page's that stands before the provider | the floor |
+| any other: 408 409 499 502 504 520-524 | somebody gave up waiting; the provider may be at work | the floor |
+
+Sources, 2026-11: console.groq.com/docs/errors, openrouter.ai/docs/errors, and for Azure
+learn.microsoft.com/azure/ai-services/openai how-to/manage-costs and concepts/content-filter;
+OpenAI's and Anthropic's error tables as others quote them; RFC 9110 for 405 and 415.
 """
 
 from __future__ import annotations
@@ -18,6 +33,7 @@ from sidecar.core.pricing.ceilings import Ceiling, Unbounded, price_ceiling
 from sidecar.core.pricing.rate_cards import RateBook, RateCard, charge
 from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.providers.dialect import Ending
+from sidecar.providers.metering import REFUSED_AFTER_WORK
 
 ESTIMATED: Final = "estimated"
 """On a charge that is not the provider's own figure: evidence can correct it."""
@@ -36,6 +52,13 @@ NOT_BILLED: Final = "not_billed"
 
 IMPLAUSIBLE: Final = "implausible_usage"
 """On a charge whose figures would have passed every bound of an amount; the hold stands in for them."""
+
+
+REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 498})
+"""Statuses by which a request was not taken, whoever says so; see the table above."""
+
+FAILURES: Final = frozenset({500, 503, 529})
+"""Statuses by which a provider failed before it generated, if the answer is an error of its own."""
 
 
 class Prices(msgspec.Struct, frozen=True):
@@ -82,7 +105,8 @@ def settle(held_atoms: int, prices: Prices | None, usage: Usage, *, ending: Endi
     if held_atoms < 0:
         raise ValueError(f"a hold cannot be negative: {held_atoms}")
     told = usage.state in {UsageState.FINAL, UsageState.PARTIAL} and bool(usage.lines or usage.units)
-    if ending is Ending.UNSENT or (status >= 400 and not told):
+    refused = is_refusal(status, usage)
+    if ending is Ending.UNSENT or (refused and not told):
         return Settlement(0, usage, (NOT_BILLED,))
     if prices is None:
         return Settlement(None, usage, (UNPRICED,) if usage.state is UsageState.FINAL else (UNPRICED, ESTIMATED))
@@ -99,11 +123,18 @@ def settle(held_atoms: int, prices: Prices | None, usage: Usage, *, ending: Endi
         atoms, final = max(atoms, held_atoms), False
     if not final:
         flags.append(ESTIMATED)
-        if not (told and status >= 400):
+        if not (told and refused):
             atoms = max(atoms, floor_atoms(held_atoms, prices, usage, ending))
     if atoms > held_atoms:
         flags.append(OVERRUN)
     return Settlement(atoms, usage, tuple(flags))
+
+
+def is_refusal(status: int, usage: Usage) -> bool:
+    """Whether an answer with this status is the provider's word that it did no work; see the table above."""
+    if REFUSED_AFTER_WORK in usage.notes:
+        return False
+    return status in REFUSALS or (status in FAILURES and usage.state is UsageState.ERROR)
 
 
 def floor_atoms(held_atoms: int, prices: Prices, usage: Usage, ending: Ending) -> int:

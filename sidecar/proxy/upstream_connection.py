@@ -9,7 +9,6 @@ meant for another.
 from __future__ import annotations
 
 import asyncio
-import select
 from enum import StrEnum
 from typing import Final, Protocol, cast
 
@@ -17,6 +16,7 @@ import httptools
 
 from sidecar.errors import WireFormatError
 from sidecar.proxy.answer_framing import PEER, AnswerHead, read_answer_head
+from sidecar.proxy.polling import Poller
 from sidecar.proxy.refusals import Header
 
 MAX_HEAD_BYTES: Final = 16 * 1024
@@ -102,7 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._sink: AnswerSink | None = None
-        self._poller: select.poll | None = None
+        self._poller: Poller | None = None
         self.idle_since = 0.0
         self.used = False
         self._spoiled = False
@@ -135,9 +135,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is None:
             return True
         if self._poller is None:
-            self._poller = select.poll()
-            self._poller.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(self._poller.poll(0))
+            self._poller = Poller(self._transport.get_extra_info("socket").fileno())
+        return self._poller.is_readable()
 
     def send(self, sink: AnswerSink, head: bytes, body: bytes) -> None:
         """Send a request, whole; the answer goes to `sink`."""

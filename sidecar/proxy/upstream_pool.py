@@ -13,6 +13,7 @@ repeated.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.upstream_connection import UpstreamConnection
 
+MAX_SHOWN: Final = 256
+"""Characters of an address that a message repeats."""
+
 _PORTS: Final = {"http": 80, "https": 443}
+_USER_INFO: Final = re.compile(r"//.*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,18 @@ def read_origin(url: str) -> Origin:
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode("ascii")
     except ValueError as exc:
-        raise ConfigurationError([f"upstream {url!r}: not a URL"]) from exc
+        raise ConfigurationError([f"upstream {_shown(url)!r}: not a URL"]) from exc
     extra = parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None
     if parts.scheme not in _PORTS or not host or extra:
-        raise ConfigurationError([f"upstream {url!r}: expected http(s)://host or http(s)://host:port, nothing more"])
+        raise ConfigurationError(
+            [f"upstream {_shown(url)!r}: expected http(s)://host or http(s)://host:port, nothing more"]
+        )
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
+
+
+def _shown(url: str) -> str:
+    """An address as a message may repeat it: without what may be a password or a key."""
+    return _USER_INFO.sub("//…@", url.partition("?")[0])[:MAX_SHOWN]
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:

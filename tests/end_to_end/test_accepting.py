@@ -28,7 +28,7 @@ HOSTILE = {
     "B-P10 asterisk": (b"OPTIONS * HTTP/1.1\r\n" + H + b"\r\n", 400),
     "B-P11 HTTP/2.0": (b"POST /v1/x HTTP/2.0\r\n" + H + BODY, 505),
     "B-P11 HTTP/0.9": (b"POST /v1/x HTTP/0.9\r\n" + H + BODY, 505),
-    "B-P11 HTTP/1.9": (b"POST /v1/x HTTP/1.9\r\n" + H + BODY, 400),
+    "B-P11 HTTP/1.9": (b"POST /v1/x HTTP/1.9\r\n" + H + BODY, 505),
     "B-P13 HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "B-P13 TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400),
     "B-P14 length and chunks": (

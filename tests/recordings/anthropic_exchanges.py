@@ -64,6 +64,7 @@ _COMPACTED: Final = {
     "output_tokens": 11,
     "iterations": [_pass("compaction", 60_000, 81), _pass("message", 612, 11)],
 }
+_ENDED: Final[dict[str, Any]] = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
 
 EXCHANGES: Final = (
     _whole("plain", START | {"output_tokens": 9}, PLAIN),
@@ -76,6 +77,41 @@ EXCHANGES: Final = (
             "output_tokens": 1,
         },
         Tokens(18, cache_write_tokens=12, cache_write_5m_tokens=5, cache_write_1h_tokens=7, output_tokens=1),
+    ),
+    _whole(
+        "parts of a cache write above its total",
+        {
+            "input_tokens": 5,
+            "cache_creation_input_tokens": 0,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000},
+            "output_tokens": 3,
+        },
+        Tokens(1005, cache_write_tokens=1000, cache_write_5m_tokens=0, cache_write_1h_tokens=1000, output_tokens=3),
+        notes=("cache_parts_exceed_total",),
+    ),
+    _whole(
+        "passes below the top level",
+        {
+            "input_tokens": 5000,
+            "output_tokens": 3000,
+            "iterations": [_pass("compaction", 70, 8), _pass("message", 1, 1)],
+        },
+        None,
+        lines=(Line(Tokens(5000, output_tokens=3000), MODEL), _line(70, 8, None, "compaction")),
+        notes=("passes_below_total",),
+    ),
+    _whole(
+        "words without an end",
+        {"input_tokens": 7, "output_tokens": 5, "service_tier": "t" * 2000, "inference_geo": "g" * 2000},
+        Tokens(7, output_tokens=5),
+        tier="t" * 64,
+        geo="g" * 64,
+    ),
+    _whole(
+        "a pass whose model's name has no end",
+        {"input_tokens": 7, "output_tokens": 5, "iterations": [_pass("message", 7, 5, model="m" * 2000)]},
+        None,
+        lines=(_line(7, 5, "m" * 256),),
     ),
     _whole("only two counts", {"input_tokens": 3, "output_tokens": 4}, Tokens(3, output_tokens=4)),
     _whole("warming the cache", {"input_tokens": 3, "output_tokens": 0}, Tokens(3, output_tokens=0)),
@@ -189,6 +225,34 @@ EXCHANGES: Final = (
         lines=(_line(60_000, 81, None, "compaction"), _line(612, 11, MODEL)),
     ),
     _stream("several deltas", message_stream(START, {"output_tokens": 4}, {"output_tokens": 9}), PLAIN),
+    *(
+        _stream(
+            f"message_stop, {name}: the start's placeholder is not the output",
+            message_stream(START, stop=False, text="x" * 1000) + sse(*deltas, {"type": "message_stop"}, named=True),
+            Tokens(12, cache_read_tokens=0, cache_write_tokens=0, output_tokens=64),
+            PARTIAL,
+            notes=("output_counted",),
+        )
+        for name, deltas in {
+            "no delta": (),
+            "a delta without usage": (_ENDED,),
+            "a delta whose usage is null": (_ENDED | {"usage": None},),
+            "a delta whose usage counts no output": (_ENDED | {"usage": {"input_tokens": 12}},),
+        }.items()
+    ),
+    _stream(
+        "the delta that ends it tells nothing, an earlier one did",
+        message_stream(START, stop=False, text="x" * 1000)
+        + sse(
+            {"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"output_tokens": 4}},
+            _ENDED,
+            {"type": "message_stop"},
+            named=True,
+        ),
+        Tokens(12, cache_read_tokens=0, cache_write_tokens=0, output_tokens=64),
+        PARTIAL,
+        notes=("output_counted",),
+    ),
     _stream("no message_stop", message_stream(START, {"output_tokens": 9}, stop=False), PLAIN, finished=False),
     _stream(
         "broken off: an exact input, a counted output",

@@ -25,7 +25,7 @@ from tests.recordings.exchange import cut_at
 FOLDER: Final = Path(__file__).parents[3] / "shared" / "recordings"
 DIALECTS: Final[dict[str, Dialect]] = {"openai.chat": OPENAI_CHAT, "anthropic.messages": ANTHROPIC_MESSAGES}
 BYTE_BY_BYTE: Final = 25
-"""Every so manyeth exchange is also fed byte by byte; all are fed whole and cut."""
+"""Every exchange whose number this divides is also fed byte by byte; all are fed whole and cut."""
 
 NOT_JSON: Final = 6
 """Recorded requests whose own JSON is broken (Writer): they are refused, and so have no ceiling."""

@@ -16,11 +16,14 @@ from sidecar.ledger.views import (
     BalanceView,
     BudgetChildView,
     BudgetView,
+    ClockView,
     CustomerView,
     EntryView,
     ExplainView,
     GrantView,
     NodeView,
+    SilentLeaseView,
+    SumView,
     UsageView,
     VerifyView,
     money,
@@ -68,9 +71,13 @@ class FakeAdministration:
         self.lots: list[GrantView] = []
         self.limits: dict[str, BudgetView] = {}
         self.calls: list[UsageView] = []
+        self.summed: list[list[SumView]] = []  # pages
+        self.silent: list[SilentLeaseView] = []
+        self.asked_by: list[str] = []
         self.explained: dict[str, ExplainView] = {}
         self.journal: list[EntryView] = []
         self.problems: tuple[str, ...] = ()
+        self.time = ClockView(1_795_000_000_000, 0)
 
     def _known(self, customer: str) -> None:
         if self.failure is not None:
@@ -85,8 +92,8 @@ class FakeAdministration:
         if not is_id(customer):
             raise errors.Rejected("invalid_customer", {"customer": "expected an id"})
         self.acts.append(act)
-        view = self.made.setdefault(customer, CustomerView(customer, wallet, 1_795_000_000_000, 1))
-        if view.wallet != wallet:
+        view = self.made.setdefault(customer, CustomerView(customer, wallet or "required", 1_795_000_000_000, 1))
+        if wallet and view.wallet != wallet:
             raise errors.IdempotencyConflict(f"{customer} exists with another wallet", field="wallet")
         return view
 
@@ -189,6 +196,31 @@ class FakeAdministration:
             and row.recorded_at_ms >= since_ms
         ]
         return rows[:limit], str(rows[limit - 1].sequence) if len(rows) > limit else ""
+
+    async def sums(self, *, by: str, customer: str, since_ms: int, after: str) -> tuple[list[SumView], str]:
+        """The pages that a test has set, whatever is asked."""
+        if self.failure is not None:
+            raise self.failure
+        if customer:
+            self._known(customer)
+        self.asked_by.append(by)
+        at = int(after or 0)
+        more = at + 1 < len(self.summed)
+        return (self.summed[at] if self.summed else []), str(at + 1) if more else ""
+
+    async def silent_leases(self) -> list[SilentLeaseView]:
+        """As set."""
+        return self.silent
+
+    async def clock(self) -> ClockView:
+        """As it is set."""
+        return self.time
+
+    async def accept_clock(self, act: Act) -> ClockView:
+        """Believe it."""
+        self.acts.append(act)
+        self.time = ClockView(self.time.now_ms + self.time.jump_ms, 0)
+        return self.time
 
     async def explain(self, request_id: str) -> ExplainView:
         """From the book."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from sidecar.contract.codec import encode
 from sidecar.contract.messages import AccountReading, Admission, LeaseGrant, UsageEvent, lease_id
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.credits.grants import Grant
@@ -53,11 +54,12 @@ class ListSpool:
             raise self.admit_fault
         self.admitted.append(admission)
 
-    def settle(self, event: UsageEvent) -> None:
+    def settle(self, event: UsageEvent) -> bytes:
         """Keep it."""
         if self.settle_fault is not None:
             raise self.settle_fault
         self.settled.append(event)
+        return encode(event)
 
 
 @dataclass

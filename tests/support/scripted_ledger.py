@@ -90,12 +90,14 @@ class ScriptedLedger:
         self.lose_replies = 0
         self.refuse_events = ""
         self.history_id = "history_1"
+        self.heard = 0
         self._listeners: list[Callable[[Change], None]] = []
 
     async def register(self, request: RegisterRequest) -> RegisterReply:
         self._check()
         self.registered.append(request.incarnation)
-        return RegisterReply(self.history_id)
+        self.heard += 1
+        return RegisterReply(self.history_id, self.heard)
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         self.resolves.append(request)
@@ -115,8 +117,9 @@ class ScriptedLedger:
             self.ended.append(request.incarnation)
             if request.all_booked:
                 self._close_rest(f"{request.incarnation}/")
+        self.heard += 1
         self._maybe_lose()
-        return SyncReply(replies, self.history_id)
+        return SyncReply(replies, self.history_id, self.heard)
 
     def _close_rest(self, prefix: str) -> None:
         for book in self.customers.values():

@@ -53,6 +53,10 @@ def parse_amount(text: str, currency: Currency) -> int:
     Refused with AmountError: signs, exponents, separators, blanks, more digits after the point
     than the currency has, and amounts above MAX_ATOMS. Nothing is rounded.
     """
+    if re.fullmatch(r"[0-9]{20,}(?:\.[0-9]*)?", text, re.ASCII):
+        raise AmountError(f"{text[:40]} is more than an amount can be")
+    if text.startswith("-"):
+        raise AmountError("an amount cannot be negative")
     if not _DECIMAL.fullmatch(text):
         raise AmountError(f"expected a plain decimal such as 12.50, got {text[:40]!r}")
     whole, _, fraction = text.partition(".")
@@ -70,6 +74,9 @@ def format_amount(atoms: int, currency: Currency) -> str:
     sign, atoms = ("-", -atoms) if atoms < 0 else ("", atoms)
     if currency.scale == 0:
         return f"{sign}{atoms}"
-    whole, part = divmod(atoms, 10**currency.scale)
-    digits = str(part).rjust(currency.scale, "0").rstrip("0").ljust(min(2, currency.scale), "0")
+    scale = currency.scale
+    whole, part = divmod(atoms, 10**scale)
+    digits = str(part).zfill(scale).rstrip("0")
+    if len(digits) < 2:
+        digits = digits.ljust(min(2, scale), "0")
     return f"{sign}{whole}.{digits}"

@@ -34,7 +34,7 @@ PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
 """Smaller is told first."""
 
 
-class Consulted(msgspec.Struct, frozen=True, omit_defaults=True):
+class Consulted(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One budget or grant as it stood when a request was decided.
 
     `kind` is `budget` or `grant`; `owner` the node as people write it. `used` is what is

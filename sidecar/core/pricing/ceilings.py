@@ -8,10 +8,16 @@ refuses it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
 import msgspec
 
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.pricing.rate_cards import ContextTier, RateCard, Rates, round_to_atoms
+
+RATES_REMEMBERED: Final = 1024
+"""Sets of rates whose dearest is remembered; the one used longest ago goes first."""
 
 
 class Ceiling(msgspec.Struct, frozen=True):
@@ -19,7 +25,8 @@ class Ceiling(msgspec.Struct, frozen=True):
 
     `output_limit` is the request's own limit per choice, None where it sets none: then the
     model's. `cache_write` is the dearest lifetime that the request may write to a cache (``,
-    `5m`, `1h`). `unbounded` names each feature of the request whose cost nothing bounds.
+    `5m`, `1h`). `tier` and `geo` are what the request asks for, None where it leaves them to the
+    provider. `unbounded` names each feature of the request whose cost nothing bounds.
     """
 
     model: str
@@ -49,23 +56,33 @@ class Unbounded(ValueError):
 def price_ceiling(ceiling: Ceiling, card: RateCard, currency: Currency) -> int:
     """The most the call can cost, in atoms; rounded up by the same rule as a charge.
 
-    Every input token is priced at the dearest rate that it could be billed at, every output
-    token likewise, in the dearest tier that the input may reach.
+    Every input token is priced at the dearest rate that it could be billed at, every output token
+    likewise, in the dearest context tier that the input may reach. The provider decides which service
+    tier and which place serve a request that names none (by the project's or workspace's settings), so
+    that is bounded by the dearest of those that the card prices. **What it rests on:** a tier that the
+    card does not price is not in the bound. An account whose default is a dearer tier (`priority`) needs
+    that tier's prices on its card; without them the charge is the hold, flagged `partly_unpriced`, and
+    may be less than the provider's bill.
 
     Raises:
-        Unbounded: a feature, the model, or the tier asked for has no bound.
+        Unbounded: a feature, the model, or the tier or place asked for has no bound.
     """
     features = ceiling.unbounded
     if card.unbounded:
         features = (*features, card.unbounded)
-    tiers = card.tiers_for(ceiling.tier)
-    if tiers is None:
+    served = card.tiers_that_may_serve(ceiling.tier)
+    if not served:
         features = (*features, f"service tier {ceiling.tier}")
-    if features or tiers is None:
+    percent = card.most_percent_for(ceiling.geo)
+    if percent is None:
+        features = (*features, f"inference_geo {ceiling.geo}: this model has no price for it")
+    if features or percent is None:
         raise Unbounded(features)
-    input_rate, output_rate = _dearest(ceiling, tiers)
-    pico = ceiling.input_tokens * input_rate + ceiling.output_tokens(card) * output_rate
-    percent = card.geo_percent.get(ceiling.geo or "", 100)
+    output_tokens = ceiling.output_tokens(card)
+    pico = 0
+    for tiers in served:
+        input_rate, output_rate = _dearest(ceiling, tiers)
+        pico = max(pico, ceiling.input_tokens * input_rate + output_tokens * output_rate)
     return round_to_atoms(pico * percent, currency, parts=100)
 
 
@@ -74,27 +91,29 @@ def _dearest(ceiling: Ceiling, tiers: tuple[ContextTier, ...]) -> tuple[int, int
     input_rate = output_rate = 0
     for tier in tiers:
         if ceiling.input_tokens > tier.above_input_tokens or tier is tiers[0]:
-            input_rate = max(input_rate, _dearest_input(ceiling, tier.rates))
-            output_rate = max(output_rate, _dearest_output(ceiling, tier.rates))
+            input_rate = max(input_rate, _dearest_input(tier.rates, ceiling.cache_write, ceiling.audio))
+            output_rate = max(output_rate, _dearest_output(tier.rates, ceiling.audio))
     return input_rate, output_rate
 
 
-def _dearest_input(ceiling: Ceiling, rates: Rates) -> int:
+@lru_cache(maxsize=RATES_REMEMBERED)
+def _dearest_input(rates: Rates, cache_write: str, audio: bool) -> int:
     dearest = max(rates.input, rates.cache_read or 0, rates.input_image or 0)
-    if ceiling.cache_write:
+    if cache_write:
         dearest = max(dearest, rates.cache_write or 0)
-    if ceiling.cache_write == "1h":
+    if cache_write == "1h":
         dearest = max(dearest, rates.cache_write_1h or 0)
-    if ceiling.audio:
+    if audio:
         if rates.input_audio is None:
             raise Unbounded(("audio input: this model has no price for it",))
         dearest = max(dearest, rates.input_audio)
     return dearest
 
 
-def _dearest_output(ceiling: Ceiling, rates: Rates) -> int:
+@lru_cache(maxsize=RATES_REMEMBERED)
+def _dearest_output(rates: Rates, audio: bool) -> int:
     dearest = max(rates.output, rates.output_image or 0)
-    if ceiling.audio:
+    if audio:
         if rates.output_audio is None:
             raise Unbounded(("audio output: this model has no price for it",))
         dearest = max(dearest, rates.output_audio)

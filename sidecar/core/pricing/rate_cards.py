@@ -52,7 +52,8 @@ class RateCard(msgspec.Struct, frozen=True, omit_defaults=True):
     `models` are exact names; a name also covers its dated snapshots (`-20250929`, `-2024-08-06`).
     `service_tiers` holds whole sets of tiers by the provider's word (`flex`, `priority` …); the
     default set is `tiers`, ascending, whose first entry is above 0 tokens. `geo_percent` scales a
-    charge served in a place (`us`: 110). `unit_rates` are pico-units per unit outside tokens.
+    charge served in a place (`us`: 110); a place it does not name has no price, but for those in
+    DEFAULT_PLACES, which cost as the front page says. `unit_rates` are pico-units per unit outside tokens.
     `max_output_tokens` is the model's own limit; `unbounded`, where not empty, says why no call
     to it can be bounded. `source` and `checked_on` say where the prices were read, and when.
     """
@@ -79,9 +80,48 @@ class RateCard(msgspec.Struct, frozen=True, omit_defaults=True):
             return self.tiers
         return self.service_tiers.get(tier or "")
 
+    def tiers_that_may_serve(self, tier: str | None) -> tuple[tuple[ContextTier, ...], ...]:
+        """Every set of tiers by which a request that asks for `tier` may be billed; () if the one asked has no price.
 
-DEFAULT_TIERS = frozenset({None, "", "default", "auto", "standard", "standard_only"})
+        Asked for nothing, or for `auto`, a provider serves the default of the project, which may be any tier
+        that this card prices, but for those of ASKED_TIERS. A tier that was asked for by name may be full,
+        and is served as the default then. One that this card does not price cannot be foreseen: should it
+        be served, `charge` names it.
+        """
+        if tier in UNDECIDED_TIERS:
+            others = (tiers for name, tiers in self.service_tiers.items() if name not in ASKED_TIERS)
+            return (self.tiers, *others)
+        asked = self.tiers_for(tier)
+        if asked is None:
+            return ()
+        return (asked,) if asked is self.tiers else (asked, self.tiers)
+
+    def percent_for(self, geo: str | None) -> int | None:
+        """What a charge served in a place is scaled by; None where this card has no price for the place."""
+        percent = self.geo_percent.get(geo or "")
+        return 100 if percent is None and geo in DEFAULT_PLACES else percent
+
+    def most_percent_for(self, geo: str | None) -> int | None:
+        """The most that a request for a place may be scaled by; for none the dearest: accounts have defaults."""
+        if geo is None:
+            return max((100, *self.geo_percent.values()))
+        return self.percent_for(geo)
+
+
+UNDECIDED_TIERS = frozenset({None, "", "auto"})
+"""What a request says that leaves its tier to the provider, and so to the project's or organisation's settings."""
+
+DEFAULT_TIERS = UNDECIDED_TIERS | {"default", "standard", "standard_only"}
 """The words by which providers name the tier whose prices are on the front page."""
+
+ASKED_TIERS = frozenset({"fast", "batch"})
+"""Tiers that no default leads to: `speed: fast` stands in the request, batches have an endpoint of their own."""
+
+DEFAULT_PLACES = frozenset({None, "", "global", "not_available"})
+"""The words for a place that is served at the front page's prices; `not_available`: a model that knows no places.
+
+Source: platform.claude.com/docs/en/build-with-claude/data-residency, checked 2026-11.
+"""
 
 
 class RateBook:
@@ -125,8 +165,9 @@ def charge(
     """Price a usage by a card, exactly, rounded once half-up (L4).
 
     A line naming another model is priced by that model's card in `others`, if there is one; a
-    line that is not is priced by `card` and named in `unpriced`. The served tier decides; one
-    the card has no price for is named in `unpriced` and priced as the default.
+    line that is not is priced by `card` and named in `unpriced`. The served tier and place decide; one
+    the card has no price for is named in `unpriced`, the tier then priced as the default, the place as
+    the dearest that the card knows.
     """
     pico = 0
     unpriced: list[str] = []
@@ -143,14 +184,18 @@ def charge(
             tiers = line_card.tiers
         cost, missing = _line_pico(line.tokens, tiers)
         unpriced.extend(missing)
-        percent = line_card.geo_percent.get(usage.geo or "", 100)
+        percent = line_card.percent_for(usage.geo)
+        if percent is None:
+            unpriced.append(f"geo:{usage.geo}")
+            percent = max((100, *line_card.geo_percent.values()))
         pico += cost * percent  # hundredths of a pico-unit, so that nothing is rounded here
     for unit, count in usage.units.items():
         rate = card.unit_rates.get(unit)
         if rate is None and count:
             unpriced.append(f"unit:{unit}")
         pico += (rate or 0) * count * 100
-    return Charge(currency.code, round_to_atoms(pico, currency, parts=100), tuple(dict.fromkeys(unpriced)))
+    named = tuple(dict.fromkeys(unpriced)) if unpriced else ()
+    return Charge(currency.code, round_to_atoms(pico, currency, parts=100), named)
 
 
 def round_to_atoms(pico: int, currency: Currency, *, parts: int = 1) -> int:
@@ -173,6 +218,18 @@ def _line_pico(tokens: Tokens, tiers: tuple[ContextTier, ...]) -> tuple[int, lis
     unpriced: list[str] = []
     whole_input, whole_output = tokens.input_tokens or 0, tokens.output_tokens or 0
     rates = rates_at(tiers, whole_input)
+
+    if not (
+        tokens.cache_write_tokens
+        or tokens.input_audio_tokens
+        or tokens.input_image_tokens
+        or tokens.cache_read_audio_tokens
+        or tokens.output_audio_tokens
+        or tokens.output_image_tokens
+    ):  # nearly every call: text in, some of it from the cache, text out
+        read = min(tokens.cache_read_tokens or 0, whole_input)
+        read_rate = rates.input if rates.cache_read is None else rates.cache_read
+        return (whole_input - read) * rates.input + read * read_rate + whole_output * rates.output, unpriced
 
     read = min(tokens.cache_read_tokens or 0, whole_input)
     write = min(tokens.cache_write_tokens or 0, whole_input - read)

@@ -212,6 +212,24 @@ class TestHerds:
         assert len(house.ledger.resolves) <= 4
         assert house.ledger.resolves[1].demand_atoms >= 3990
 
+    async def test_load_that_has_just_begun_is_lent_for(self) -> None:
+        """L44: the rate of the last moments counts, not only what a refresh has measured: few of its calls ask."""
+        house = House(limited(1_000_000))
+        asked = 0
+
+        def count() -> None:
+            nonlocal asked
+            asked += 1
+
+        house.keeper.on_miss = count
+        for number in range(1000):  # two seconds of it, far less than a refresh
+            house.settle(await house.hold(10), 10, f"r{number}")
+            house.clock.advance(0.002)
+            await house.flush(1.0)
+        assert 1 <= asked <= 20
+        lease = house.lease("budget:b:lifetime:")
+        assert 20 * 500 < lease.granted <= 60 * 1000 * 10  # the rate is 5,000 a second, and 10 s of it are covered
+
     async def test_a_question_outlives_who_asked_it(self) -> None:
         """The first caller leaves; the others still get the answer."""
         house = House(limited(1000))

@@ -58,6 +58,16 @@ def first_life(directory: Path) -> Spool:
     return spool
 
 
+def every_call(incarnation: str) -> bool:
+    """The ledger has booked all calls of any."""
+    return bool(incarnation)
+
+
+def not_every_call(incarnation: str) -> bool:
+    """The ledger lacks calls of any."""
+    return not incarnation
+
+
 class TestOpenCalls:
     def test_an_open_call_is_settled_at_its_whole_hold(self, tmp_path: Path) -> None:
         """L25, L49: nobody knows what became of it; it is flagged, so that evidence can lower it."""
@@ -99,7 +109,7 @@ class TestLeases:
         die(first_life(tmp_path))
         ledger = lent(500)
         recovery = opened(tmp_path, "i2")
-        assert await recovery.close_leases(ledger, all_booked=True)
+        assert await recovery.close_leases(ledger, all_booked=every_call)
         for name in (BUDGET, GRANT):
             lease = ledger.account(name).leases[f"i1/{name}"]
             assert (lease.returned, lease.closed) == (330, True)
@@ -115,7 +125,7 @@ class TestLeases:
         """L42: the dead process knew of 500, the ledger had lent 800."""
         die(first_life(tmp_path))
         ledger = lent(800)
-        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=True)
+        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=every_call)
         assert ledger.account(BUDGET).leases[f"i1/{BUDGET}"].returned == 630
 
     async def test_a_lease_it_never_heard_of_comes_back_whole(self, tmp_path: Path) -> None:
@@ -123,7 +133,7 @@ class TestLeases:
         die(first_life(tmp_path))
         ledger = lent(500)
         ledger.account(BUDGET).leases["i1/unheard"] = Lent(40)
-        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=True)
+        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=every_call)
         assert ledger.account(BUDGET).leases["i1/unheard"] == Lent(40, 40, 0, True)
 
     async def test_so_it_does_where_nothing_else_was_lent(self, tmp_path: Path) -> None:
@@ -131,7 +141,7 @@ class TestLeases:
         die(opened(tmp_path, "i1").spool)
         ledger = ScriptedLedger(FakeClock())
         ledger.customers["acme"] = CustomerBook(accounts={BUDGET: AccountBook(1000, leases={f"i1/{BUDGET}": Lent(40)})})
-        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=True)
+        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=every_call)
         assert ledger.account(BUDGET).leases[f"i1/{BUDGET}"].closed
 
     async def test_a_lease_it_never_heard_of_stays_while_calls_are_not_booked(self, tmp_path: Path) -> None:
@@ -139,7 +149,7 @@ class TestLeases:
         die(first_life(tmp_path))
         ledger = lent(500)
         ledger.account(BUDGET).leases["i1/unheard"] = Lent(40)
-        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=False)
+        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=not_every_call)
         assert ledger.account(BUDGET).leases["i1/unheard"] == Lent(40)
 
     async def test_it_goes_on_until_the_ledger_answers(self, tmp_path: Path) -> None:
@@ -148,13 +158,13 @@ class TestLeases:
         ledger = lent(500)
         ledger.away = True
         second = opened(tmp_path, "i2")
-        assert not await second.close_leases(ledger, all_booked=True)
+        assert not await second.close_leases(ledger, all_booked=every_call)
         second.spool.note_lease("acme", f"i2/{BUDGET}", 50, 0)
         die(second.spool)
         ledger.away = False
         ledger.account(BUDGET).leases[f"i2/{BUDGET}"] = Lent(50)
         third = opened(tmp_path, "i3")
-        assert await third.close_leases(ledger, all_booked=True)
+        assert await third.close_leases(ledger, all_booked=every_call)
         assert sorted(ledger.ended) == ["i1", "i2"]
         assert ledger.account(BUDGET).leases[f"i1/{BUDGET}"].returned == 330
         assert ledger.account(BUDGET).leases[f"i2/{BUDGET}"].returned == 50
@@ -175,7 +185,7 @@ class TestLeases:
         assert spool.number > 5
         die(spool)
         ledger = lent(500)
-        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=True)
+        assert await opened(tmp_path, "i2").close_leases(ledger, all_booked=every_call)
         for name in (BUDGET, GRANT):
             assert ledger.account(name).leases[f"i1/{name}"].returned == 300
 
@@ -189,7 +199,7 @@ class TestLeases:
         recovery = opened(tmp_path, "i2")
         assert (recovery.settled_calls, recovery.surrendered, recovery.damaged_bytes) == (0, (), 0)
         ledger = lent(500)
-        assert await recovery.close_leases(ledger, all_booked=True)
+        assert await recovery.close_leases(ledger, all_booked=every_call)
         assert [(sync.parts, sync.ended) for sync in ledger.syncs] == [((), True)]  # should it not have heard
 
 
@@ -238,7 +248,7 @@ class TestDoubt:
         recovery = opened(tmp_path, "i2")
         assert set(recovery.surrendered) == {f"i1/{BUDGET}", f"i1/{GRANT}"}
         assert "leases_surrendered" in caplog.text
-        assert await recovery.close_leases(ledger, all_booked=True)
+        assert await recovery.close_leases(ledger, all_booked=every_call)
         assert ledger.syncs == []
         # torn off is the settlement of the first call, flipped the admission of the second
         assert recovery.settled_calls == {"tear": 2, "flip": 0}.get(harm.__name__, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.contract.messages import MAX_EVENTS_PER_SYNC, CustomerPart, LeaseReport, PartReply
+from sidecar.contract.messages import MAX_EVENTS_PER_SYNC, CustomerPart, LeaseReport, PartReply, RegisterRequest
 from sidecar.errors import LedgerUnavailable
 from sidecar.outbox.cursor import Cursor
 from sidecar.outbox.recovery import open_spool
@@ -140,6 +140,112 @@ async def test_a_replaced_book_gets_everything_that_is_kept(tmp_path: Path) -> N
     assert depot.shipper.depth == 0
 
 
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_a_book_put_back_gets_everything_that_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, at_start: bool
+) -> None:
+    """L50a, F-18: an earlier copy has the same history, and has heard less of us than it once told."""
+    depot = Depot(tmp_path)
+    depot.call("r0")
+    assert await depot.shipper.flush(10.0)
+    backup = depot.ledger.heard
+    for number in range(1, 5):
+        depot.call(f"r{number}")
+        assert await depot.shipper.flush(10.0)
+    assert not depot.shipper.is_replaying
+    depot.ledger.booked = {"r0": depot.ledger.booked["r0"]}
+    depot.ledger.heard = backup
+    if at_start:
+        depot.die()
+        depot = Depot(tmp_path, depot.ledger, "i2")
+        depot.shipper.registered(await depot.ledger.register(RegisterRequest("s", "i2")))
+        assert depot.shipper.is_replaying
+        assert depot.shipper.depth == 5
+    else:
+        depot.call("r5")
+    assert await depot.shipper.flush(10.0)
+    assert set(depot.ledger.booked) >= {f"r{number}" for number in range(5)}
+    assert not depot.shipper.is_replaying
+    assert depot.shipper.depth == 0
+    assert caplog.text.count("book_rolled_back") == 1
+
+
+async def test_a_replay_is_not_forgotten(tmp_path: Path) -> None:
+    """L50a: a start in the middle of it goes on with it, though the book now looks as it did at the last one."""
+    depot = Depot(tmp_path)
+    for number in range(2):
+        depot.call(f"r{number}")
+        assert await depot.shipper.flush(10.0)
+    depot.die()
+    depot.ledger.booked.clear()
+    depot.ledger.heard = 0
+    for incarnation in ("i2", "i3"):
+        depot = Depot(tmp_path, depot.ledger, incarnation)
+        depot.shipper.registered(await depot.ledger.register(RegisterRequest("s", incarnation)))
+        assert depot.shipper.is_replaying
+        depot.die()
+    assert await depot.shipper.flush(10.0)
+    assert set(depot.ledger.booked) == {"r0", "r1"}
+    depot.die()
+    assert not Depot(tmp_path, depot.ledger, "i4").shipper.is_replaying
+
+
+async def test_a_replay_does_not_wait_for_what_is_refused(tmp_path: Path) -> None:
+    """L50a: a book from before a customer was made books the others; what it does not know is kept aside."""
+    depot = Depot(tmp_path)
+    for name in ("r0", "bad", "r1"):
+        depot.call(name, customer="other" if name == "bad" else "acme")
+        assert await depot.shipper.flush(10.0)
+    depot.die()
+    depot.ledger.booked.clear()
+    depot.ledger.heard = 0
+    depot.ledger.refuse_events = "bad"
+    again = Depot(tmp_path, depot.ledger, "i2")
+    again.shipper.registered(await depot.ledger.register(RegisterRequest("s", "i2")))
+    before = len(depot.ledger.syncs)
+    assert await again.shipper.flush(10.0)
+    assert len(depot.ledger.syncs) == before + 1
+    assert set(depot.ledger.booked) == {"r0", "r1"}
+    assert again.shipper.refused == 1
+    assert not again.shipper.is_replaying
+
+
+async def test_a_start_is_no_replay(tmp_path: Path) -> None:
+    """The same book has heard more than it told: nothing is sent twice, and nobody is alarmed."""
+    depot = Depot(tmp_path)
+    depot.call("r0")
+    assert await depot.shipper.flush(10.0)
+    assert await depot.shipper.end()
+    depot.die()
+    again = Depot(tmp_path, depot.ledger, "i2")
+    again.shipper.registered(await depot.ledger.register(RegisterRequest("s", "i2")))
+    assert not again.shipper.is_replaying
+    before = len(depot.ledger.syncs)
+    assert await again.shipper.flush(10.0)
+    assert len(depot.ledger.syncs) == before
+
+
+async def test_refused_events_concern_their_own_incarnation(tmp_path: Path) -> None:
+    """What is kept aside withholds the leases that it may be on, and no others; what cannot be read, all."""
+    depot = Depot(tmp_path)
+    depot.call("bad")
+    depot.ledger.refuse_events = "bad"
+    assert await depot.shipper.flush(10.0)
+    assert depot.shipper.has_refused("i1")
+    assert not depot.shipper.has_refused("i2")
+    (tmp_path / "refused" / "1-x.seg").write_bytes(b"damage")
+    assert depot.shipper.has_refused("i2")
+
+
+async def test_an_empty_folder_withholds_nothing(tmp_path: Path) -> None:
+    """What was once refused and is dealt with keeps no lease."""
+    (tmp_path / "refused").mkdir()
+    depot = Depot(tmp_path)
+    assert not depot.shipper.has_refused("i1")
+    assert await depot.shipper.end()
+    assert depot.ledger.syncs[-1].all_booked
+
+
 async def test_what_the_ledger_will_not_book_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is lost and nothing waits behind it for ever: bounded tries, then a file of its own, loudly."""
     depot = Depot(tmp_path)
@@ -235,3 +341,20 @@ async def test_damage_between_records_does_not_stop_shipping(tmp_path: Path) -> 
     assert await depot.shipper.flush(10.0)
     assert set(depot.ledger.booked) == {"r0", "r2"}
     assert Cursor(tmp_path).position.offset == depot.spool.size
+
+
+async def test_what_waits_in_full_batches_is_not_held_back(tmp_path: Path) -> None:
+    """Gathering is for a batch that could still grow: a backlog of several goes out without a pause between."""
+    depot = Depot(tmp_path)
+    slow = ShipperOptions(ship_every_s=60.0, sync_timeout_s=1.0)
+    depot.shipper = Shipper(depot.ledger, depot.spool, depot.clock, slow)
+    for number in range(2 * MAX_EVENTS_PER_SYNC + 1):
+        depot.call(f"r{number}")
+    running = asyncio.create_task(depot.shipper.run())
+    async with asyncio.timeout(10):
+        depot.shipper.wake()
+        while depot.shipper.depth:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(depot.ledger.booked) == 2 * MAX_EVENTS_PER_SYNC + 1

@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.contract.messages import UsageEvent
 from sidecar.errors import ConfigurationError, SpoolFull
+from sidecar.outbox import writing
 from sidecar.outbox.frames import scan
 from sidecar.outbox.records import Settled, read_record
 from sidecar.outbox.recovery import Recovery, open_spool
@@ -115,20 +116,42 @@ class TestWriting:
         found = settled_on_disk(tmp_path)[0]
         assert (found.charge_atoms, found.usage.raw, found.usage.notes) == (70, b"", ("raw_dropped",))
 
+    @pytest.mark.parametrize(
+        "where", ["tier", "geo", "provider_request_id", "reported_cost", "model", "notes", "units"]
+    )
+    def test_no_word_of_a_provider_is_long_enough_to_lose_a_settlement(self, tmp_path: Path, where: str) -> None:
+        """L25, L49: what fits no frame is recorded bare: ids, leases, charge, and the sum of the tokens."""
+        spool = reopened(tmp_path, SpoolOptions(ballast_bytes=0)).spool
+        settled = event(admission("r1", budgets=("i1/budget:b:lifetime:",)), 70)
+        word = "x" * (3 << 19)
+        lines = (msgspec.structs.replace(settled.usage.lines[0], model=word),)
+        long: dict[str, dict[str, object]] = {
+            "model": {"lines": lines},
+            "notes": {"notes": (word,)},
+            "units": {"units": {word: 1}},
+        }
+        usage = msgspec.structs.replace(settled.usage, **long.get(where, {where: word}))
+        spool.admit(settled.admission)
+        spool.settle(msgspec.structs.replace(settled, usage=usage))
+        assert spool.open_calls == 0
+        found = settled_on_disk(tmp_path)[0]
+        assert (found.admission, found.charge_atoms, found.paid) == (settled.admission, 70, settled.paid)
+        assert (found.usage.total(), found.usage.notes) == (settled.usage.total(), ("words_dropped",))
+
 
 def with_raw(settled: UsageEvent, raw: bytes) -> UsageEvent:
     return msgspec.structs.replace(settled, usage=msgspec.structs.replace(settled.usage, raw=raw))
 
 
 class Disk:
-    """os.write and its kin, failing as told."""
+    """write() and its kin, failing as told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error = 0
         self.room = 1 << 40
-        self._write = os.write
+        self._write = writing.write
         self._fallocate = os.posix_fallocate
-        monkeypatch.setattr(os, "write", self.write)
+        monkeypatch.setattr(writing, "write", self.write)
         monkeypatch.setattr(os, "posix_fallocate", self.fallocate)
 
     def write(self, descriptor: int, data: bytes) -> int:

@@ -60,7 +60,11 @@ def test_words_hidden_by_escapes_are_taken_at_the_dearest() -> None:
     """L0: `cache_control` spelt with escapes is not seen by a search, and not cheaper for it."""
     body = b'{"model":"claude-sonnet-4-5","max_tokens":5,"messages":[],"cache\\u005fcontrol":{"ttl":"1\\u0068"}}'
     assert MESSAGES_API.read_request(body).ceiling.cache_write == "1h"
+    body = b'{"model":"m","max_tokens":5,"messages":[],"cache_control":{"ttl":"\\u0031h"}}'
+    assert MESSAGES_API.read_request(body).ceiling.cache_write == "1h"
     assert facts("caf\u00e9 <b>").ceiling.cache_write == ""
+    quoted = b'{"model":"m","max_tokens":5,"messages":[{"content":"\\u0022a\\u0022 \\u003cb\\u003E \\u0026"}]}'
+    assert MESSAGES_API.read_request(quoted).ceiling.cache_write == ""
 
 
 def test_pictures() -> None:
@@ -95,7 +99,8 @@ def test_tools_at_the_caller_are_bounded() -> None:
         ({"mcp_servers": [{"url": "https://example.com"}]}, "mcp_servers"), ({"container": "c"}, "container"),
         ({"fallbacks": "default"}, "fallbacks"), ({"thread": {"type": "create"}}, "thread"), ({"novel": 1}, "novel"),
         ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "compaction"),
-        ({"context_management": 7}, "compaction"),
+        ({"context_management": 7}, "compaction"), ({"novel": {}}, "novel"), ({"novel": 0}, "novel"),
+        ({"novel": []}, "novel"), ({"container": ""}, "container"), ({"tools": [{"type": 5}]}, "tool"),
     ],
 )  # fmt: skip
 def test_what_has_no_bound_says_so_by_name(fields: dict[str, Any], word: str) -> None:
@@ -106,8 +111,10 @@ def test_what_has_no_bound_says_so_by_name(fields: dict[str, Any], word: str) ->
 
 
 def test_what_only_shortens_or_asks_for_nothing_is_bounded() -> None:
-    """Clearing edits, empty lists, nulls."""
+    """Clearing edits, no servers, nulls."""
     read = facts(
+        novel=None,
+        new=False,
         context_management={"edits": [{"type": "clear_tool_uses_20250919"}]},
         mcp_servers=[],
         container=None,
@@ -140,3 +147,51 @@ def test_content_nested_without_end() -> None:
     for _ in range(50):
         content = [{"type": "tool_result", "content": content}]
     assert facts(content).ceiling.unbounded == ("content nested too deeply",)
+
+
+def twice(text: str) -> BadRequest:
+    """The refusal of a body with these bytes for its other fields, in every spelling."""
+    spelt = [text, text.replace('"type"', '"\\u0074ype"', 1), text.replace(":", " : ").replace(",", " , ")]
+    found = []
+    for each in spelt:
+        with pytest.raises(BadRequest) as caught:
+            MESSAGES_API.read_request(f'{{"model":"claude-haiku-4-5","max_tokens":1,{each}}}'.encode())
+        found.append(caught.value)
+    assert {refusal.code for refusal in found} == {"duplicate_field"}
+    return found[0]
+
+
+DOCUMENT = '[{"type":"document","source":{"type":"url","url":"https://example.com/y.pdf"}}]'
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        ('"messages":[{"role":"user","content":[{"type":"document","type":"text","text":"hi"}]}]', "content"),
+        (f'"messages":[{{"role":"user","content":{DOCUMENT},"content":"hi"}}]', "messages"),
+        (f'"messages":[{{"content":[{{"type":"tool_result","content":{DOCUMENT},"content":[]}}]}}]', "content"),
+        ('"messages":[{"content":[{"type":"image","source":{"type":"file","type":"url"}}]}]', "source"),
+        ('"system":[{"type":"document","type":"text","text":"hi"}],"messages":[]', "content"),
+        ('"messages":[],"tools":[{"type":"web_search_20250305","name":"web_search","type":"custom"}]', "tools"),
+        ('"messages":[],"context_management":{"edits":[{"type":"compact_1","type":"clear_1"}]}', "context_management"),
+        ('"messages":[],"context_management":{"edits":[{"type":"compact_1"}],"edits":[]}', "context_management"),
+    ],
+)
+def test_a_key_that_stands_twice_within_is_refused(text: str, param: str) -> None:
+    """L0: which of the two the provider takes decides what the call costs; we cannot know it."""
+    assert twice(text).param == param
+
+
+def test_no_key_twice_is_no_repeat() -> None:
+    """Spaces, many members and values that look like keys are taken as they are."""
+    block: dict[str, Any] = {
+        "type": "text",
+        "text": '"type":"document","type":"x"',
+        "citations": None,
+        "a": 1,
+        "b": [],
+        "c": {},
+    }
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": [block, block]}, {}], "tools": [{}]}
+    for written in (json.dumps(body), json.dumps(body, indent=4), json.dumps(body, separators=(",", ":"))):
+        assert MESSAGES_API.read_request(written.encode()).ceiling.unbounded == ()

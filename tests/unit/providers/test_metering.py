@@ -14,7 +14,7 @@ from sidecar.providers.metering import JSON_TAIL_BYTES
 from sidecar.providers.openai_chat import OpenAIChat, OpenAIChatReading
 from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT, dialect_for
 from sidecar.providers.token_estimates import ESTIMATE_MARGIN, output_estimate
-from tests.recordings.exchange import chunk, completion, openai_usage, sse
+from tests.recordings.exchange import chunk, completion, message_stream, openai_usage, sse
 
 
 def request(stream: bool = True, **fields: object) -> bytes:
@@ -88,6 +88,62 @@ def test_an_event_too_long_is_said_so() -> None:
         assert len(reader.feed(b"data: " + b"x" * 2**17)) > 0
     read = reader.usage(Ending.COMPLETE)
     assert (read.state, read.notes) == (UsageState.ESTIMATED, ("meter_degraded",))
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+def test_figures_before_an_event_that_was_not_read_are_not_the_last(path: str) -> None:
+    """L25: the closing event may have been the one too long to be read; after it, figures close again."""
+    dialect = dialect_for(path)
+    assert dialect is not None
+    start = message_stream({"input_tokens": 10, "output_tokens": 1}, stop=False)
+    running, end, last = (
+        sse(chunk("a", usage=openai_usage(10, 1))),
+        sse("[DONE]"),
+        sse(chunk(choices=[], usage=openai_usage(10, 2000))),
+    )
+    if path == "/v1/messages":
+        running = start + message_delta({"output_tokens": 4})
+        last, end = message_delta({"output_tokens": 2000}), sse({"type": "message_stop"}, named=True)
+    for more, state, output in ((b"", UsageState.PARTIAL, None), (last, UsageState.FINAL, 2000)):
+        facts = dialect.read_request(request(max_tokens=4000))
+        reader = dialect.meter(facts, status=200, content_type="", content_encoding="")
+        reader.feed(running)
+        for _ in range(20):
+            reader.feed(b"data: " + b"x" * 2**17)
+        reader.feed(b"\n\n")
+        reader.feed(more)
+        reader.feed(end)
+        read = reader.usage(Ending.COMPLETE)
+        assert read.state is state
+        assert output in (None, read.total().output_tokens)
+        assert ("meter_degraded" in read.notes) == (state is UsageState.PARTIAL)
+
+
+def message_delta(usage: dict[str, int]) -> bytes:
+    return sse({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}, named=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state"),
+    [
+        (524, b"<html>a timeout occurred</html>", UsageState.ABSENT),
+        (500, b"<html>no</html>", UsageState.ABSENT),
+        (503, b"upstream connect error", UsageState.ABSENT),
+        (503, b'{"message":"no"}', UsageState.ABSENT),
+        (503, b"", UsageState.ABSENT),
+        (503, b'{"error":{"message":"no"}}', UsageState.ERROR),
+        (401, b"<html>no</html>", UsageState.ERROR),
+    ],
+)
+def test_a_page_before_the_provider_does_not_speak_for_it(status: int, body: bytes, state: UsageState) -> None:
+    """F-20: only an error of the provider's own says that it failed."""
+    for dialect in (OPENAI_CHAT, ANTHROPIC_MESSAGES):
+        facts = dialect.read_request(request(max_tokens=10))
+        reader = dialect.meter(facts, status=status, content_type="", content_encoding="")
+        reader.feed(body.replace(b'{"error"', b'{"type":"error","error"'))
+        read = reader.usage(Ending.COMPLETE)
+        assert read.state is state
+        assert "provider_error" in read.notes
 
 
 def test_a_mistake_of_ours_costs_the_reading_and_not_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:

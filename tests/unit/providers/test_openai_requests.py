@@ -113,6 +113,8 @@ def test_sound() -> None:
         ({"models": ["a", "b"]}, "models"),
         ({"model": "groq/compound"}, "groq/compound"), ({"model": "gpt-4o-search-preview"}, "search"),
         ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"web_search_options": {}}, "web_search_options"), ({"search_parameters": {}}, "search_parameters"),
+        ({"novel": []}, "novel"), ({"novel": 0}, "novel"), ({"novel": ""}, "novel"), ({"tools": [{"type": 5}]}, "tool"),
     ],
 )  # fmt: skip
 def test_what_has_no_bound_says_so_by_name(fields: dict[str, Any], word: str) -> None:
@@ -123,7 +125,7 @@ def test_what_has_no_bound_says_so_by_name(fields: dict[str, Any], word: str) ->
 
 
 def test_fields_that_ask_for_nothing_are_not_held_against_the_caller() -> None:
-    """Unknown fields that are null, false, 0 or empty, and all sampling knobs."""
+    """Unknown fields that are null or false, a list of no plugins, and all sampling knobs."""
     read = facts(
         plugins=[], web_search_options=None, foo=False, temperature=0.5, top_k=3, seed=1, user="u", metadata={}
     )
@@ -201,3 +203,22 @@ def test_stream_options_that_say_a_thing_twice() -> None:
 def test_models_that_may_reason_unseen(model: str, more: dict[str, Any], unseen: bool) -> None:
     """What a broken stream showed is not all of such a model's bill; an unknown name may be one."""
     assert facts(model=model, **more).may_reason is unseen
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        ('"messages":[{"role":"user","content":[{"type":"file","type":"text","text":"hi"}]}]', "content"),
+        ('"messages":[{"role":"user","content":[{"type":"file"}],"content":"hi"}]', "messages"),
+        ('"messages":[{"audio":{"id":"a"},"audio":null,"content":"hi"}]', "messages"),
+        ('"messages":[{"content":[{"type":"image_url","image_url":{"url":"u","url":"x"}}]}]', "image_url"),
+        ('"messages":[],"tools":[{"type":"web_search","type":"function"}]', "tools"),
+    ],
+)
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_key_that_stands_twice_within_is_refused(text: str, param: str, spaced: bool) -> None:
+    """L0: which of the two the provider takes decides what the call costs; we cannot know it."""
+    written = text.replace(":", " : ").replace(",", " , ") if spaced else text
+    with pytest.raises(BadRequest) as caught:
+        CHAT.read_request(f'{{"model":"gpt-4o",{written}}}'.encode())
+    assert (caught.value.code, caught.value.param) == ("duplicate_field", param)

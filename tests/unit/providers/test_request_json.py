@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.providers.dialect import BadRequest
-from sidecar.providers.request_json import MEMBERS_MAX, read_object, read_whole
+from sidecar.providers.request_json import CONTAINERS_MAX, MEMBERS_MAX, PAIRS_MAX, read_object, read_objects, read_whole
 
 
 def refusal(body: bytes) -> BadRequest:
@@ -92,6 +92,52 @@ def test_too_many_fields() -> None:
     """The walk takes time for each field, so there is a bound."""
     body = json.dumps({f"f{i}": i for i in range(MEMBERS_MAX + 1)}).encode()
     assert "fields" in refusal(body).message
+
+
+@pytest.mark.parametrize("inner", [b'{"a":1}', b'"a":1'], ids=["objects", "keys"])
+def test_too_many_values_are_refused_undecoded(inner: bytes) -> None:
+    """What would take the parser seconds is counted in the bytes; the body need not even be JSON."""
+    most = CONTAINERS_MAX if inner.startswith(b"{") else PAIRS_MAX
+    assert "more than" in refusal(b'{"x":[' + (inner + b",") * most + b"}").message
+    read_object(b'{"x":[' + b"{}," * (CONTAINERS_MAX - 3) + b"{}]}")
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["type", "content", "source", "url", 'q"type', "é"]),
+                st.recursive(
+                    st.sampled_from([1, "", '","type":"x', None, "\\"]),
+                    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type"]), inner),
+                    max_leaves=3,
+                ),
+            ),
+            max_size=6,
+        ),
+        max_size=5,
+    ),
+    st.sampled_from([(":", ","), (": ", ", "), (" : ", " , ")]),
+)
+def test_it_refuses_exactly_the_lists_with_a_repeat(
+    objects: list[list[tuple[str, Any]]], style: tuple[str, str]
+) -> None:
+    """However the lengths add up: an object with a key twice is refused, wherever it stands, and nothing else is."""
+    colon, comma = style
+    written = [
+        "{" + comma.join(json.dumps(name) + colon + json.dumps(value) for name, value in fields) + "}"
+        for fields in objects
+    ]
+    raw = ("[" + comma.join(written) + "]").encode()
+    if any(len({name for name, _ in fields}) < len(fields) for fields in objects):
+        with pytest.raises(BadRequest) as caught:
+            read_objects(raw, param="messages")
+        assert (caught.value.code, caught.value.param) == ("duplicate_field", "messages")
+    else:
+        read = [
+            {name: json.loads(bytes(value)) for name, value in found.items()} for found in read_objects(raw, param="m")
+        ]
+        assert read == [dict(fields) for fields in objects]
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\u0129aeE+-. tfn', max_size=40).map(str.encode))

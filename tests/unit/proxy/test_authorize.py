@@ -12,7 +12,7 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.ceilings import price_ceiling
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.leases.table import Uncovered
-from sidecar.proxy.authorize import IN_FLIGHT_WAIT_MS, Admitted, Authority, Call, authorize, remaining_atoms
+from sidecar.proxy.authorize import IN_FLIGHT_WAIT_MS, Admitted, Authority, Call, authorize
 from sidecar.proxy.price import UnknownModel
 from tests.support.authority import (
     ACME,
@@ -62,8 +62,24 @@ def test_a_hit_is_one_step_and_is_written() -> None:
     assert (decision.source, decision.ceiling_atoms, decision.standing_age_ms) == (Source.LEASE, NEED, 7)
     assert (decision.rate_card, decision.catalog_sha256, decision.plan) == (CARD.card_id, BOOK.sha256, "default@1")
     assert decision.lease_age_ms == 0
-    assert [each.kind for each in decision.consulted] == ["budget", "grant"]
-    assert remaining_atoms(decision.consulted) == 9 * NEED
+    assert decision.consulted == ()  # the outbox has what settles the call; who was asked comes with its settlement
+    assert [each.kind for each in found.whole().decision.consulted] == ["budget", "grant"]
+    assert found.remaining_atoms == 9 * NEED
+
+
+def test_what_was_consulted_is_told_as_it_stood_then() -> None:
+    """L34, L50: asked for later, after other calls, the answer is the same."""
+    on = bench()
+    on.fund(standing(DAILY, grants=(GRANT,), wallet=Wallet.REQUIRED), 4 * NEED)
+    found = at_once(call(), on.authority)
+    assert isinstance(found, Admitted)
+    then = found.whole()
+    assert [each.held for each in then.decision.consulted] == [NEED, NEED]
+    at_once(call(2), on.authority)
+    assert found.held is not None
+    on.table.settle(found.held, NEED // 2)
+    assert found.whole() == then
+    assert msgspec.structs.replace(then, decision=found.admission.decision) == found.admission
 
 
 def test_the_admission_names_the_canonical_path() -> None:
@@ -217,13 +233,26 @@ def test_prices_are_those_of_the_admission() -> None:
 
 
 def test_remaining_is_the_tightest() -> None:
-    """Grants together against each hard budget; soft ones and unknown figures do not count."""
-    budget = Consulted("budget", "b", "acme", "usd", 100, remaining=50)
-    soft = Consulted("budget", "s", "acme", "usd", 100, remaining=1, hard=False)
-    grants = tuple(Consulted("grant", name, "acme", "usd", 100, remaining=20) for name in "gh")
-    assert remaining_atoms((budget, soft)) == 50
-    assert remaining_atoms((budget, *grants)) == 40
-    assert remaining_atoms((Consulted("budget", "b", "acme", "usd", 100), soft)) is None
+    """Grants together against each hard budget; soft ones do not count; nothing where nothing was held."""
+    roomy = Budget("bud_all", "usd", 90 * NEED, DAILY.cadence)
+    soft = Budget("bud_soft", "usd", 1, DAILY.cadence, hard=False)
+    half = msgspec.structs.replace(GRANT, issued_atoms=4 * NEED)
+    halves = (half, msgspec.structs.replace(half, grant_id="gr_2", sequence=2))
+    for what, left in (
+        (standing(roomy, DAILY, soft), 9 * NEED),
+        (standing(roomy, DAILY, grants=(GRANT,), wallet=Wallet.REQUIRED), 9 * NEED),
+        (standing(roomy, DAILY, grants=halves, wallet=Wallet.REQUIRED), 7 * NEED),
+        (standing(roomy, DAILY, grants=halves), 9 * NEED),
+    ):
+        on = bench()
+        on.fund(what, 2 * NEED)
+        found = at_once(call(), on.authority)
+        assert isinstance(found, Admitted)
+        assert found.remaining_atoms == left
+        consulted = found.whole().decision.consulted
+        hard = [each.remaining or 0 for each in consulted if each.kind == "budget" and each.hard]
+        credit = [each.remaining or 0 for each in consulted if each.kind == "grant"]
+        assert found.remaining_atoms == min(hard + ([sum(credit)] if credit else []))
 
 
 def test_soft_budgets_need_no_lease() -> None:
@@ -234,4 +263,4 @@ def test_soft_budgets_need_no_lease() -> None:
     on.keeper.known["acme"] = standing(DAILY, soft)
     found = at_once(call(subject=ACME), on.authority)
     assert isinstance(found, Admitted)
-    assert [each.hard for each in found.admission.decision.consulted] == [True, False]
+    assert [each.hard for each in found.whole().decision.consulted] == [True, False]

@@ -22,7 +22,7 @@ from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.passage import Passage
 from sidecar.proxy.price import UnknownModel
-from sidecar.proxy.recent import Denial, RecentDecisions, Settled
+from sidecar.proxy.recent import Denial, RecentDecisions
 from sidecar.proxy.route import Routes
 from sidecar.proxy.settle import ESTIMATED, NOT_BILLED
 from sidecar.proxy.sweep import Sweep
@@ -140,7 +140,7 @@ async def test_a_call_is_charged_exactly_and_says_so() -> None:
         assert "spend-customer" not in at.provider.requests[0].headers
         assert at.desk.metrics.decisions.value("admitted", "lease") == 1
         assert at.desk.metrics.requests.value("openai", "2xx") == 1
-        assert isinstance(at.desk.recent.find(answer.headers["spend-request-id"]), Settled)
+        assert at.desk.recent.find(answer.headers["spend-request-id"]) == at.on.spool.settled[0]
     (lease,) = at.on.table.leases()
     assert (lease.spent, lease.held) == (COST, 0)
 
@@ -339,8 +339,8 @@ async def test_a_model_without_a_price_is_metered_by_policy() -> None:
 
 
 async def test_one_line_per_request_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    """When it is over: who, what, how much, why; never a prompt or a key."""
-    with caplog.at_level(logging.INFO, logger="sidecar"):
+    """When it is over: who, what, how much, why; never a prompt or a key. What was settled exactly only at DEBUG."""
+    with caplog.at_level(logging.DEBUG, logger="sidecar"):
         async with site() as at:
             await at.ask()
             await at.ask(ASK | {"model": "who"})
@@ -351,7 +351,19 @@ async def test_one_line_per_request_and_no_secret(caplog: pytest.LogCaptureFixtu
     assert (settled["customer"], settled["model"], settled["charge"]) == ("acme", MODEL, "0.0000045 usd")
     assert settled["overhead_ms"] >= 0
     assert settled["lease_age_s"] >= 0
+    assert [record.levelno for record in lines] == [logging.DEBUG, logging.INFO, logging.INFO]
     assert lines[1].__dict__["facts"]["reason"] == "model_not_priced"
     text = repr([record.__dict__ for record in lines])
     assert "hello" not in text
     assert "sk-test" not in text
+
+
+async def test_a_settlement_that_needs_a_look_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    """At INFO: a charge that is not the provider's own figure; not the everyday ones."""
+    with caplog.at_level(logging.INFO, logger="sidecar"):
+        async with site() as at:
+            await at.ask()
+            at.provider.then(Script.json({"id": "c2", "choices": []}))
+            await at.ask()
+    lines = [record for record in caplog.records if record.message == "request_settled"]
+    assert [record.__dict__["facts"]["flags"] for record in lines] == [ESTIMATED]

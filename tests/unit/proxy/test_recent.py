@@ -9,7 +9,7 @@ def denial(number: int) -> Denial:
 
 
 def test_only_the_latest_are_remembered() -> None:
-    """The oldest goes first; a later state of the same call takes the place of the earlier."""
+    """The oldest goes first; a later decision about the same call takes the place of the earlier."""
     recent = RecentDecisions(3)
     for number in range(5):
         recent.remember(f"r{number}", denial(number))

@@ -73,11 +73,34 @@ def test_no_head_at_all_settles_at_the_whole_hold() -> None:
     assert over(Usage(UsageState.ABSENT), Ending.TIMED_OUT, status=0).charge_atoms == HELD
 
 
-@pytest.mark.parametrize("status", [400, 401, 429, 500, 529])
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 429])
 def test_a_refusal_of_the_providers_costs_nothing(status: int) -> None:
     """It said no figure: the work did not happen."""
     for state in (UsageState.ERROR, UsageState.ABSENT, UsageState.ESTIMATED):
         assert over(Usage(state), status=status) == Settlement(0, Usage(state), (NOT_BILLED,))
+
+
+@pytest.mark.parametrize("status", [500, 503, 529])
+def test_a_failure_costs_nothing_only_by_the_providers_own_word(status: int) -> None:
+    """F-20: its own error, before it generated, is free; a page with that status may be anybody's."""
+    assert over(Usage(UsageState.ERROR), status=status) == Settlement(0, Usage(UsageState.ERROR), (NOT_BILLED,))
+    for state in (UsageState.ABSENT, UsageState.ESTIMATED):
+        assert over(Usage(state), status=status) == Settlement(HELD, Usage(state), (ESTIMATED,))
+
+
+@pytest.mark.parametrize("status", [408, 409, 499, 502, 504, 520, 522, 524, 599])
+def test_a_gateway_that_gave_up_settles_at_the_floor(status: int) -> None:
+    """F-20, L25: the provider may have run the call and bill it."""
+    for state in (UsageState.ERROR, UsageState.ABSENT, UsageState.ESTIMATED):
+        assert over(Usage(state), status=status) == Settlement(HELD, Usage(state), (ESTIMATED,))
+    assert over(usage(UsageState.PARTIAL), status=status).charge_atoms == HELD
+    assert over(usage(UsageState.FINAL), status=status).charge_atoms == cost(10, 5)
+
+
+def test_a_refusal_after_the_work_settles_at_the_floor() -> None:
+    """Azure's filter bills prompt and completion although it answers 400: the body tells, not the status."""
+    worked = Usage(UsageState.ERROR, notes=("refused_after_work",))
+    assert over(worked, status=400) == Settlement(HELD, worked, (ESTIMATED,))
 
 
 def test_a_refusal_with_a_usage_is_charged() -> None:
@@ -150,7 +173,7 @@ USAGES = st.builds(
 @given(
     found=USAGES,
     ending=st.sampled_from(Ending),
-    status=st.sampled_from([0, 200, 206, 302, 400, 429, 500]),
+    status=st.sampled_from([0, 200, 206, 302, 400, 429, 500, 504, 524]),
     held=st.integers(0, 10**12),
     prices=st.sampled_from([PRICES, STOPS]),
 )
@@ -164,11 +187,18 @@ def test_charges_keep_the_laws(found: Usage, ending: Ending, status: int, held: 
     measured = charge(found, CARD, USD).atoms
     if NOT_BILLED in settled.flags:
         assert atoms == 0
-        assert ending is Ending.UNSENT or status >= 400
+        assert ending is Ending.UNSENT or status in {400, 429} or (status == 500 and found.state is UsageState.ERROR)
     elif ESTIMATED not in settled.flags:
         assert found.state is UsageState.FINAL
         assert atoms == measured
     else:
         assert atoms >= measured
-        assert atoms >= floor_atoms(held, prices, found, ending) or status >= 400
-        assert prices.stops_billing or atoms >= held or status >= 400
+        assert atoms >= floor_atoms(held, prices, found, ending) or status in {400, 429}
+        assert prices.stops_billing or atoms >= held or status in {400, 429}
+
+
+@pytest.mark.parametrize(("tier", "geo"), [("priority", None), (None, "eu")])
+def test_a_tier_or_place_without_a_price_is_charged_the_hold_and_flagged(tier: str | None, geo: str | None) -> None:
+    """L5: what a provider served by a default of the account's that the card does not price is never silent."""
+    served = msgspec.structs.replace(usage(UsageState.FINAL), tier=tier, geo=geo)
+    assert over(served) == Settlement(HELD, served, (PARTLY_UNPRICED, ESTIMATED))

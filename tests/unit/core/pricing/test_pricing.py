@@ -65,6 +65,17 @@ def calls(draw: st.DrawFn) -> tuple[Ceiling, Tokens]:
     return ceiling, tokens
 
 
+@given(rates, st.integers(0, 5000), st.none() | st.integers(0, 6000), st.none() | st.integers(0, 1000))
+def test_plain_text_costs_the_same_however_it_is_computed(
+    each: Rates, given_tokens: int, cached: int | None, made: int | None
+) -> None:
+    """An image that has no price of its own costs as its tokens do, and is computed the long way."""
+    plain = Tokens(input_tokens=given_tokens, cache_read_tokens=cached, output_tokens=made)
+    pictured = Tokens(input_tokens=given_tokens, cache_read_tokens=cached, output_tokens=made, input_image_tokens=1)
+    priced = card(ContextTier(0, each))
+    assert charge(usage(plain), priced, USD) == charge(usage(pictured), priced, USD)
+
+
 @given(calls(), rates, rates)
 def test_no_charge_exceeds_its_ceiling(call: tuple[Ceiling, Tokens], low: Rates, high: Rates) -> None:
     """L0: whatever a call within its bound turns out to have used, in whatever tier."""
@@ -157,3 +168,55 @@ def test_no_limit_of_its_own_means_the_models() -> None:
     priced = card(ContextTier(0, Rates(1000, 1000)))
     assert price_ceiling(Ceiling("m", 0, None, 3), priced, USD) == 3000
     assert price_ceiling(Ceiling("m", 0, 0, 3), priced, USD) == 0
+
+
+PLAIN, DEAR = ContextTier(0, Rates(1000, 1000)), ContextTier(0, Rates(2000, 2000))
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [(None, "priority"), (None, "flex"), (None, None), ("auto", "priority"), ("auto", "default"), ("", "priority"),
+     ("flex", "flex"), ("flex", "default"), ("priority", "default"), ("priority", "priority"), ("default", "default"),
+     ("standard_only", "standard")],
+)  # fmt: skip
+def test_the_bound_holds_in_whatever_tier_is_served(asked: str | None, served: str | None) -> None:
+    """L0: what is not asked for is the project's default; what is asked for may be full and fall back to it."""
+    flex = ContextTier(0, Rates(500, 500))
+    priced = card(PLAIN, service_tiers={"flex": (flex,), "priority": (DEAR,)})
+    billed = charge(usage(Tokens(input_tokens=10, output_tokens=10), tier=served), priced, USD)
+    assert billed.unpriced == ()
+    assert billed.atoms <= price_ceiling(Ceiling("m", 10, 10, tier=asked), priced, USD)
+
+
+def test_a_tier_that_no_default_leads_to_is_not_in_the_bound() -> None:
+    """`speed: fast` is asked for in the request itself; asked for the default, the default is the bound."""
+    priced = card(PLAIN, service_tiers={"fast": (DEAR,), "priority": (ContextTier(0, Rates(1500, 1500)),)})
+    bounds = {asked: price_ceiling(Ceiling("m", 10, 0, tier=asked), priced, USD) for asked in (None, "default", "fast")}
+    assert bounds == {None: 15, "default": 10, "fast": 20}
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"), [(None, "us"), (None, None), ("us", "us"), ("global", "global"), (None, "not_available")]
+)
+def test_the_bound_holds_in_whatever_place_is_served(asked: str | None, served: str | None) -> None:
+    """L0: where the request names no place, the workspace may have a default that costs more."""
+    priced = card(PLAIN, geo_percent={"us": 110, "in": 105})
+    billed = charge(usage(Tokens(input_tokens=100, output_tokens=10), geo=served), priced, USD)
+    assert billed.unpriced == ()
+    assert billed.atoms <= price_ceiling(Ceiling("m", 100, 10, geo=asked), priced, USD)
+
+
+def test_a_place_asked_for_is_bounded_by_its_own_price() -> None:
+    """No more is held than the place costs; one without a price has no bound."""
+    priced = card(PLAIN, geo_percent={"us": 110})
+    asked = [price_ceiling(Ceiling("m", 100, 0, geo=geo), priced, USD) for geo in ("global", "us", None)]
+    assert asked == [100, 110, 110]
+    assert price_ceiling(Ceiling("m", 100, 0), card(PLAIN), USD) == 100
+    with pytest.raises(Unbounded, match="inference_geo eu"):
+        price_ceiling(Ceiling("m", 100, 0, geo="eu"), priced, USD)
+
+
+def test_a_place_without_a_price_is_named() -> None:
+    """L5: charged as the dearest place that the card knows, and said."""
+    billed = charge(usage(Tokens(input_tokens=100), geo="eu"), card(PLAIN, geo_percent={"us": 110}), USD)
+    assert (billed.atoms, billed.unpriced) == (110, ("geo:eu",))
