@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidecar.contract.messages import Admission
+import msgspec
+
+from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.tenancy import Subject, format_path
 from sidecar.ledger.views import ExplainView, Money, money
-from sidecar.proxy.recent import Denial, Open, RecentDecisions, Settled
+from sidecar.proxy.authorize import Admitted
+from sidecar.proxy.recent import Denial, RecentDecisions
 
 
 def explain_recent(request_id: str, recent: RecentDecisions, currencies: Mapping[str, Currency]) -> ExplainView | None:
@@ -16,27 +19,21 @@ def explain_recent(request_id: str, recent: RecentDecisions, currencies: Mapping
     known = recent.find(request_id)
     if isinstance(known, Denial):
         return _denial(request_id, known, currencies)
-    if isinstance(known, Open):
-        return _call(known.admission, "open", currencies)
-    if isinstance(known, Settled):
-        event = known.event
-        view = _call(event.admission, "settled", currencies)
-        charge = _money(event.charge_atoms, event.admission.currency, currencies)
-        return ExplainView(
-            request_id=view.request_id,
-            outcome=view.outcome,
-            customer=view.customer,
-            subject=view.subject,
-            provider=view.provider,
-            model=view.model,
-            ceiling=view.ceiling,
-            held=view.held,
-            charge=charge,
-            decision=view.decision,
-            usage=event.usage,
-            flags=event.flags,
-        )
+    if isinstance(known, Admitted):
+        return _call(known.whole(), "open", currencies)
+    if isinstance(known, UsageEvent):
+        return _settled(known, currencies)
     return None
+
+
+def _settled(event: UsageEvent, currencies: Mapping[str, Currency]) -> ExplainView:
+    view = _call(event.admission, "settled", currencies)
+    return msgspec.structs.replace(
+        view,
+        charge=_money(event.charge_atoms, event.admission.currency, currencies),
+        usage=event.usage,
+        flags=event.flags,
+    )
 
 
 def _denial(request_id: str, known: Denial, currencies: Mapping[str, Currency]) -> ExplainView:

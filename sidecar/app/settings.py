@@ -267,7 +267,10 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
     for place, listen in ports.items():
         if listen.port > 65535:
             wrong((*place, "port"), "expected a port from 0 to 65535")
-        if listen.host not in LOOPBACK:
+        if listen.host not in LOOPBACK and place != (
+            "sidecar",
+            "health",
+        ):  # probes come from outside, and spend nothing
             wrong((*place, "host"), "expected a loopback address: callers from elsewhere cannot be told apart yet")
     for name, upstream in ours.upstreams.items():
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere `monotonic` has to do
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # 32 characters: five bits each, none mistaken for another
 
 
@@ -14,6 +16,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that only go forward."""
         return time.monotonic()
+
+    def since_boot(self) -> float:
+        """Seconds that only go forward, those of the machine's sleep too where the kernel counts them."""
+        return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
 
     def wall_ms(self) -> int:
         """Unix milliseconds."""

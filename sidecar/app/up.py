@@ -34,7 +34,7 @@ from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.contract.messages import RegisterRequest
 from sidecar.demo.first_steps import first_steps
 from sidecar.demo.provider import start_demo
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, LedgerUnavailable
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.table import LeaseTable
 from sidecar.ledger.http_access import admin_access
@@ -56,6 +56,10 @@ FLUSH_TIMEOUT_S: Final = 5.0
 """How long a read of the ledger waits for what was settled before it."""
 
 STOP_FLUSH_TIMEOUT_S: Final = 10.0
+
+REPLAY_TIMEOUT_S: Final = 60.0
+"""How long a book that lacks calls may take none of them before the start is given up."""
+
 CLOSE_LEASES_EVERY_S: Final = 1.0
 KEY_VARIABLES: Final = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 
@@ -159,6 +163,7 @@ class _Sidecar:
             incarnation=self._incarnation,
             options=ours.leases,
         )
+        self._keeper.on_miss = metrics.lease_misses.add
         self._shipper.attach(self._keeper)
         self._sweep = Sweep()
         parts = Proxying(table, self._keeper, self._spool, clock, ids, catalog.rates, metrics, self._sweep)
@@ -166,6 +171,11 @@ class _Sidecar:
         self.metrics = metrics
         self.recent = self._desk.recent
         own_gauges(metrics, table, self._shipper, clock)
+        metrics.gauge(
+            "spend_ledger_clock_jump_seconds",
+            "How far the wall clock jumped from the time that the ledger uses; 0 while it is believed.",
+            lambda: ledger.clock_jump_ms / 1000,
+        )
         self._door = FrontDoor(
             lambda arrival: carry(arrival, self._desk),
             shape=door_shape(ids),
@@ -184,9 +194,10 @@ class _Sidecar:
         Raises:
             ConfigurationError: the port is taken.
         """
-        await self._ledger.register(RegisterRequest(self._name, self._incarnation))
+        self._shipper.registered(await self._ledger.register(RegisterRequest(self._name, self._incarnation)))
         self._sweep.start()
         self._tasks = [asyncio.create_task(work()) for work in (self._spool.run, self._shipper.run, self._keeper.run)]
+        await self._replay()
         if not await self._close_leases():
             self._tasks.append(asyncio.create_task(self._close_leases_later()))
         listen = self._settings.sidecar.listen
@@ -198,8 +209,13 @@ class _Sidecar:
         self._ready = True
 
     async def settle_up(self) -> None:
-        """Bring what was settled until now into the book, for whoever reads it next."""
-        await self._shipper.flush(FLUSH_TIMEOUT_S)
+        """Bring what was settled until now into the book, for whoever reads it next.
+
+        Raises:
+            LedgerUnavailable: it took too long.
+        """
+        if not await self._shipper.flush(FLUSH_TIMEOUT_S):
+            raise LedgerUnavailable("settled calls are still on their way to the book; ask again", retry_after_s=2.0)
 
     def obstacles(self) -> list[str]:
         """What stands in the way of serving (readiness)."""
@@ -224,11 +240,25 @@ class _Sidecar:
         self._sweep.stop()
         self._spool.close()
 
+    async def _replay(self) -> None:
+        """Where another or an earlier book was put in place: nothing is lent before it has what it lacks (L50a).
+
+        Raises:
+            ConfigurationError: it takes nothing; the next start tries again.
+        """
+        while self._shipper.is_replaying:
+            before = self._shipper.depth
+            if not await self._shipper.flush(REPLAY_TIMEOUT_S) and self._shipper.depth >= before:
+                raise ConfigurationError(
+                    [f"{BOOK}: was replaced or put back, and does not take the calls that it lacks: see the log"]
+                )
+
     async def _close_leases(self) -> bool:
         """Book what earlier starts left, and close their leases; False if it has to be tried again."""
         if not await self._shipper.flush(FLUSH_TIMEOUT_S):
             return False
-        return await self._recovery.close_leases(self._ledger, all_booked=not self._shipper.has_refused)
+        refused = self._shipper.has_refused
+        return await self._recovery.close_leases(self._ledger, all_booked=lambda one: not refused(one))
 
     async def _close_leases_later(self) -> None:
         while not await self._close_leases():  # noqa: ASYNC110 - the ledger has no event for it

@@ -11,11 +11,13 @@ from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Category, Grant
 from sidecar.core.governance.budgets import Budget, Each, grant_account
 from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Conflict, NotFound, Rejected
 from sidecar.ledger import backfill, forms
 from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.idempotency import Asked, once
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.options import LedgerOptions
@@ -49,16 +51,16 @@ class Acts:
 
     async def add_customer(self, tx: Transaction, wall_ms: int, customer: str, wallet: str, act: Act) -> Done:
         """Make a customer, or give back the one that is there."""
-        kind = forms.customer(customer, wallet)
+        kind = forms.customer(customer, wallet or Wallet.REQUIRED.value)
 
         async def effect(journal: Journal | None) -> CustomerView:
             if journal is None:
                 journal = await Journal.begin(tx, customer, kind, wall_ms)
                 journal.post("customer_added", actor=act.actor, facts={"wallet": kind.value}, policy=True)
                 await journal.write()
-            elif journal.wallet is not kind:
+            elif wallet and journal.wallet is not kind:
                 raise Conflict(f"customer {customer!r} exists, with wallet {journal.wallet.value!r}")
-            return CustomerView(customer, kind.value, journal.created_at_ms, journal.head_sequence)
+            return CustomerView(customer, journal.wallet.value, journal.created_at_ms, journal.head_sequence)
 
         asked = Asked(customer, "add_customer", act, {"wallet": wallet})
         return await self._do(tx, wall_ms, asked, effect, CustomerView)
@@ -274,7 +276,7 @@ async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str)
 
 
 async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
-    """Change limit and hardness; each account follows when it is next touched."""
+    """Change limit and hardness; each account follows when it is next touched, its alerts at once (L53)."""
     journal.post(
         "budget_set",
         actor=actor,
@@ -286,3 +288,4 @@ async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
         "UPDATE budgets SET limit_atoms = ?, hard = ?, version = ? WHERE customer = ? AND budget_id = ?",
         (budget.limit_atoms, int(budget.hard), budget.version, journal.customer, budget.budget_id),
     )
+    await BudgetAccounts(journal, [budget]).follow_edit(budget)

@@ -9,11 +9,14 @@ import msgspec
 from sidecar.ledger.views import (
     BalanceView,
     BudgetView,
+    ClockView,
     CustomerView,
     EntryView,
     ExplainView,
     GrantView,
     NodeView,
+    SilentLeaseView,
+    SumView,
     UsageView,
     VerifyView,
 )
@@ -96,6 +99,22 @@ class Administration(Protocol):
 
     async def usage(self, *, customer: str, since_ms: int, after: str, limit: int) -> tuple[list[UsageView], str]:
         """Settled calls in the order booked; `customer` `` for all."""
+        ...
+
+    async def sums(self, *, by: str, customer: str, since_ms: int, after: str) -> tuple[list[SumView], str]:
+        """The next settled calls in the order booked, added up by group, and the cursor to go on with."""
+        ...
+
+    async def silent_leases(self) -> list[SilentLeaseView]:
+        """Leases in quarantine, longest silent first (L46)."""
+        ...
+
+    async def clock(self) -> ClockView:
+        """The ledger's time (L38)."""
+        ...
+
+    async def accept_clock(self, act: Act) -> ClockView:
+        """Believe the wall clock again after a jump, as it is now: periods begin and grants expire by it."""
         ...
 
     async def explain(self, request_id: str) -> ExplainView:

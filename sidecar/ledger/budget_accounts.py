@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from sidecar.core.credits.entries import Bucket, Moves
+from sidecar.core.credits.entries import MAX_BUCKET, Bucket, Moves
 from sidecar.core.governance.budgets import Budget, applies, budget_account
 from sidecar.core.governance.limits import Cadence, Period, period_at
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.purse import ACTOR
+from sidecar.ports import Row
 
 HOUR_MS = 3_600_000
+
+MAX_ALERTED_BY_EDIT = 1000
+"""Accounts whose alerts are written by the act that edits their limit: an act stays short however many children."""
 
 
 class BudgetAccounts:
@@ -47,45 +51,81 @@ class BudgetAccounts:
 
     def fit_limit(self, moves: Moves, account: str, budget: Budget) -> None:
         """Add to an entry what opens the account, or brings it to a limit that was edited."""
+        if account in self._touched:  # within a transaction once: the balance shows only what was posted
+            return
+        self._touched[account] = budget
         change = budget.limit_atoms + self._journal.balance(account, budget.currency).source
-        if account not in self._touched:  # within a transaction once: the balance shows only what was posted
-            self._touched[account] = budget
-            if change > 0:
-                moves.move(account, budget.currency, Bucket.SOURCE, Bucket.AVAILABLE, change)
-            else:
-                moves.move(account, budget.currency, Bucket.AVAILABLE, Bucket.SOURCE, -change)
+        if change > 0:
+            moves.move(account, budget.currency, Bucket.SOURCE, Bucket.AVAILABLE, change)
+        else:
+            moves.move(account, budget.currency, Bucket.AVAILABLE, Bucket.SOURCE, -change)
 
     def post_crossings(self) -> None:
-        """Post the thresholds that the accounts touched have crossed, each once in its period (L53)."""
+        """Post the thresholds that the accounts touched have crossed, each once in its period (L53).
+
+        A threshold that a raised limit took out of reach again is re-armed.
+        """
         for account, budget in self._touched.items():
-            consumed = self._journal.balance(account, budget.currency).consumed
-            for percent in sorted(budget.thresholds_percent):
-                if not consumed or consumed * 100 < percent * budget.limit_atoms:
-                    break
-                if percent > self._journal.alerted_percent(account):
-                    self._journal.note_alert(account, percent)
-                    self._journal.post(
-                        "threshold_crossed",
-                        actor=ACTOR,
-                        facts={
-                            "account": account,
-                            "budget_id": budget.budget_id,
-                            "percent": percent,
-                            "limit_atoms": budget.limit_atoms,
-                            "used_atoms": consumed,
-                        },
-                        key=f"{account}@{percent}",
-                    )
+            self._post_crossings(account, budget)
+
+    async def follow_edit(self, budget: Budget) -> None:
+        """Post what an edited limit makes of this period's accounts: those above a lowered one have crossed it now.
+
+        At most MAX_ALERTED_BY_EDIT of them; the others with their next call.
+        """
+        period = period_at(budget.cadence, self._journal.now_ms)
+        first = budget_account(budget.budget_id, "", period)
+        behind = first[:-1] + chr(ord(first[-1]) + 1)
+        found: dict[str, Row] = {}
+        for percent in budget.thresholds_percent:
+            rows = await self._journal.tx.fetch(
+                "SELECT * FROM accounts WHERE customer = ? AND account >= ? AND account < ?"
+                " AND (consumed >= ?) <> (alerted_percent >= ?) ORDER BY account LIMIT ?",
+                (
+                    *(self._journal.customer, first, behind),
+                    *(_mark_atoms(percent, budget.limit_atoms), percent, MAX_ALERTED_BY_EDIT - len(found)),
+                ),
+            )
+            found.update((row["account"], row) for row in rows)
+        for account, row in found.items():
+            self._journal.take_account(row)
+            self._post_crossings(account, budget)
+
+    def _post_crossings(self, account: str, budget: Budget) -> None:
+        consumed = self._journal.balance(account, budget.currency).consumed
+        crossed = [p for p in sorted(budget.thresholds_percent) if consumed >= _mark_atoms(p, budget.limit_atoms)]
+        before, highest = self._journal.alerted_percent(account), crossed[-1] if crossed else -1
+        if highest < before:
+            self._journal.note_alert(account, highest)
+        for percent in crossed:
+            if percent > before:
+                self._journal.note_alert(account, percent)
+                self._journal.post(
+                    "threshold_crossed",
+                    actor=ACTOR,
+                    facts={
+                        "account": account,
+                        "budget_id": budget.budget_id,
+                        "percent": percent,
+                        "limit_atoms": budget.limit_atoms,
+                        "used_atoms": consumed,
+                    },
+                    key=f"{account}@{percent}#{budget.version}",
+                )
 
 
-def account_at(budget: Budget, subject: Subject, at_ms: int) -> str:
-    """The account on which a request at an instant counts."""
-    return _account_in(budget.budget_id, budget.child_of(subject), budget.cadence, at_ms // HOUR_MS)
+def _mark_atoms(percent: int, limit_atoms: int) -> int:
+    """From how much on a threshold is crossed: never by an account on which nothing was used."""
+    return min(max(1, -(-percent * limit_atoms // 100)), MAX_BUCKET)
+
+
+def account_at(budget: Budget, subject: Subject, hour: int) -> str:
+    """The account on which a request counts, by the hour (UTC, since 1970) of it: every period begins with one."""
+    return _account_in(budget.budget_id, budget.child_of(subject), budget.cadence, hour)
 
 
 @lru_cache(maxsize=4096)
 def _account_in(budget_id: str, child: str, cadence: Cadence, hour: int) -> str:
-    """Every period begins with an hour (UTC), so the hour decides; a batch's events share a few."""
     return budget_account(budget_id, child, period_at(cadence, hour * HOUR_MS))
 
 

@@ -61,11 +61,13 @@ def customer(name: str, wallet: str) -> Wallet:
 
 
 def path(text: str) -> tuple[str, tuple[Node, ...]]:
-    """The customer and the nodes of `acme/kind:id/…`, of which at least one must be named."""
+    """The customer and the nodes to make of `acme/kind:id/…`, of which at least one must be named."""
     problems = _Problems()
     name, nodes = _path(problems, text)
     if not nodes:
-        problems.add("invalid_path", "path", "a path such as acme/team:data")
+        problems.add("invalid_path", "path", "a node below the customer, such as acme/team:data")
+    if any(node.kind == "user" for node in nodes):
+        problems.add("invalid_path", "path", "no user: users are taken as they come, and can have budgets")
     problems.raise_any()
     return name, nodes
 

@@ -42,16 +42,20 @@ _T = TypeVar("_T")
 
 
 class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A customer to make."""
+    """A customer to make; an empty wallet is `required`, or what an existing customer's is."""
 
     customer: str
-    wallet: str = "required"
+    wallet: str = ""
 
 
 class NewNodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nodes to make: every one of `acme/kind:id/…` that does not exist yet."""
 
     path: str
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An act that needs no word."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -119,6 +123,10 @@ class AdminAPI:
             Route("GET", f"{customer}/entries", read, self._entries, page | {"kind"}),
             Route("GET", f"{customer}/verify", read, self._verify),
             Route("GET", "/v1/usage", read, self._usage, page | {"customer", "since_ms"}),
+            Route("GET", "/v1/usage/sums", read, self._sums, frozenset({"by", "customer", "since_ms", "cursor"})),
+            Route("GET", "/v1/leases/silent", read, self._silent_leases),
+            Route("GET", "/v1/clock", read, self._clock),
+            Route("POST", "/v1/clock/accept", write, self._accept_clock),
             Route("GET", "/v1/requests/{request_id}", read, self._explain),
         )
 
@@ -140,7 +148,7 @@ class AdminAPI:
         except Exception as error:  # the last line of defence: whatever went wrong, the caller gets a problem
             problem = problem_of(error, request_id)
             if problem.status == 500:
-                _log.exception("admin_request_failed", extra={"request_id": request_id})
+                _log.exception("admin_request_failed", extra={"facts": {"request_id": request_id}})
             headers |= problem.headers
             return web.Response(status=problem.status, body=problem.body, content_type=CONTENT_TYPE, headers=headers)
         finally:
@@ -256,6 +264,25 @@ class AdminAPI:
             limit=_limit(call),
         )
         return Page(tuple(rows), cursor)
+
+    async def _sums(self, call: Call) -> object:
+        rows, cursor = await self._administration.sums(
+            by=call.query.get("by", "day"),
+            customer=call.query.get("customer", ""),
+            since_ms=_number(call, "since_ms", default=0, least=0, most=_MAX_NUMBER),
+            after=_cursor(call),
+        )
+        return Page(tuple(rows), cursor)
+
+    async def _silent_leases(self, _call: Call) -> object:
+        return Page(tuple(await self._administration.silent_leases()))
+
+    async def _clock(self, _call: Call) -> object:
+        return await self._administration.clock()
+
+    async def _accept_clock(self, call: Call) -> object:
+        read_json(call.body, Nothing)
+        return await self._administration.accept_clock(call.act)
 
     async def _explain(self, call: Call) -> object:
         """The book knows what is settled; the sidecar beside it, what it denied or has open."""

@@ -40,7 +40,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer bytes that are not HTTP with 400, whatever was wrong with them."""
         del message  # quotes the bytes
-        _log.info("admin_request_malformed", extra={"status": status, "error": type(exc).__name__})
+        _log.info("admin_request_malformed", extra={"facts": {"status": status, "error": type(exc).__name__}})
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun")
         problem = problem_of(RequestRefused("malformed_request", "this is not HTTP/1.1 as it is taken here"), "")
@@ -76,7 +76,7 @@ async def serve_admin_api(api: AdminAPI, host: str, port: int) -> tuple[str, Cal
         under way get CLOSE_TIMEOUT_S.
 
     Raises:
-        OSError: the port is not to be had.
+        OSError: the port is taken, or may not be used.
     """
     runner = web.ServerRunner(_Server(api.answer), handle_signals=False, shutdown_timeout=CLOSE_TIMEOUT_S)
     await runner.setup()

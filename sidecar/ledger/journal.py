@@ -15,7 +15,10 @@ from sidecar.core.credits import entries
 from sidecar.core.credits.entries import MAX_BUCKET, Balance, Entry, Moves, PostingError
 from sidecar.core.credits.leases import escrow
 from sidecar.core.governance.standing import Wallet
+from sidecar.ledger.posting import CallMoves, post_legs
 from sidecar.ledger.sql import fetch_in
+from sidecar.ledger.usage_facts import KIND as USAGE
+from sidecar.ledger.usage_facts import UsageFacts, UsageText, write_usage
 from sidecar.ports import Row, Transaction
 
 
@@ -66,6 +69,7 @@ class Journal:
         self._changed: set[str] = set()
         self._leases: dict[str, Lease] = {}
         self._changed_leases: set[str] = set()
+        self._charged_leases: set[str] = set()
         self._rows: list[tuple[object, ...]] = []
 
     @classmethod
@@ -93,7 +97,7 @@ class Journal:
         self._absent.update(missing)
         sql = "SELECT * FROM accounts WHERE customer = ? AND account IN ({})"
         for row in await fetch_in(self.tx, sql, (self.customer,), missing):
-            self._take(row)
+            self.take_account(row)
 
     def balance(self, name: str, currency: str) -> Balance:
         """An account's balance, zero where it was never touched. It must have been loaded.
@@ -128,6 +132,12 @@ class Journal:
             raise PostingError(f"{lease.lease_id}: larger than a 64-bit number")
         self._leases[lease.lease_id] = lease
         self._changed_leases.add(lease.lease_id)
+
+    def keep_posted(self, lease: Lease) -> None:
+        """Have what was posted on a loaded lease written, if nothing else of it changes."""
+        if lease.posted > MAX_BUCKET:
+            raise PostingError(f"{lease.lease_id}: larger than a 64-bit number")
+        self._charged_leases.add(lease.lease_id)
 
     def alerted_percent(self, name: str) -> int:
         """The highest threshold of a loaded account whose crossing is on record; -1 for none."""
@@ -182,26 +192,37 @@ class Journal:
             legs,
             facts or {},
         )
-        body = entries.body_of(entry)
-        self._head_hash = entries.chain(self._head_hash, body)
-        self._rows.append(
-            (
-                entry.customer,
-                entry.sequence,
-                kind,
-                key or None,
-                entry.recorded_at_ms,
-                entry.occurred_at_ms,
-                self._head_hash,
-                body,
-            )
-        )
+        self._append(kind, key, entry.occurred_at_ms, entries.body_of(entry))
         if policy:
             self.revision = self.head_sequence
         return self.head_sequence
 
+    def post_call(self, facts: UsageFacts, moves: CallMoves, *, actor: str, occurred_at_ms: int) -> None:
+        """Append the entry of a settled call and apply its legs.
+
+        Raises:
+            PostingError: as `post`.
+        """
+        legs = moves.rows()
+        post_legs(self._balances, self._absent, legs)
+        self._changed.update([leg[0] for leg in legs])
+        self.head_sequence += 1
+        key = facts.request_id
+        entry = UsageText(self.customer, self.head_sequence, key, actor, self.now_ms, occurred_at_ms, legs, facts)
+        self._append(USAGE, key, occurred_at_ms, write_usage(entry))
+
+    def _append(self, kind: str, key: str, occurred_at_ms: int, body: str) -> None:
+        """Chain an entry's text to the one before, and have it written."""
+        self._head_hash = entries.chain(self._head_hash, body)
+        row = (self.customer, self.head_sequence, kind, key or None, self.now_ms, occurred_at_ms, self._head_hash, body)
+        self._rows.append(row)
+
     async def write(self) -> None:
-        """Write what was posted: the entries, each changed account and lease once, the head."""
+        """Write what was posted: the entries, each changed account and lease once, the head.
+
+        Raises:
+            PostingError: a balance cannot be (L6); the transaction must not be committed.
+        """
         if self._rows:
             await self.tx.execute_many(_INSERT_ENTRY, self._rows)
             await self.tx.execute(
@@ -209,20 +230,41 @@ class Journal:
                 " WHERE customer = ?",
                 (self.revision, self.head_sequence, self._head_hash, self.now_ms, self.customer),
             )
-        if self._changed:  # in one order everywhere, so that no two engines' locks can cross
-            await self.tx.execute_many(_UPSERT_ACCOUNT, [self._account_row(name) for name in sorted(self._changed)])
+        for name in self._changed:
+            entries.check(name, self._balances[name])
+        await self._write_accounts(sorted(self._changed))  # in one order everywhere: no two engines' locks can cross
+        await self._write_leases()
+        self._rows, self._changed, self._changed_leases, self._charged_leases = [], set(), set(), set()
+
+    async def _write_accounts(self, names: list[str]) -> None:
+        new = [name for name in names if name in self._absent]
+        if new:
+            await self.tx.execute_many(_INSERT_ACCOUNT, [self._account_row(name) for name in new])
+        if len(new) < len(names):
+            rows = [self._account_row(name) for name in names if name not in self._absent]
+            await self.tx.execute_many(_UPDATE_ACCOUNT, [(*row[3:], *row[:2]) for row in rows])
+        self._absent.difference_update(new)
+
+    async def _write_leases(self) -> None:
         if self._changed_leases:
             await self.tx.execute_many(_UPSERT_LEASE, [self._lease_row(one) for one in sorted(self._changed_leases)])
-        self._rows, self._changed, self._changed_leases = [], set(), set()
+        charged = sorted(self._charged_leases - self._changed_leases)
+        if charged:  # apart, because it leaves the indexes alone, which are by whether a lease is open
+            posted = [(self._leases[one].posted, self.customer, one) for one in charged]
+            await self.tx.execute_many("UPDATE leases SET posted = ? WHERE customer = ? AND lease_id = ?", posted)
 
-    def _take(self, row: Row) -> None:
+    def take_account(self, row: Row) -> None:
+        """Take in an account that was read with something else; one that was read before stays as it is here."""
         name = row["account"]
+        if name in self._balances:
+            return
         self._absent.discard(name)
         self._balances[name] = balance_of(row)
         self._alerted[name] = row["alerted_percent"]
         self._wanted[name] = row["wanted_until_ms"]
 
     def _account_row(self, name: str) -> tuple[object, ...]:
+        """Of `_INSERT_ACCOUNT`: the account's name, its currency, its buckets, and the rest."""
         balance = self._balances[name]
         alerted, wanted = self._alerted.get(name, -1), self._wanted.get(name, 0)
         return (self.customer, name, *msgspec.structs.astuple(balance), alerted, wanted)
@@ -233,7 +275,7 @@ class Journal:
 
 def balance_of(row: Row) -> Balance:
     """The balance in a row of `accounts`."""
-    return Balance(row["currency"], *(row[bucket.value] for bucket in entries.Bucket))
+    return Balance(row["currency"], *[row[column] for column in _BUCKETS])
 
 
 def lease_of(row: Row) -> Lease:
@@ -251,18 +293,21 @@ def lease_of(row: Row) -> Lease:
     )
 
 
+_BUCKETS = tuple(bucket.value for bucket in entries.Bucket)
+
 _INSERT_ENTRY = (
     "INSERT INTO entries (customer, sequence, kind, entry_key, recorded_at_ms, occurred_at_ms, hash, body)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-_UPSERT_ACCOUNT = (
+_INSERT_ACCOUNT = (
     "INSERT INTO accounts (customer, account, currency, source, available, held, leased, consumed, expired, revoked,"
     " unaccounted, alerted_percent, wanted_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (customer, account) DO UPDATE SET source = excluded.source, available = excluded.available,"
-    " held = excluded.held, leased = excluded.leased, consumed = excluded.consumed, expired = excluded.expired,"
-    " revoked = excluded.revoked, unaccounted = excluded.unaccounted, alerted_percent = excluded.alerted_percent,"
-    " wanted_until_ms = excluded.wanted_until_ms"
+)
+
+_UPDATE_ACCOUNT = (
+    "UPDATE accounts SET source = ?, available = ?, held = ?, leased = ?, consumed = ?, expired = ?, revoked = ?,"
+    " unaccounted = ?, alerted_percent = ?, wanted_until_ms = ? WHERE customer = ? AND account = ?"
 )
 
 _UPSERT_LEASE = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -16,6 +18,9 @@ from sidecar.ports import Row, Transaction
 
 Path = tuple[Node, ...]
 
+MAX_REMEMBERED = 8192
+"""Rows of a kind whose reading is remembered."""
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why the ledger has no standing for a subject, and the sentence for a person."""
@@ -28,7 +33,7 @@ async def load_paths(tx: Transaction, customer: str, nodes: Iterable[Node]) -> d
     """The canonical path of each node that exists: every ancestor, then itself."""
     sql = "SELECT kind, id, path FROM nodes WHERE customer = ? AND (kind, id) IN (VALUES {})"
     rows = await fetch_in(tx, sql, (customer,), [(node.kind, node.id) for node in nodes])
-    return {Node(row["kind"], row["id"]): parse_path(row["path"]) for row in rows}
+    return {Node(row["kind"], row["id"]): _known_path(row["path"]) for row in rows}
 
 
 def locate(subject: Subject, paths: Mapping[Node, Path]) -> Path | Refusal:
@@ -72,33 +77,61 @@ async def load_budgets(tx: Transaction, customer: str, nodes: Iterable[Node]) ->
 
 def budget_of(row: Row) -> Budget:
     """The budget in a row of `budgets`."""
-    kind, _, name = row["node"].partition(":")
-    return Budget(
-        budget_id=row["budget_id"],
-        currency=row["currency"],
-        limit_atoms=row["limit_atoms"],
-        cadence=Cadence(row["cadence"]),
-        node=Node(kind, name) if kind else None,
-        match=msgspec.json.decode(row["match"], type=dict[str, str]),
-        each=Each(row["each_child"]),
-        hard=bool(row["hard"]),
-        on_outage=row["on_outage"],
-        thresholds_percent=msgspec.json.decode(row["thresholds"], type=tuple[int, ...]),
-        version=row["version"],
-    )
+    return _budget(tuple([row[column] for column in _BUDGET_COLUMNS]))
 
 
 def grant_of(row: Row) -> Grant:
     """The grant in a row of `grants`."""
-    return Grant(
-        grant_id=row["grant_id"],
-        currency=row["currency"],
-        issued_atoms=row["issued_atoms"],
-        effective_at_ms=row["effective_at_ms"],
-        sequence=row["sequence"],
-        expires_at_ms=row["expires_at_ms"],
-        category=Category(row["category"]),
-        priority=row["priority"],
-        models=msgspec.json.decode(row["models"], type=tuple[str, ...]),
-        features=msgspec.json.decode(row["features"], type=tuple[str, ...]),
+    return _grant(tuple([row[column] for column in _GRANT_COLUMNS]))
+
+
+_BUDGET_COLUMNS = (
+    *("budget_id", "currency", "limit_atoms", "cadence", "node", "match", "each_child", "hard", "on_outage"),
+    *("thresholds", "version"),
+)
+_GRANT_COLUMNS = (
+    *("grant_id", "currency", "issued_atoms", "effective_at_ms", "sequence", "expires_at_ms", "category", "priority"),
+    *("models", "features"),
+)
+
+# The same rows come with every batch. What is remembered is a function of the columns and nothing
+# else: an edited budget is another one.
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _budget(columns: tuple[Any, ...]) -> Budget:
+    name, currency, limit_atoms, cadence, node, match, each, hard, on_outage, thresholds, version = columns
+    kind, _, node_id = node.partition(":")
+    return Budget(
+        budget_id=name,
+        currency=currency,
+        limit_atoms=limit_atoms,
+        cadence=Cadence(cadence),
+        node=Node(kind, node_id) if kind else None,
+        match=msgspec.json.decode(match, type=dict[str, str]),
+        each=Each(each),
+        hard=bool(hard),
+        on_outage=on_outage,
+        thresholds_percent=msgspec.json.decode(thresholds, type=tuple[int, ...]),
+        version=version,
     )
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _grant(columns: tuple[Any, ...]) -> Grant:
+    name, currency, issued, effective_at_ms, sequence, expires_at_ms, category, priority, models, features = columns
+    return Grant(
+        grant_id=name,
+        currency=currency,
+        issued_atoms=issued,
+        effective_at_ms=effective_at_ms,
+        sequence=sequence,
+        expires_at_ms=expires_at_ms,
+        category=Category(category),
+        priority=priority,
+        models=msgspec.json.decode(models, type=tuple[str, ...]),
+        features=msgspec.json.decode(features, type=tuple[str, ...]),
+    )
+
+
+_known_path = lru_cache(maxsize=MAX_REMEMBERED)(parse_path)

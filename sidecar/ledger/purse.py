@@ -41,13 +41,16 @@ class Purse:
         there is room for: they can pay nothing, but a denial names them.
         """
         rows = await journal.tx.fetch(
-            "SELECT g.*, (a.available + a.leased > 0) AS funded FROM grants AS g JOIN accounts AS a"
+            "SELECT g.*, (a.available + a.leased > 0) AS funded, a.account, a.source, a.available, a.held, a.leased,"
+            " a.consumed, a.expired, a.revoked, a.unaccounted, a.alerted_percent, a.wanted_until_ms"
+            " FROM grants AS g JOIN accounts AS a"
             " ON a.customer = g.customer AND a.account = 'grant:' || g.grant_id"
             " WHERE g.customer = ? AND g.ended = 0 ORDER BY funded DESC, g.sequence DESC LIMIT ?",
             (journal.customer, MAX_LIVE_GRANTS),
         )
         purse = cls(journal, map(grant_of, rows))
-        await journal.load_accounts(purse._grants)
+        for row in rows:
+            journal.take_account(row)
         await purse._expire()
         return purse
 
@@ -91,10 +94,10 @@ class Purse:
         """The grant of an account, if it was read."""
         return self._grants.get(account) or self._ended.get(account)
 
-    async def take_excess(self, moves: Moves, atoms: int, currency: str, *, model: str, feature: str) -> int:
+    def take_excess(self, moves: Moves, atoms: int, currency: str, *, model: str, feature: str) -> int:
         """Find what a charge exceeded its hold by: from free credit in burn order, else as debt (L17).
 
-        Gives the debt made, in atoms.
+        The debt's account must have been loaded. Gives the debt made, in atoms.
         """
         free = {
             grant.grant_id: self.available(grant) for grant in self.covering(currency, model=model, feature=feature)
@@ -103,7 +106,6 @@ class Purse:
         coverage = cover(atoms, covering, free, at_ms=self._journal.now_ms)
         for grant_id, taken in coverage.draws:
             moves.move(grant_account(grant_id), currency, Bucket.AVAILABLE, Bucket.CONSUMED, taken)
-        await self._journal.load_accounts([debt_account(currency)])
         moves.move(debt_account(currency), currency, Bucket.SOURCE, Bucket.CONSUMED, coverage.shortfall)
         return coverage.shortfall
 

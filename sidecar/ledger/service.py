@@ -30,19 +30,27 @@ from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger.acts import Acts, Done
 from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.history import hear, history_id
+from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
+from sidecar.ledger.quarantine import silent_leases
 from sidecar.ledger.reading import Reader
 from sidecar.ledger.reconcile import apply_part, end_incarnation, leases_left
 from sidecar.ledger.resolving import resolve
+from sidecar.ledger.showing import Shower
+from sidecar.ledger.summing import sum_usage
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
     BalanceView,
     BudgetView,
+    ClockView,
     CustomerView,
     EntryView,
     ExplainView,
     GrantView,
     NodeView,
+    SilentLeaseView,
+    SumView,
     UsageView,
     VerifyView,
 )
@@ -63,12 +71,18 @@ class LedgerService:
 
     def __init__(self, book: Book, clock: Clock, ids: Ids, rates: RateBook, options: LedgerOptions) -> None:
         self._book = book
-        self._clock = clock
+        self._clock = LedgerClock(clock)
         self._ids = ids
         self._options = options
         self._acts = Acts(ids, rates, options)
         self._reader = Reader(rates, options.currency)
+        self._show = Shower(rates)
         self._listeners: dict[object, Callable[[Change], None]] = {}
+
+    @property
+    def clock_jump_ms(self) -> int:
+        """How far the wall clock has jumped from the time that the ledger uses; 0 while it is believed (L38)."""
+        return self._clock.jump_ms
 
     # As a sidecar sees it.
 
@@ -76,18 +90,18 @@ class LedgerService:
         """Note that an incarnation has started; saying so twice is saying it once."""
         _check_version(request.version)
 
-        async def work(tx: Transaction) -> str:
+        async def work(tx: Transaction) -> tuple[str, int]:
             rows = await tx.fetch("SELECT sidecar FROM incarnations WHERE incarnation = ?", (request.incarnation,))
             if rows and rows[0]["sidecar"] != request.sidecar:
                 raise StaleIncarnation(f"incarnation {request.incarnation} is another sidecar's")
             await tx.execute(
                 "INSERT INTO incarnations (incarnation, sidecar, started_at_ms) VALUES (?, ?, ?)"
                 " ON CONFLICT (incarnation) DO NOTHING",
-                (request.incarnation, request.sidecar, self._clock.wall_ms()),
+                (request.incarnation, request.sidecar, self._clock.now_ms()),
             )
-            return await self._history_id(tx)
+            return await history_id(tx, self._ids), await hear(tx, request.sidecar)
 
-        return RegisterReply(await self._book.transact(SYSTEM, work))
+        return RegisterReply(*await self._book.transact(SYSTEM, work))
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """Say who this is and what limits them, and lend enough for the call; see `ports.Ledger`.
@@ -100,9 +114,7 @@ class LedgerService:
         if min(request.need_atoms, request.demand_atoms) < 0:
             raise WireFormatError("sidecar", "a need below zero")
         customer = request.subject.customer
-        return await self._book.transact(
-            customer, lambda tx: resolve(tx, request, self._clock.wall_ms(), self._options)
-        )
+        return await self._book.transact(customer, lambda tx: resolve(tx, request, self._clock.now_ms(), self._options))
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         """Apply each customer's part in a transaction of its own; one that fails loses no other.
@@ -115,22 +127,28 @@ class LedgerService:
             raise WireFormatError("sidecar", f"a sync has at most {MAX_EVENTS_PER_SYNC} events")
         if sum(len(part.leases) for part in request.parts) > MAX_LEASES_PER_SYNC:
             raise WireFormatError("sidecar", f"a sync has at most {MAX_LEASES_PER_SYNC} leases")
+        starts = range(0, len(request.parts), PARTS_AT_ONCE)
+        chunks = [request.parts[start : start + PARTS_AT_ONCE] for start in starts]
+        together = chunks.pop() if chunks and not request.ended else ()
         replies: list[PartReply] = []
-        for start in range(0, len(request.parts), PARTS_AT_ONCE):
-            some = request.parts[start : start + PARTS_AT_ONCE]
+        for some in chunks:
             replies += await asyncio.gather(*(self._apply(request, part) for part in some))
 
-        async def work(tx: Transaction) -> tuple[str, list[CustomerPart]]:
+        async def work(tx: Transaction) -> tuple[str, int, list[CustomerPart]]:
             left: list[CustomerPart] = []
             if request.ended:
-                await end_incarnation(tx, request, self._clock.wall_ms())
+                await end_incarnation(tx, request, self._clock.now_ms())
                 left = await leases_left(tx, request) if request.all_booked else []
-            return await self._history_id(tx), left
+            return await history_id(tx, self._ids), await hear(tx, request.sidecar), left
 
-        history_id, left = await self._book.transact(SYSTEM, work)
+        # Queued behind the last parts, so that they share a commit; what ends an incarnation comes after all of them.
+        last, (history, heard, left) = await asyncio.gather(
+            asyncio.gather(*(self._apply(request, part) for part in together)), self._book.transact(SYSTEM, work)
+        )
+        replies += last
         for part in left:
             await self._apply(request, part)
-        return SyncReply(tuple(replies), history_id)
+        return SyncReply(tuple(replies), history, heard)
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Hear of changes until the function given back is called.
@@ -151,22 +169,10 @@ class LedgerService:
     async def _apply(self, request: SyncRequest, part: CustomerPart) -> PartReply:
         try:
             return await self._book.transact(
-                part.customer, lambda tx: apply_part(tx, request, part, self._clock.wall_ms(), self._options)
+                part.customer, lambda tx: apply_part(tx, request, part, self._clock.now_ms(), self._options)
             )
         except PostingError as problem:
             return PartReply(part.customer, error=str(problem))
-
-    async def _history_id(self, tx: Transaction) -> str:
-        """The name of this book's history, made when it is first asked for."""
-        rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
-        if not rows:
-            await tx.execute(
-                "INSERT INTO meta (name, value) VALUES ('history_id', ?) ON CONFLICT (name) DO NOTHING",
-                (self._ids.new("history"),),
-            )
-            rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
-        history_id: str = rows[0]["value"]
-        return history_id
 
     # As people see it; each method is described in `administration.Administration`.
 
@@ -204,19 +210,38 @@ class LedgerService:
 
     async def grants(self, customer: str) -> list[GrantView]:
         """All grants."""
-        return await self._book.read(lambda tx: self._reader.grants(tx, customer, self._clock.wall_ms()))
+        return await self._book.read(lambda tx: self._reader.grants(tx, customer, self._clock.now_ms()))
 
     async def budgets(self, customer: str) -> list[BudgetView]:
         """All budgets."""
-        return await self._book.read(lambda tx: self._reader.budgets(tx, customer, self._clock.wall_ms()))
+        return await self._book.read(lambda tx: self._reader.budgets(tx, customer, self._clock.now_ms()))
 
     async def balance(self, customer: str) -> BalanceView:
         """What a customer has and has used."""
-        return await self._book.read(lambda tx: self._reader.balance(tx, customer, self._clock.wall_ms()))
+        return await self._book.read(lambda tx: self._reader.balance(tx, customer, self._clock.now_ms()))
 
     async def usage(self, *, customer: str, since_ms: int, after: str, limit: int) -> tuple[list[UsageView], str]:
         """Settled calls."""
         return await self._book.read(lambda tx: self._reader.usage(tx, customer, since_ms, after, limit))
+
+    async def sums(self, *, by: str, customer: str, since_ms: int, after: str) -> tuple[list[SumView], str]:
+        """Settled calls, added up."""
+        return await self._book.read(
+            lambda tx: sum_usage(tx, self._show, by=by, customer=customer, since_ms=since_ms, after=after)
+        )
+
+    async def silent_leases(self) -> list[SilentLeaseView]:
+        """Leases in quarantine."""
+        return await self._book.read(lambda tx: silent_leases(tx, self._show, self._clock.now_ms()))
+
+    async def clock(self) -> ClockView:
+        """The ledger's time."""
+        return ClockView(self._clock.now_ms(), self._clock.jump_ms)
+
+    async def accept_clock(self, act: Act) -> ClockView:
+        """Believe the wall clock as it is now."""
+        self._clock.accept(act.actor)
+        return await self.clock()
 
     async def explain(self, request_id: str) -> ExplainView:
         """One call's story."""
@@ -232,7 +257,7 @@ class LedgerService:
 
     async def _act(self, customer: str, work: Callable[[Transaction, int], Awaitable[Done]]) -> Any:
         """Commit an act; then tell who listens, before the act's caller hears of it."""
-        done = await self._book.transact(customer, lambda tx: work(tx, self._clock.wall_ms()))
+        done = await self._book.transact(customer, lambda tx: work(tx, self._clock.now_ms()))
         if done.revision is not None:
             for listener in list(self._listeners.values()):
                 listener(Change(customer, done.revision))

@@ -133,6 +133,40 @@ class UsageView(msgspec.Struct, frozen=True):
     flags: tuple[str, ...]
 
 
+class SumView(msgspec.Struct, frozen=True):
+    """Settled calls added up: one group, in one currency.
+
+    `group` is null for the calls that have no such thing (no user, no team …). `charge` is null for
+    the calls without a known price, which are a group of their own. `estimated_calls` are those
+    whose charge is not the provider's own figure. A counter is null where none of the calls said it.
+    """
+
+    by: str
+    group: str | None
+    calls: int
+    estimated_calls: int
+    usage: dict[str, int | None]
+    charge: Money | None
+
+
+class ClockView(msgspec.Struct, frozen=True):
+    """The time by which the ledger decides, and how far the wall clock has jumped from it; 0 while it is believed."""
+
+    now_ms: int
+    jump_ms: int
+
+
+class SilentLeaseView(msgspec.Struct, frozen=True):
+    """A lease in quarantine: what it holds is reserved until its holder is heard again."""
+
+    customer: str
+    lease_id: str
+    account: str
+    sidecar: str
+    silent_since_ms: int
+    held: Money
+
+
 class Leg(msgspec.Struct, frozen=True):
     """One movement of a posting: `atoms` into (or, negative, out of) a bucket of an account."""
 

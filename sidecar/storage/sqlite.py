@@ -18,7 +18,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from sidecar.errors import ConfigurationError, LedgerUnavailable
 from sidecar.ports import Row, Transaction
@@ -155,6 +155,9 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
+_Outcome: TypeAlias = tuple[asyncio.Future[Any], object, BaseException | None]
+
+
 class _Job(NamedTuple):
     work: Callable[[Transaction], Awaitable[Any]]
     future: asyncio.Future[Any]
@@ -226,9 +229,12 @@ class _Worker:
                 self._connection.execute("ROLLBACK")
             lost = f"the book could not commit: {problem}"
             outcomes = [(None, LedgerUnavailable(lost)) for _ in group]
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
         for job, (result, problem_of_one) in zip(group, outcomes, strict=True):
+            by_loop.setdefault(job.loop, []).append((job.future, result, problem_of_one))
+        for loop, delivery in by_loop.items():  # each is woken once
             try:
-                job.loop.call_soon_threadsafe(_deliver, job.future, result, problem_of_one)
+                loop.call_soon_threadsafe(_deliver, delivery)
             except RuntimeError:  # that loop is closed: nobody waits for this any more
                 continue
 
@@ -285,10 +291,11 @@ def _drive(awaitable: Awaitable[T]) -> T:
     raise RuntimeError("a transaction may wait for nothing but its book")
 
 
-def _deliver(future: asyncio.Future[Any], result: object, problem: BaseException | None) -> None:
-    if future.done():  # its caller has gone
-        return
-    if problem is not None:
-        future.set_exception(problem)
-    else:
-        future.set_result(result)
+def _deliver(delivery: Sequence[_Outcome]) -> None:
+    for future, result, problem in delivery:
+        if future.done():  # its caller has gone
+            continue
+        if problem is not None:
+            future.set_exception(problem)
+        else:
+            future.set_result(result)

@@ -22,14 +22,16 @@ from sidecar.contract.messages import (
 )
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.tenancy import Node, Subject, parse_path
-from sidecar.errors import StaleIncarnation, WireFormatError
+from sidecar.errors import Conflict, Rejected, StaleIncarnation, WireFormatError
+from sidecar.ledger import budget_accounts
 from sidecar.ledger.administration import NewBudget, NewGrant
 from sidecar.ledger.options import LedgerOptions
-from sidecar.ledger.views import BudgetView
-from tests.support.ledger import Desk, OverTheWire, usd
+from sidecar.ledger.service import LedgerService
+from sidecar.ledger.views import BudgetView, ClockView
+from tests.support.ledger import RATES, Desk, OverTheWire, usd
 
 ACME = Subject("acme")
-HOUR_MS = 3_600_000
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
 @pytest.fixture(params=["in process", "over the wire"])
@@ -342,6 +344,61 @@ async def test_soft_budgets_are_counted_and_never_lent(desk: Desk) -> None:
     assert await desk.problems() == ()
 
 
+async def crossings(desk: Desk) -> list[tuple[object, object]]:
+    """Of the customer's budgets so far: what was used, of which limit."""
+    found = (await desk.service.entries("acme", after=0, kind="threshold_crossed", limit=99))[0]
+    return [(entry.facts["used_atoms"], entry.facts["limit_atoms"]) for entry in found]
+
+
+async def test_a_raised_limit_is_crossed_anew(desk: Desk) -> None:
+    """L53: re-armed by an edit, and once more only; lifting it out of reach and back tells it again."""
+    await counted(desk, 100, hard=False, per="lifetime")
+    await desk.sync(desk.event("r1", ACME, 100))
+    assert await crossings(desk) == [(100, 100)]
+    await desk.service.set_budget(budget(1000, hard=False, per="lifetime"), desk.act())
+    await desk.sync(desk.event("r2", ACME, 899))
+    assert await crossings(desk) == [(100, 100)]
+    await desk.sync(desk.event("r3", ACME, 1))
+    await desk.sync(desk.event("r4", ACME, 1))
+    assert await crossings(desk) == [(100, 100), (1000, 1000)]
+    for limit in (5000, 50):
+        await desk.service.set_budget(budget(limit, hard=False, per="lifetime"), desk.act())
+    assert (await crossings(desk))[2:] == [(1001, 50)]
+    assert await desk.problems() == ()
+
+
+async def test_a_lowered_limit_is_crossed_by_the_act(desk: Desk) -> None:
+    """L53: in the act's own transaction, for each child above it and no other; lowering it again tells nothing new."""
+    await counted(desk, 1000, hard=False, each="user")
+    for user, used in (("ada", 500), ("bob", 99), ("eve", 100)):
+        await desk.sync(desk.event(f"r-{user}", Subject("acme", user=user), used))
+    assert await crossings(desk) == []
+    for limit in (100, 99, 60):
+        await desk.service.set_budget(budget(limit, hard=False, each="user"), desk.act())
+    found = (await desk.service.entries("acme", after=0, kind="", limit=99))[0]
+    kinds = [(entry.kind, entry.facts.get("used_atoms")) for entry in found if entry.kind != "usage"][2:]
+    crossed = "threshold_crossed"
+    assert kinds == [
+        *[("budget_set", None), (crossed, 500), (crossed, 100)],
+        *[("budget_set", None), (crossed, 99), ("budget_set", None)],
+    ]
+    await desk.sync(desk.event("late", Subject("acme", user="ada"), 1))
+    assert len(await crossings(desk)) == 3
+
+
+async def test_an_act_writes_so_many_alerts_and_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L53: the others come with their next call."""
+    monkeypatch.setattr(budget_accounts, "MAX_ALERTED_BY_EDIT", 1)
+    await counted(desk, 1000, hard=False, each="user")
+    for user in ("ada", "bob"):
+        await desk.sync(desk.event(f"r-{user}", Subject("acme", user=user), 500))
+    await desk.service.set_budget(budget(100, hard=False, each="user"), desk.act())
+    assert await crossings(desk) == [(500, 100)]
+    for user in ("ada", "bob"):
+        await desk.sync(desk.event(f"s-{user}", Subject("acme", user=user), 1))
+    assert await crossings(desk) == [(500, 100), (501, 100)]
+
+
 async def test_an_excess_comes_from_the_lease_then_what_is_free_then_debt(desk: Desk) -> None:
     """L17: usage is always recorded; debt stops lending until a paid grant repays it first."""
     await desk.service.add_customer("acme", "required", desk.act())
@@ -384,6 +441,80 @@ async def test_time_does_not_go_back(desk: Desk) -> None:
     assert [(row.recorded_at_ms - start, row.occurred_at_ms - start) for row in rows] == [(0, -5000), (0, 0)]
 
 
+async def test_a_small_step_back_does_not_move_a_customers_time(desk: Desk) -> None:
+    """L38: the clock is believed, and the customer's book still does not go back."""
+    await counted(desk)
+    start = desk.clock.wall_ms()
+    await desk.sync(desk.event("r1", ACME, 1))
+    desk.clock.set_wall(start - MINUTE_MS)
+    await desk.sync(desk.event("r2", ACME, 1))
+    assert desk.service.clock_jump_ms == 0
+    rows, _ = await desk.service.usage(customer="acme", since_ms=0, after="", limit=9)
+    assert [row.recorded_at_ms - start for row in rows] == [0, 0]
+
+
+@pytest.mark.parametrize("days", [1, 40])
+async def test_a_jump_of_the_clock_begins_no_period_and_ends_no_grant(
+    desk: Desk, caplog: pytest.LogCaptureFixture, days: int
+) -> None:
+    """L38, F-16: time goes on as it passes until the wall clock is back; then a day is a day again."""
+    await counted(desk, 100, per="day")
+    await desk.service.add_customer("bob", "required", desk.act())
+    ten_days = desk.clock.wall_ms() + 10 * DAY_MS
+    await desk.service.add_grant(NewGrant("bob", usd(100), "usd", expires_at_ms=ten_days), desk.act())
+    first = await desk.borrow(ACME, 100)
+    await desk.sync(desk.event("r1", ACME, 100, leases=(first.leases[0].lease_id,)))
+    for jump in (days * DAY_MS, 2 * days * DAY_MS):
+        right = desk.clock.wall_ms()
+        desk.clock.set_wall(right + jump)
+        assert (await desk.borrow(ACME, 1, sidecar="s2")).leases == ()
+        assert (await desk.borrow(Subject("bob"), 1)).leases != ()
+        assert desk.service.clock_jump_ms == jump
+        desk.clock.set_wall(right)
+        assert (await desk.borrow(ACME, 1, sidecar="s3")).leases == ()
+        assert desk.service.clock_jump_ms == 0
+        desk.clock.advance(1.0)
+    assert caplog.text.count("clock_jumped") == 2
+    desk.clock.advance(DAY_MS / 1000)
+    assert (await desk.borrow(ACME, 1)).leases != ()
+
+
+async def test_a_jump_back_does_not_stop_time(desk: Desk) -> None:
+    """L38, F-16: a clock set to 1970 begins the next day when a day has passed, not in fifty years."""
+    await counted(desk, 100, per="day")
+    first = await desk.borrow(ACME, 100)
+    await desk.sync(desk.event("r1", ACME, 100, leases=(first.leases[0].lease_id,)))
+    desk.clock.set_wall(0)
+    assert (await desk.borrow(ACME, 1, sidecar="s2")).leases == ()
+    desk.clock.advance(DAY_MS / 1000)
+    assert granted(await desk.borrow(ACME, 1, sidecar="s2")) != {}
+    assert await desk.problems() == ()
+
+
+async def test_a_jump_can_be_accepted(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """L38: somebody says that the clock is right; the next period begins at once, and the log says who said so."""
+    await counted(desk, 100, per="day")
+    first = await desk.borrow(ACME, 100)
+    await desk.sync(desk.event("r1", ACME, 100, leases=(first.leases[0].lease_id,)))
+    before = desk.clock.wall_ms()
+    desk.clock.set_wall(before + DAY_MS)
+    assert await desk.service.clock() == ClockView(before, DAY_MS)
+    assert await desk.service.accept_clock(desk.act()) == ClockView(before + DAY_MS, 0)
+    assert (await desk.borrow(ACME, 1, sidecar="s2")).leases != ()
+    assert "clock_accepted" in caplog.text
+
+
+async def test_a_new_process_believes_the_clock(desk: Desk) -> None:
+    """L38: a restart is how somebody says that the clock is right."""
+    await counted(desk, 100, per="day")
+    first = await desk.borrow(ACME, 100)
+    await desk.sync(desk.event("r1", ACME, 100, leases=(first.leases[0].lease_id,)))
+    desk.clock.set_wall(desk.clock.wall_ms() + DAY_MS)
+    assert (await desk.borrow(ACME, 1, sidecar="s2")).leases == ()
+    desk.ledger = LedgerService(desk.book, desk.clock, desk.ids, RATES, LedgerOptions())
+    assert (await desk.borrow(ACME, 1, sidecar="s2")).leases != ()
+
+
 async def test_changes_are_heard(desk: Desk) -> None:
     """L35: what changes a policy is heard before the act's caller is answered; nothing after stopping."""
     heard: list[Change] = []
@@ -409,6 +540,15 @@ async def test_a_history_has_one_name(desk: Desk) -> None:
     assert first.history_id
     assert (await desk.ledger.register(RegisterRequest("s2", "s2-inc"))).history_id == first.history_id
     assert (await desk.ledger.sync(SyncRequest("s1", "s1-inc", 0))).history_id == first.history_id
+
+
+async def test_a_book_counts_what_it_hears_of_each(desk: Desk) -> None:
+    """L50a: whoever keeps the greatest count knows a copy that was put back by its lower one."""
+    first = await desk.ledger.register(RegisterRequest("s1", "s1-inc"))
+    later = [await desk.ledger.sync(SyncRequest("s1", "s1-inc", 0)) for _ in range(3)]
+    assert [first.heard, *(reply.heard for reply in later)] == [1, 2, 3, 4]
+    assert (await desk.ledger.sync(SyncRequest("s2", "s2-inc", 0))).heard == 1
+    assert (await desk.ledger.register(RegisterRequest("s1", "s1-inc-2"))).heard == 5
 
 
 async def test_one_failing_customer_loses_no_other(desk: Desk) -> None:
@@ -460,3 +600,20 @@ async def test_lowering_a_limit_stops_lending_and_recalls(desk: Desk) -> None:
     await desk.service.set_budget(budget(200), desk.act())
     assert (await desk.borrow(ACME, 120, sidecar="s2")).leases
     assert await desk.problems() == ()
+
+
+async def test_a_customer_added_again_keeps_its_wallet(desk: Desk) -> None:
+    """Where no wallet is named, the one that is there is meant; another one is a conflict, not a change."""
+    assert (await desk.service.add_customer("acme", "none", desk.act())).wallet == "none"
+    assert (await desk.service.add_customer("acme", "", desk.act())).wallet == "none"
+    with pytest.raises(Conflict):
+        await desk.service.add_customer("acme", "required", desk.act())
+    assert (await desk.service.add_customer("beta", "", desk.act())).wallet == "required"
+
+
+async def test_a_user_is_no_node(desk: Desk) -> None:
+    """L30: users are taken as they come; one made as a node could never be named in a path."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    with pytest.raises(Rejected, match="user"):
+        await desk.service.add_nodes("acme/user:ada", desk.act())
+    await desk.service.set_budget(NewBudget("acme/user:ada", usd(5), "day"), desk.act())

@@ -138,3 +138,8 @@ def test_every_least_is_a_setting() -> None:
             found = getattr(found, part)
         assert isinstance(found, int | float)
         assert found >= LEAST[place]
+
+
+def test_health_may_be_seen_from_outside() -> None:
+    """A kubelet's probes come from beyond loopback; there is nothing to spend there and nothing to read of anybody."""
+    assert load_settings(None, {"SPEND_HEALTH__HOST": "0.0.0.0"}, {}).sidecar.health.host == "0.0.0.0"

@@ -27,6 +27,7 @@ from sidecar.ledger.http_access import (
 from sidecar.ledger.http_api import MAX_BODY_BYTES, AdminAPI
 from sidecar.ledger.http_server import serve_admin_api
 from sidecar.ledger.views import EntryView, ExplainView
+from sidecar.telemetry.logs import LineFormatter
 from tests.support.administration import FakeAdministration, NumberedIds, usage_view
 
 TOKEN = admin_token(bytes(range(32)))
@@ -362,6 +363,8 @@ async def test_each_error_has_its_status(
     if status == 503:
         assert (headers["Retry-After"], problem["retry_after_s"]) == ("3", 3)
     assert (status == 500) == ("canary" in caplog.text)
+    written = [LineFormatter("text").format(record) for record in caplog.records if record.exc_info]
+    assert (status == 500) == any(problem["request_id"] in line for line in written), "the log has the request id"
 
 
 async def test_reads_wait_for_what_is_on_its_way(acme: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,33 @@
+"""Which book this is, and how far it has come: what tells a sidecar that another one stands in its place."""
+
+from __future__ import annotations
+
+from sidecar.ports import Ids, Transaction
+
+
+async def history_id(tx: Transaction, ids: Ids) -> str:
+    """The name of this book's history, made when it is first asked for."""
+    rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
+    if not rows:
+        await tx.execute(
+            "INSERT INTO meta (name, value) VALUES ('history_id', ?) ON CONFLICT (name) DO NOTHING",
+            (ids.new("history"),),
+        )
+        rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
+    found: str = rows[0]["value"]
+    return found
+
+
+async def hear(tx: Transaction, sidecar: str) -> int:
+    """Count one more message of a sidecar; gives how many there were in this book, this one too.
+
+    A copy of the book that was made before some reply, and put back, counts that reply's number
+    again: so a sidecar that keeps the highest number it saw knows that the book has lost something
+    (L50a). It must not be committed before what the message brought.
+    """
+    rows = await tx.fetch(
+        "INSERT INTO meta (name, value) VALUES (?, '1')"
+        " ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(meta.value AS INTEGER) + 1 AS TEXT) RETURNING value",
+        (f"heard:{sidecar}",),
+    )
+    return int(rows[0]["value"])

@@ -1,0 +1,248 @@
+"""Sums of settled calls: by day, model, team and whatever else a call is known by.
+
+A book may hold millions of calls and there is one thread to read it, so a page reads a bounded
+number of them and gives the sums of these; whoever asks adds the pages up, group by group. What
+is asked for is never more work at a time than MAX_CALLS_PER_PAGE.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from sidecar.core.credits.amounts import MAX_ATOMS
+from sidecar.core.governance.tenancy import KIND_PATTERN
+from sidecar.errors import Rejected
+from sidecar.ledger.reading import customer_row, first_since
+from sidecar.ledger.showing import Shower
+from sidecar.ledger.views import SumView
+from sidecar.ports import Row, Transaction
+
+MAX_CALLS_PER_PAGE: Final = 1000
+"""Calls that one page adds up: some ten milliseconds of the reading thread, which the proxy shares a CPU with."""
+
+COUNTERS: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+"""What is added up beside the charge; a counter is null where no call of the group said it (L5)."""
+
+DIMENSIONS: Final = ("user", "agent", "session", "feature", "product", "provider", "model")
+KINDS: Final = ("team", "department")
+"""Kinds of path nodes that need no `node:` before them."""
+
+TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%HZ"}
+"""Written as the periods of budgets are, and like those by the instant at which a call was admitted (UTC)."""
+
+GROUPINGS: Final = ("day", "hour", "model", *KINDS, "user", "agent", "session", "feature", "product", "provider",
+                    "customer")  # fmt: skip
+"""By what can be summed, beside `node:KIND` for every other kind of node."""
+
+HOUR_MS: Final = 3_600_000
+
+_NODE: Final = re.compile(rf"(?:node:)?({KIND_PATTERN})", re.ASCII)
+
+
+class _Tokens(msgspec.Struct, gc=False):
+    """As much of `core.pricing.usage.Tokens` as is added up; one field for each of COUNTERS, in their order."""
+
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    tokens: _Tokens
+
+
+class _Usage(msgspec.Struct, gc=False):
+    lines: tuple[_Line, ...] = ()
+
+
+class _Facts(msgspec.Struct, gc=False):
+    """As much of `UsageFacts` as is added up or grouped by."""
+
+    path: str
+    user: str
+    agent: str
+    session: str
+    feature: str
+    product: str
+    provider: str
+    model: str
+    currency: str
+    charge_atoms: int | None
+    usage: _Usage
+    flags: tuple[str, ...]
+
+
+class _Body(msgspec.Struct, gc=False):
+    customer: str
+    sequence: int
+    recorded_at_ms: int
+    occurred_at_ms: int
+    facts: _Facts
+
+
+_DECODER: Final = msgspec.json.Decoder(_Body)
+Grouping = Callable[[_Body], str | None]
+Counts = tuple[int | None, ...]
+"""One for each of COUNTERS."""
+
+
+class _Sum:
+    """One group so far."""
+
+    __slots__ = ("atoms", "calls", "counters", "estimated")
+
+    def __init__(self) -> None:
+        self.calls = self.estimated = self.atoms = 0
+        self.counters: Counts = (None,) * len(COUNTERS)
+
+    def add(self, counts: Counts, atoms: int, *, estimated: bool) -> bool:
+        """Count one call; False, and nothing is counted, where a sum would be too large for readers of JSON."""
+        counters = _plus(self.counters, counts)
+        if self.calls and (self.atoms + atoms > MAX_ATOMS or max(count or 0 for count in counters) > MAX_ATOMS):
+            return False
+        self.calls += 1
+        self.estimated += estimated
+        self.atoms += atoms
+        self.counters = counters
+        return True
+
+
+async def sum_usage(
+    tx: Transaction, show: Shower, *, by: str, customer: str, since_ms: int, after: str
+) -> tuple[list[SumView], str]:
+    """The sums over the next calls recorded since an instant, in the order booked.
+
+    Calls whose charge is unknown are a group of their own, without a charge: unknown is never zero.
+
+    Args:
+        tx: a snapshot.
+        show: writes amounts.
+        by: one of GROUPINGS, or `node:KIND`.
+        customer: `` for all.
+        since_ms: of recording, as for the list of calls.
+        after: `` at first, then the cursor of the page before.
+
+    Returns:
+        The groups of this page (the same group may come again in the next), and the cursor to go
+        on with, `` at the end.
+
+    Raises:
+        Rejected: a grouping or a cursor that is none.
+        NotFound: no such customer.
+    """
+    group_of = grouping(by)
+    rows = await _rows(tx, customer, since_ms, after)
+    sums: dict[tuple[str | None, str], _Sum] = {}
+    last: _Body | None = None
+    for row in rows[:MAX_CALLS_PER_PAGE]:
+        body = _DECODER.decode(row["body"])
+        facts = body.facts
+        key = (group_of(body), "" if facts.charge_atoms is None else facts.currency)
+        group = sums.get(key)
+        if group is None:
+            group = sums[key] = _Sum()
+        if not group.add(_counts(facts.usage), facts.charge_atoms or 0, estimated="estimated" in facts.flags):
+            break
+        last = body
+    else:
+        if len(rows) <= MAX_CALLS_PER_PAGE:
+            last = None
+    views = [
+        SumView(
+            by=by,
+            group=name,
+            calls=one.calls,
+            estimated_calls=one.estimated,
+            usage=dict(zip(COUNTERS, one.counters, strict=True)),
+            charge=show.money(one.atoms, currency) if currency else None,
+        )
+        for (name, currency), one in sums.items()
+    ]
+    return views, "" if last is None else f"{last.recorded_at_ms}:{last.sequence}:{last.customer}"
+
+
+def grouping(by: str) -> Grouping:
+    """What tells the group of a call, None for a call that has none.
+
+    Raises:
+        Rejected: `by` is no grouping.
+    """
+    if by in TIMES:
+        shape = TIMES[by]
+        return lambda body: _time_text(body.occurred_at_ms // HOUR_MS, shape)
+    if by == "customer":
+        return lambda body: body.customer
+    if by in DIMENSIONS:
+        return lambda body: getattr(body.facts, by) or None
+    match = _NODE.fullmatch(by)
+    if match is None or not (by in KINDS or by.startswith("node:")):
+        raise Rejected("invalid_parameter", {"by": f"expected one of {', '.join(GROUPINGS)}, or node:KIND"})
+    wanted = f"{match[1]}:"
+    return lambda body: next(
+        (part.removeprefix(wanted) for part in body.facts.path.split("/") if part.startswith(wanted)), None
+    )
+
+
+@lru_cache(maxsize=1024)
+def _time_text(hour: int, shape: str) -> str:
+    """An hour since 1970 (UTC), written in a shape that tells nothing finer."""
+    return datetime.fromtimestamp(hour * 3600, UTC).strftime(shape)
+
+
+def _counts(usage: _Usage) -> Counts:
+    """What a call used, over all its lines; a counter is None only where no line said it."""
+    counts: Counts = (None,) * len(COUNTERS)
+    for line in usage.lines:
+        one = line.tokens
+        said = (
+            one.input_tokens,
+            one.cache_read_tokens,
+            one.cache_write_tokens,
+            one.output_tokens,
+            one.reasoning_tokens,
+        )
+        counts = said if line is usage.lines[0] else _plus(counts, said)
+    return counts
+
+
+def _plus(some: Counts, more: Counts) -> Counts:
+    return tuple([b if a is None else a if b is None else a + b for a, b in zip(some, more, strict=True)])
+
+
+async def _rows(tx: Transaction, customer: str, since_ms: int, after: str) -> list[Row]:
+    """The next calls, and one more where there are more."""
+    at_ms, sequence, name = _cursor(after)
+    if customer:
+        await customer_row(tx, customer)
+        first = sequence + 1 if after else await first_since(tx, customer, since_ms)
+        found = await tx.fetch(
+            "SELECT body FROM entries WHERE customer = ? AND sequence >= ? AND kind = 'usage'"
+            " ORDER BY sequence LIMIT ?",
+            (customer, first, MAX_CALLS_PER_PAGE + 1),
+        )
+    else:
+        found = await tx.fetch(
+            "SELECT body FROM entries WHERE kind = 'usage' AND recorded_at_ms >= ?"
+            " AND (recorded_at_ms, customer, sequence) > (?, ?, ?)"
+            " ORDER BY recorded_at_ms, customer, sequence LIMIT ?",
+            (max(since_ms, at_ms), at_ms, name, sequence, MAX_CALLS_PER_PAGE + 1),
+        )
+    return list(found)
+
+
+def _cursor(text: str) -> tuple[int, int, str]:
+    """Where a page ended: instant, sequence, customer; the beginning for ``."""
+    if not text:
+        return -1, 0, ""
+    match = re.fullmatch(r"(\d{1,18}):(\d{1,18}):([^:].*)", text, re.ASCII)
+    if match is None:
+        raise Rejected("invalid_cursor", {"cursor": "expected one that an earlier page gave"})
+    return int(match[1]), int(match[2]), match[3]
