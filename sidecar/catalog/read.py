@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from sidecar.catalog.files import read_configured
 from sidecar.catalog.strict_yaml import Document, read_yaml
 from sidecar.core.credits.amounts import AmountError, Currency
 from sidecar.core.pricing.rate_cards import ContextTier, RateBook, RateCard, Rates
@@ -42,11 +43,7 @@ def read_catalog(path: Path) -> Catalog:
     Raises:
         ConfigurationError: every mistake found, each with file, line and key.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as problem:
-        raise ConfigurationError([f"{path}: cannot be read: {problem.strerror}"]) from None
-    return parse_catalog(path.name, data)
+    return parse_catalog(path.name, read_configured(path))
 
 
 def parse_catalog(name: str, data: bytes) -> Catalog:

@@ -15,9 +15,12 @@ from typing import Any
 
 import yaml
 
+from sidecar.catalog.files import MAX_BYTES
 from sidecar.errors import ConfigurationError
 
-MAX_BYTES = 4 * 1024 * 1024
+Path = tuple[str | int, ...]
+"""Keys and indices from the document's root to a value."""
+
 MAX_DEPTH = 32
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 _FLOAT = re.compile(
@@ -32,9 +35,9 @@ class Document:
 
     name: str
     value: Any
-    lines: dict[tuple[str | int, ...], int]
+    lines: dict[Path, int]
 
-    def at(self, path: tuple[str | int, ...]) -> str:
+    def at(self, path: Path) -> str:
         """`file:line key.path` for a message; of the nearest parent where the path itself is not there."""
         place = path
         while place not in self.lines and place:
@@ -55,77 +58,136 @@ def read_yaml(name: str, data: bytes) -> Document:
         text = data.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise ConfigurationError([f"{name}: not UTF-8 at byte {problem.start}"]) from None
-    lines: dict[tuple[str | int, ...], int] = {}
+    builder = _Builder(name)
     try:
-        _refuse_events(name, text)
-        node = yaml.compose(text, Loader=_LOADER)
+        for event in yaml.parse(text, Loader=_LOADER):
+            builder.take(event)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark is not None else name
         what = getattr(problem, "problem", None) or "not YAML"
         raise ConfigurationError([f"{where}: {what}"]) from None
-    problems: list[str] = []
-    value = {} if node is None else _build(name, node, (), lines, problems)
-    if problems:
-        raise ConfigurationError(problems)
-    return Document(name, value, lines)
+    if builder.problems:
+        raise ConfigurationError(builder.problems)
+    return Document(name, builder.value, builder.lines)
 
 
-def _refuse_events(name: str, text: str) -> None:
-    """Refuse what could make composing costly, before composing."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        mark = event.start_mark
-        line = f"{name}:{mark.line + 1}" if mark is not None else name
+class _Frame:
+    """A mapping or list being read. `path` None: it stands where nothing may, and is only passed over."""
+
+    __slots__ = ("container", "key", "path")
+
+    def __init__(self, container: dict[str, Any] | list[Any], path: Path | None) -> None:
+        self.container = container
+        self.path = path
+        self.key: str | _Discarded | None = None  # of a mapping's value that is to come
+
+
+class _Discarded:
+    """Stands for a key whose value is not kept."""
+
+
+_DISCARDED = _Discarded()
+
+
+class _Builder:
+    """Makes plain values of the parser's events as they come, so that no more than these is ever held."""
+
+    def __init__(self, name: str) -> None:
+        self.value: Any = {}
+        self.lines: dict[Path, int] = {}
+        self.problems: list[str] = []
+        self._name = name
+        self._stack: list[_Frame] = []
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """Take in the next event.
+
+        Raises:
+            ConfigurationError: what must not be read on: aliases, tags, depth, a second document.
+        """
+        if isinstance(event, yaml.CollectionEndEvent):
+            self._stack.pop()
+            return
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise self._stop(event, "expected a single document")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ConfigurationError([f"{line}: anchors and aliases are not taken"])
+            raise self._stop(event, "anchors and aliases are not taken")
         if getattr(event, "tag", None):
-            raise ConfigurationError([f"{line}: tags are not taken"])
+            raise self._stop(event, "tags are not taken")
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ConfigurationError([f"{line}: nested deeper than {MAX_DEPTH}"])
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
-def _build(
-    name: str,
-    node: yaml.Node,
-    path: tuple[str | int, ...],
-    lines: dict[tuple[str | int, ...], int],
-    problems: list[str],
-) -> Any:
-    """The plain value of a node; problems are noted, not raised."""
-    lines[path] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            where = f"{name}:{key_node.start_mark.line + 1}"
-            if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(f"{where}: a key must be plain text")
-            elif key_node.value in mapping:
-                problems.append(f"{where} {key_node.value[:64]}: this key stands twice")
+            if len(self._stack) >= MAX_DEPTH:
+                raise self._stop(event, f"nested deeper than {MAX_DEPTH}")
+            container: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
+            self._stack.append(_Frame(container, self._place(event, container)))
+        elif isinstance(event, yaml.ScalarEvent):
+            frame = self._stack[-1] if self._stack else None
+            if frame is not None and isinstance(frame.container, dict) and frame.key is None:
+                self._begin_member(frame, frame.container, event)
             else:
-                mapping[key_node.value] = _build(name, value_node, (*path, key_node.value), lines, problems)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(name, item, (*path, index), lines, problems) for index, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(name, node, problems)
-    raise TypeError(type(node).__name__)
+                self._place(event, event)
 
+    def _begin_member(self, frame: _Frame, mapping: dict[str, Any], event: yaml.ScalarEvent) -> None:
+        """Note a key; its value comes next."""
+        frame.key = event.value
+        if frame.path is not None and event.value in mapping:
+            self.problems.append(f"{self._at(event)} {event.value[:64]}: this key stands twice")
+            frame.key = _DISCARDED
 
-def _scalar(name: str, node: yaml.ScalarNode, problems: list[str]) -> Any:
-    text: str = node.value
-    if node.style:  # quoted, or a block: text
+    def _place(self, event: yaml.Event, value: Any) -> Path | None:
+        """Put a value (a container, or a scalar's event) where it belongs; gives its path, None if it has no place."""
+        frame = self._stack[-1] if self._stack else None
+        path: Path | None = ()
+        if frame is not None:
+            path = self._next_place(frame, event)
+        if path is None:
+            return None
+        self.lines[path] = _line(event)
+        if isinstance(value, yaml.ScalarEvent):
+            value = self._scalar(value)
+        if frame is None:
+            self.value = value
+        elif isinstance(frame.container, list):
+            frame.container.append(value)
+        else:
+            frame.container[str(path[-1])] = value
+        return path
+
+    def _next_place(self, frame: _Frame, event: yaml.Event) -> Path | None:
+        if isinstance(frame.container, list):
+            return None if frame.path is None else (*frame.path, len(frame.container))
+        key, frame.key = frame.key, None
+        if key is None:  # a mapping or a list where a key should be
+            if frame.path is not None:
+                self.problems.append(f"{self._at(event)}: a key must be plain text")
+            frame.key = _DISCARDED
+            return None
+        return None if frame.path is None or isinstance(key, _Discarded) else (*frame.path, key)
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Any:
+        text: str = event.value
+        if event.style:  # quoted, or a block: text
+            return text
+        if text in ("true", "false"):
+            return text == "true"
+        if text in ("", "null", "~"):
+            return None
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            self.problems.append(f'{self._at(event)}: put a number with a point in quotes, such as "0.15"')
         return text
-    if text in ("true", "false"):
-        return text == "true"
-    if text in ("", "null", "~"):
-        return None
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        problems.append(f'{name}:{node.start_mark.line + 1}: put a number with a point in quotes, such as "0.15"')
-    return text
+
+    def _at(self, event: yaml.Event) -> str:
+        return f"{self._name}:{_line(event)}"
+
+    def _stop(self, event: yaml.Event, why: str) -> ConfigurationError:
+        return ConfigurationError([f"{self._at(event)}: {why}"])
+
+
+def _line(event: yaml.Event) -> int:
+    """On which line an event begins, counted from 1."""
+    return 1 if event.start_mark is None else event.start_mark.line + 1

@@ -52,5 +52,6 @@ def decoded(raw: bytes, kind: type[_T]) -> _T:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.DecodeError as error:
         raise Failed(
-            f"The ledger's answer is not what this version of `spend` reads ({error}). Are both of one version?"
+            f"The ledger's answer is not what this version of `spend` reads ({error}). Are both of one version?",
+            "Compare `spend --version` with what `spend doctor` says of the ledger.",
         ) from None

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import click
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.choices import OneOf, did_you_mean
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_money, show_table
+from sidecar.core.governance.budgets import DIMENSIONS
 from sidecar.ledger.views import BudgetView
 
 
@@ -29,7 +31,12 @@ class _Match(click.ParamType[dict[str, str]]):
         for part in str(value).split(","):
             dimension, mark, pattern = part.partition("=")
             if not mark or not dimension or not pattern or dimension in match:
-                self.fail(f"{part!r}: expected dimension=pattern, each dimension once, such as agent=pipeline.")
+                wrong = f"{part[:64]!r}: expected dimension=pattern, each dimension once, such as agent=pipeline."
+                self.fail(wrong, param, ctx)
+            if dimension not in DIMENSIONS:
+                known = ", ".join(DIMENSIONS)
+                guess = did_you_mean(dimension, DIMENSIONS)
+                self.fail(f"{dimension[:64]!r} is no dimension; known are {known}.{guess}", param, ctx)
             match[dimension] = pattern
         return match
 
@@ -37,16 +44,16 @@ class _Match(click.ParamType[dict[str, str]]):
 @command.command("set")
 @click.argument("path")
 @click.option("--limit", required=True, metavar="AMOUNT", help="A decimal such as 500 or 0.25; 0 allows nothing.")
-@click.option("--per", type=click.Choice(["hour", "day", "month", "lifetime"]), required=True)
+@click.option("--per", type=OneOf(["hour", "day", "month", "lifetime"]), required=True)
 @click.option(
     "--match",
     type=_Match(),
     metavar="agent=…,model=…",
     help="Counts these calls only; * stands for any run of characters.",
 )
-@click.option("--each", type=click.Choice(["session", "user", "agent"]), help="Every one has its own budget.")
+@click.option("--each", type=OneOf(["session", "user", "agent"]), help="Every one has its own budget.")
 @click.option("--currency", default="usd", show_default=True)
-@click.option("--soft", is_flag=True, help="Never refuses: counts, and says when it is crossed.")
+@click.option("--soft", is_flag=True, help="Never refuses: counts, and notes a crossing in the journal.")
 @json_option
 @with_ledger
 def set_(
@@ -63,8 +70,8 @@ def set_(
 ) -> None:
     """Set the budget of PATH: acme, acme/team:data, or acme/user:ada.
 
-    The same path, match, each, period and currency again changes its limit. A budget counts what
-    its period has already seen.
+    The same path, match, each, period and currency again changes its limit, and whether it is hard. A budget
+    counts what its period has already seen.
     """
     budget = {
         "path": path,
@@ -120,6 +127,6 @@ def _scope(budget: BudgetView) -> str:
 def _words(budget: BudgetView) -> str:
     each = f" for each {budget.each}" if budget.each else ""
     match = f", for {_scope(budget).split(' ')[0]}" if budget.match else ""
-    period = "in all" if budget.per == "lifetime" else f"per {budget.per}"
+    period = "in its lifetime" if budget.per == "lifetime" else f"per {budget.per}"
     kind = "hard" if budget.hard else "soft"
     return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -29,7 +30,8 @@ def check(file: Path | None) -> None:
     except ConfigurationError as error:
         count = len(error.problems)
         problems = "".join(f"\n  {problem}" for problem in error.problems)
-        raise Failed(f"{path}: {count} {'problem' if count == 1 else 'problems'}:{problems}") from None
+        what = f"{path}: {count} {'problem' if count == 1 else 'problems'}:{problems}"
+        raise Failed(what, f"Mend them, then `spend catalog check {shlex.quote(str(path))}` again.") from None
     click.echo(f"{path}: all well")
     show_facts(
         [

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -61,9 +62,8 @@ def with_ledger(function: Callable[Concatenate[LedgerClient, _P], _R]) -> Callab
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        said = Connection(*(kwargs.pop(name) for name in ("data", "ledger", "token")))  # type: ignore[arg-type]
-        outer = click.get_current_context().find_object(Connection)
-        client = open_client(said.nearer(outer), os.environ)
+        said = said_here(*(kwargs.pop(name) for name in ("data", "ledger", "token")))  # type: ignore[arg-type]
+        client = open_client(said, os.environ)
         try:
             return function(client, *args, **kwargs)
         finally:
@@ -72,8 +72,32 @@ def with_ledger(function: Callable[Concatenate[LedgerClient, _P], _R]) -> Callab
     return connection_options(run)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a ledger is; `data`, `proxy` and `health` are known only of a `spend up` on this machine."""
+
+    address: str
+    token: str = field(repr=False)
+    data: Path | None = None
+    proxy: str = ""
+    health: str = ""
+
+
+def said_here(data: str | None, ledger: str | None, token: str | None) -> Connection:
+    """What a command's own options say, its gaps filled from those before the command."""
+    return Connection(data, ledger, token).nearer(click.get_current_context().find_object(Connection))
+
+
 def open_client(said: Connection, environ: os._Environ[str] | dict[str, str]) -> LedgerClient:
-    """A client for the ledger that is meant.
+    """A client for the ledger that is meant; raises as `find_place`."""
+    from sidecar.cli.ledger_client import LedgerClient  # noqa: PLC0415 (not for --help)
+
+    place = find_place(said, environ)
+    return LedgerClient(place.address, place.token)
+
+
+def find_place(said: Connection, environ: os._Environ[str] | dict[str, str]) -> Place:
+    """The ledger that is meant.
 
     Raises:
         click.UsageError: an address without a token, or an address and a folder.
@@ -81,7 +105,6 @@ def open_client(said: Connection, environ: os._Environ[str] | dict[str, str]) ->
         Failed: the folder's admin.json cannot be read.
     """
     from sidecar.app.admin_file import default_data_folder, read_admin_file  # noqa: PLC0415 (not for --help)
-    from sidecar.cli.ledger_client import LedgerClient  # noqa: PLC0415
     from sidecar.errors import ConfigurationError  # noqa: PLC0415
 
     if said.data and said.ledger:
@@ -91,15 +114,16 @@ def open_client(said: Connection, environ: os._Environ[str] | dict[str, str]) ->
     if address:
         if not token:
             raise click.UsageError(f"The ledger at {address} wants a token: set SPEND_TOKEN or give --token.")
-        return LedgerClient(address, token)
+        return Place(address, token)
     try:
         data = Path(said.data) if said.data else default_data_folder(environ)
         admin = read_admin_file(data)
     except ConfigurationError as error:
-        raise Failed(str(error)) from None
+        raise Failed(str(error), "`spend doctor` looks at the whole set-up; --data DIR names another folder.") from None
     if admin is None:
         raise NotReachable(
-            f"No ledger has been started on {data} (it has no admin.json).\n"
-            f"Start one with `spend up --data {data}`, or say where it is: --data DIR, or --ledger URL."
+            f"No ledger has been started on {data} (it has no admin.json).",
+            f"Start one with `spend up --data {shlex.quote(str(data))}`,"
+            " or say where it is: --data DIR, or --ledger URL.",
         )
-    return LedgerClient(admin.address, said.token or admin.token)
+    return Place(admin.address, said.token or admin.token, data, admin.proxy, admin.health)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.tables import show_instant, show_table
@@ -20,16 +21,15 @@ def command() -> None:
 @click.argument("customer")
 @click.option(
     "--wallet",
-    type=click.Choice(["required", "none"]),
-    default="required",
-    show_default=True,
-    help="required: calls are paid from grants. none: calls are counted; at least one hard budget must bound them.",
+    type=OneOf(["required", "none"]),
+    help="required: calls are paid from grants, which is so where nothing is said. "
+    "none: calls are counted; at least one hard budget must bound them.",
 )
 @json_option
 @with_ledger
-def add(client: LedgerClient, customer: str, wallet: str, as_json: bool) -> None:
-    """Add a customer. Adding it again changes nothing."""
-    raw = client.post("/v1/customers", {"customer": customer, "wallet": wallet})
+def add(client: LedgerClient, customer: str, wallet: str | None, as_json: bool) -> None:
+    """Add a customer. Adding it again changes nothing, and its wallet is for good."""
+    raw = client.post("/v1/customers", {"customer": customer, "wallet": wallet or ""})
     if as_json:
         return show_json(raw)
     made = decoded(raw, CustomerView)

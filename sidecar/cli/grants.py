@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.instants import Instant
 from sidecar.cli.ledger_client import LedgerClient, segment
@@ -24,7 +25,7 @@ def command() -> None:
 @click.argument("customer")
 @click.argument("amount")
 @click.option("--currency", default="usd", show_default=True)
-@click.option("--category", type=click.Choice(["paid", "promotional"]), default="paid", show_default=True)
+@click.option("--category", type=OneOf(["paid", "promotional"]), default="paid", show_default=True)
 @click.option("--priority", type=int, default=0, show_default=True, help="Smaller burns first.")
 @click.option("--expires", type=Instant(), help="When it stops paying; without it, never.")
 @click.option("--effective", type=Instant(), help="When it begins to pay; without it, now.")

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from sidecar.cli.answers import each_row, json_option, page_rows
+from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
 from sidecar.ledger.views import EntryView, Leg
+
+KINDS: Final = (
+    "usage", "customer_added", "nodes_added", "grant_issued", "grant_expired", "budget_set", "budget_counted",
+    "threshold_crossed", "lent", "returned", "debt_repaid",
+)  # fmt: skip
+"""Every kind of entry that the ledger writes."""
 
 _TITLES = (">sequence", "recorded", "kind", "key", "actor", "moves", "hash")
 
 
 @click.command("journal")
 @click.argument("customer")
-@click.option("--kind", default="", metavar="K", help="This kind of entry only, such as usage.")
+@click.option("--kind", type=OneOf(KINDS), metavar="K", help=f"This kind only: {', '.join(KINDS)}.")
 @json_option
 @with_ledger
-def command(client: LedgerClient, customer: str, kind: str, as_json: bool) -> None:
+def command(client: LedgerClient, customer: str, kind: str | None, as_json: bool) -> None:
     """Show the entries of CUSTOMER's book, oldest first. Nothing in it is ever changed or removed."""
-    pages = client.pages(f"/v1/customers/{segment(customer)}/entries", kind=kind)
+    pages = client.pages(f"/v1/customers/{segment(customer)}/entries", kind=kind or "")
     if as_json:
         return each_row(pages)
     shown = False

@@ -38,9 +38,11 @@ class LedgerClient:
         except ValueError:
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise click.UsageError(f"A ledger's address is such as http://127.0.0.1:8403, not {address[:80]!r}.")
+            what = f"A ledger's address is such as http://127.0.0.1:8403, not {address[:80]!r}."
+            raise click.UsageError(f"{what} Give it with --ledger or SPEND_LEDGER_URL.")
         if not token.isascii() or not token.isprintable() or " " in token:
-            raise click.UsageError("The token is not one: it has blanks or unprintable characters.")
+            problem = "The token is not one: it has blanks or unprintable characters."
+            raise click.UsageError(f"{problem} Take it from DIR/admin.json of the `spend up`, or leave it out.")
         self.address = f"{parts.scheme}://{parts.netloc}"
         self._token = token
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -68,8 +70,8 @@ class LedgerClient:
         """
         return self._send("POST", path, json.dumps(body).encode())
 
-    def pages(self, path: str, **query: str | int) -> Iterator[bytes]:
-        """Every page of a listing, as it comes."""
+    def pages(self, path: str, *, limit: int | None = 0, **query: str | int) -> Iterator[bytes]:
+        """Every page of a listing, as it comes: of PAGE_ROWS rows, or `limit`; None leaves it to the ledger."""
         import msgspec  # noqa: PLC0415 (not for --help)
 
         class Cursor(msgspec.Struct):
@@ -77,7 +79,8 @@ class LedgerClient:
 
         cursor = ""
         while True:
-            page = self.get(path, **query, cursor=cursor, limit=PAGE_ROWS)
+            size = "" if limit is None else limit or PAGE_ROWS
+            page = self.get(path, **query, cursor=cursor, limit=size)
             yield page
             cursor = msgspec.json.decode(page, type=Cursor).next_cursor
             if not cursor:
@@ -95,8 +98,8 @@ class LedgerClient:
             self._connection.close()
             why = str(error) or type(error).__name__
             raise NotReachable(
-                f"The ledger at {self.address} does not answer ({why}).\n"
-                "Is it running? `spend up` starts one; it listens where DIR/admin.json says."
+                f"The ledger at {self.address} does not answer ({why}).",
+                "Is it running? `spend up` starts one, at the address in DIR/admin.json; `spend doctor` says more.",
             ) from None
         if answer.status != 200:
             raise self._failure(answer.status, text)
@@ -108,25 +111,47 @@ class LedgerClient:
             problem = json.loads(text)
             code, detail = str(problem["code"]), str(problem["detail"])
         except (ValueError, KeyError, TypeError):
-            return Failed(f"{self.address} answered {status}, but not as a ledger does. Is its address right?")
+            return Failed(
+                f"{self.address} answered {status}, but not as a ledger does. Is its address right?",
+                "`spend up` says where its ledger listens; `spend doctor --data DIR` looks there.",
+            )
         if status == 401:
             return Failed(
-                f"The ledger at {self.address} does not take this token.\n"
-                "The token of a `spend up` is in its DIR/admin.json; is SPEND_TOKEN or --token an old one?"
+                f"The ledger at {self.address} does not take this token.",
+                "The token of a `spend up` is in its DIR/admin.json; is SPEND_TOKEN or --token an old one?",
             )
         if status == 503:
-            return NotReachable(f"The ledger cannot just now: {detail}. Try again in a moment.")
-        hint = _HINTS.get(_missing(problem), "") if status == 404 else ""
+            return NotReachable(f"The ledger is busy: {detail}.", "Try again in a moment.")
         request_id = f" (request {problem.get('request_id')})" if status >= 500 else ""
-        return Failed(f"{detail} [{code}]{request_id}{hint}")
+        return Failed(f"{detail} [{code}]{request_id}", _next_step(status, code, problem))
 
 
-_HINTS: Final = {
-    "customer": "\nAdd it with `spend customers add NAME`; `spend customers list` shows those there are.",
-    "node": "\nAdd it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
-    "request": "\nThe id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "
+_MISSING: Final = {
+    "customer": "Add it with `spend customers add NAME`; `spend customers list` shows those there are.",
+    "node": "Add it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
+    "request": "The id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "
     "and not across a restart.",
 }
+_AT_FAULT: Final = {
+    "conflict": "`spend customers list` and `spend nodes list CUSTOMER` show what there is; nothing was changed.",
+    "forbidden": "Take a token that may do that: SPEND_TOKEN, or the one in DIR/admin.json.",
+    "invalid_amount": "An amount is a plain decimal such as 12.50, without sign, separator or exponent.",
+    "invalid_path": "A path is acme, acme/team:data or acme/user:ada; `spend nodes list CUSTOMER` shows the nodes.",
+    "too_many_budgets": "`spend budgets list CUSTOMER` shows them; --each makes one serve all users or sessions.",
+    "too_many_grants": "`spend grants list CUSTOMER` shows them; one larger grant serves as well as many.",
+}
+
+
+def _next_step(status: int, code: str, problem: Mapping[str, Any]) -> str:
+    """What to do about a refusal."""
+    if status >= 500:
+        return "The log of `spend up` has more under that request id; `spend doctor` looks at the whole set-up."
+    if status == 404:
+        missing = _missing(problem)
+        return _MISSING.get(missing, "Are `spend` and the ledger of one version? See `spend --version`.")
+    context = click.get_current_context(silent=True)
+    command = "spend" if context is None else context.command_path
+    return _AT_FAULT.get(code, f"`{command} --help` says what is expected.")
 
 
 def _missing(problem: Mapping[str, Any]) -> str:

@@ -6,12 +6,16 @@ only when it does it: scripts start these by the hundred.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from sidecar.cli.choices import did_you_mean
 from sidecar.cli.connection import Connection, connection_options
 
 COMMANDS: Final[Mapping[str, str]] = {
@@ -21,11 +25,16 @@ COMMANDS: Final[Mapping[str, str]] = {
     "grants": "Lots of credit: add and list.",
     "budgets": "Limits per period or job: set and list.",
     "balance": "What a customer has, and has used.",
-    "usage": "Settled calls, in the order booked.",
+    "usage": "Settled calls, in the order booked; or their sums.",
+    "watch": "Spend, holds and denials as they happen.",
     "explain": "Why a call was admitted or denied, and what it cost.",
     "journal": "The entries of a customer's book.",
     "verify": "Check a customer's book: its hash chain and its balances.",
+    "ledger": "The ledger itself: its clock.",
     "catalog": "The prices: check a catalog file.",
+    "simulate": "What a recorded request could cost, without sending it.",
+    "doctor": "What is wrong with this set-up, and what to do about it.",
+    "completion": "A script that completes these commands in your shell.",
 }
 """Every command and what it is for: the help is printed without importing any of them."""
 
@@ -33,10 +42,32 @@ COMMANDS: Final[Mapping[str, str]] = {
 class _Commands(click.Group):
     """The commands, each in a module of its own."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; where the answer cannot be written (a full disk), say so in a sentence."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+            print(f"Error: the answer cannot be written: {problem.strerror}.", file=sys.stderr)
+            sys.exit(1)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All of them, in the order in which a newcomer needs them."""
         del ctx
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of one that does not exist, say which was probably meant."""
+        word = args[0]
+        if word not in COMMANDS and not word.startswith("-") and not ctx.resilient_parsing:
+            guess = did_you_mean(word, COMMANDS)
+            raise click.UsageError(f"There is no command {word[:64]!r}.{guess}", ctx)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one."""
@@ -73,7 +104,7 @@ def main(ctx: click.Context, data: str | None, ledger: str | None, token: str | 
     """Decide, before every model call, whether its customer may still spend; and count what it cost.
 
     Start with `spend up`. Exit codes: 0 done, 1 refused or failed, 2 a mistake in the command,
-    3 the ledger is not to be reached.
+    3 the ledger cannot be reached.
     """
     ctx.obj = Connection(data, ledger, token)
 

@@ -18,18 +18,25 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, nothing:
         rows: as many texts as there are titles, each.
         nothing: what to say where there are no rows.
     """
+    for line in table_lines(titles, rows) or [nothing]:
+        click.echo(line)
+
+
+def table_lines(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines that `show_table` prints; none where there are no rows."""
     table = [[printable(cell) for cell in row] for row in rows]
     if not table:
-        click.echo(nothing)
-        return
+        return []
     heads = [title.removeprefix(">").upper() for title in titles]
     widths = [max(map(len, column)) for column in zip(heads, *table, strict=True)]
+    lines: list[str] = []
     for row in (heads, *table):
         cells = [
             cell.rjust(width) if title.startswith(">") else cell.ljust(width)
             for title, cell, width in zip(titles, row, widths, strict=True)
         ]
-        click.echo("  ".join(cells).rstrip())
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def show_facts(facts: Iterable[tuple[str, str]]) -> None:

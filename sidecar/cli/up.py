@@ -52,5 +52,5 @@ def command(
 
         code = serve(settings, folder, catalog if catalog is not None else Path(default_catalog()))
     except ConfigurationError as error:
-        raise Failed("\n".join(error.problems)) from None
+        raise Failed("\n".join(error.problems), "`spend doctor` looks at the whole set-up.") from None
     ctx.exit(code)

@@ -29,4 +29,7 @@ def command(client: LedgerClient, customer: str, as_json: bool) -> None:
         click.echo(f"{found.customer}: {found.entries} entries, all well. Head {found.head}")
     if found.problems:
         problems = "".join(f"\n  {printable(problem)}" for problem in found.problems)
-        raise Failed(f"{found.customer}: {len(found.problems)} problems in {found.entries} entries:{problems}")
+        raise Failed(
+            f"{found.customer}: {len(found.problems)} problems in {found.entries} entries:{problems}",
+            f"Keep a copy of the whole data folder as it is now; `spend journal {found.customer}` shows the entries.",
+        )

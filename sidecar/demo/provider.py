@@ -47,7 +47,7 @@ async def start_demo(port: int = 0) -> tuple[str, Callable[[], Awaitable[None]]]
         Its address, an origin such as `http://127.0.0.1:40123`, and what ends it.
 
     Raises:
-        OSError: the port is not to be had.
+        OSError: the port is taken, or may not be used.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/v1/chat/completions", _chat_completions)

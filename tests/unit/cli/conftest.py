@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,19 @@ TOKEN = admin_token(b"\x07" * 32)
 
 @dataclass
 class Shell:
-    """Where `spend` is run."""
+    """Where `spend` is run; `environ` is what its environment holds besides."""
 
     data: Path
     address: str
     administration: FakeAdministration
+    environ: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, code: int = 0, **environ: str) -> Result:
         """Run a command; it must end with `code`."""
         clean = dict.fromkeys(("SPEND_LEDGER_URL", "SPEND_TOKEN", "HOME"), None)
-        result = CliRunner().invoke(main, arguments, env=clean | {"SPEND_DATA": str(self.data)} | environ)
+        result = CliRunner().invoke(
+            main, arguments, env=clean | {"SPEND_DATA": str(self.data)} | self.environ | environ
+        )
         if result.exit_code != code:
             raise AssertionError(f"exit {result.exit_code}: {result.output}") from result.exception
         return result

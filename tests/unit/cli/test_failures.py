@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import socket
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 from sidecar import errors
 from sidecar.cli.connection import Connection, open_client
 from sidecar.cli.failures import Failed, NotReachable
+from sidecar.cli.journal import KINDS
 from tests.unit.cli.conftest import TOKEN, Shell
+from tests.unit.source_tree import modules
 
 
 def test_what_does_not_exist(acme: Shell) -> None:
@@ -56,6 +59,80 @@ def test_a_mistake_in_the_command(shell: Shell, arguments: tuple[str, ...]) -> N
     """Exit 2, and nothing is sent."""
     shell.run(*arguments, code=2)
     assert shell.administration.acts == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (("usgae",), "Did you mean usage?"),
+        (("Doctor",), "Did you mean doctor?"),
+        (("customers", "lst"), "list"),
+        (("usage", "--custmer", "acme"), "--customer"),
+        (("budgets", "set", "acme", "--limit", "1", "--per", "dya"), "Did you mean day?"),
+        (("budgets", "set", "acme", "--limit", "1", "--per", "day", "--each", "sesion"), "Did you mean session?"),
+        (("budgets", "set", "acme", "--limit", "1", "--per", "day", "--match", "modle=x"), "Did you mean model?"),
+        (("grants", "add", "acme", "1", "--category", "promo"), "paid, promotional"),
+        (("customers", "add", "acme", "--wallet", "non"), "Did you mean none?"),
+        (("journal", "acme", "--kind", "usgae"), "Did you mean usage?"),
+        (("completion", "bsh"), "Did you mean bash?"),
+        (("simulate", "x", "--protocol", "opneai"), "Did you mean openai?"),
+    ],
+)
+def test_a_mistyped_word(shell: Shell, arguments: tuple[str, ...], guess: str) -> None:
+    """Exit 2, with the word that was probably meant, and nothing is sent."""
+    text = shell.run(*arguments, code=2).stderr
+    assert guess in text
+    assert "--help" in text
+    assert shell.administration.acts == []
+
+
+def test_every_kind_of_entry_can_be_asked_for() -> None:
+    """The command's list is what the ledger posts, kind by kind."""
+    posted: set[str] = {"usage"}
+    for module in modules():
+        if module.name.startswith("ledger."):
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "post":
+                    posted |= {
+                        a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)
+                    }
+    assert posted == set(KINDS)
+
+
+def test_no_error_leaves_anybody_stuck() -> None:
+    """Every `Failed` and `NotReachable` in the source is made of two things: what is wrong, and what to do next."""
+    made = [
+        (module.where(node), len(node.args))
+        for module in modules()
+        if module.name.startswith("cli.")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Failed", "NotReachable")
+    ]
+    assert len(made) > 12
+    assert [where for where, arguments in made if arguments != 2] == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (errors.Rejected("invalid_amount", {"limit": "a plain decimal"}), "12.50"),
+        (errors.Rejected("invalid_path", {"path": "a path"}), "spend nodes list"),
+        (errors.Rejected("invalid_field", {"per": "one of"}), "budgets set --help"),
+        (errors.Rejected("too_many_budgets", {"path": "at most 9"}), "spend budgets list"),
+        (errors.Rejected("too_many_grants", {"customer": "at most 9"}), "spend grants list"),
+        (errors.Conflict("exists otherwise"), "spend customers list"),
+        (errors.NotFound("customer", "acme"), "spend customers add"),
+        (errors.NotFound("node", "acme/team:x"), "spend nodes add"),
+        (errors.NotFound("thing", "x"), "spend --version"),
+        (RuntimeError("a mistake of ours"), "spend doctor"),
+    ],
+)
+def test_each_refusal_says_what_to_type_next(acme: Shell, failure: Exception, words: str) -> None:
+    """Whatever the ledger's reason is; and the last line is the one to follow."""
+    acme.administration.failure = failure
+    text = acme.run("budgets", "set", "acme", "--limit", "1", "--per", "day", code=1).stderr
+    assert words in text.splitlines()[-1]
+    assert "a mistake of ours" not in text
 
 
 def test_no_ledger_there(shell: Shell, tmp_path: Path) -> None:
@@ -135,3 +212,14 @@ def test_up_says_what_is_wrong_with_its_settings(shell: Shell, tmp_path: Path) -
     missing = tmp_path / "missing.yaml"
     assert "missing.yaml" in shell.run("up", "--data", str(tmp_path / "d"), "--config", str(missing), code=1).stderr
     shell.run("up", "--port", "70000", code=2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_a_sentence() -> None:
+    """An answer that cannot be written is no traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sidecar.cli.main", "--help"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "Error: the answer cannot be written: No space left on device.\n"
