@@ -10,6 +10,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$name" && break; done)
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip -qq --disable-pip-version-check --no-input
+CLIENTS := tests/end_to_end/clients
 WORKERS ?= 2
 ARGS ?=
 
@@ -19,7 +20,7 @@ help: ## what there is to make
 run: $(VENV)/.run ## start the sidecar, its ledger and, without a provider key, a demo provider
 	@exec $(VENV)/bin/spend up $(ARGS)
 
-test: lint ## check everything: linters, types, and all tests but the soak
+test: lint $(VENV)/.clients $(VENV)/.builder ## check everything: linters, types, and all tests but the soak
 	@echo "== tests (on $(WORKERS) processes; a few minutes)"
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
 
@@ -38,9 +39,13 @@ bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux
 	@$(VENV)/bin/python -m tests.benchmarks.run $(ARGS)
 
-lock: $(VENV)/.test ## write what is installed here into constraints.txt
-	@{ sed -n '/^#/p' constraints.txt; $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable; } > constraints.new
+lock: $(VENV)/.test ## write what is installed here into constraints.txt, and the Node clients' lock
+	@set -o pipefail; { sed -n '/^#/p' constraints.txt && $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | \
+		awk -F == '{ gsub(/[_.]+/, "-", $$1); print tolower($$1) "==" $$2 }' | LC_ALL=C sort -t= -k1,1; } > constraints.new
 	@mv constraints.new constraints.txt
+	@.ci/need node=nodejs npm=npm
+	@npm install --package-lock-only --silent --prefix $(CLIENTS)
+	@node $(CLIENTS)/trim_lock.cjs $(CLIENTS)/package-lock.json
 
 clean: ## remove what the other targets made here (no data of yours: that is in ~/.spend)
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
@@ -63,3 +68,16 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "== installing, with what the tests need (once; about a minute)"
 	@$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.run
+
+# Their modules stand in the virtual environment, and not beside the scripts that use them.
+$(VENV)/.clients: $(VENV)/bin/python $(CLIENTS)/package.json $(CLIENTS)/package-lock.json
+	@.ci/need node=nodejs npm=npm
+	@echo "== installing the Node clients that the tests use (once; some seconds)"
+	@rm -rf $(VENV)/clients && mkdir $(VENV)/clients
+	@cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json $(CLIENTS)/.npmrc $(VENV)/clients
+	@npm ci --silent --prefix $(VENV)/clients
+	@touch $@
+
+# Installed without asking only where that is all in a day's work: on a machine whose user is root.
+$(VENV)/.builder: $(VENV)/bin/python
+	@if [ "$$(id -u)" -ne 0 ] || .ci/need buildah=buildah; then touch $@; else echo "== so the test that builds the image is skipped"; fi

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidecar.app.data_folder import BOOK
 from tests.support.llm_provider import LLMProvider, Plan
 from tests.support.product import Product, provider_environment, running_product
 
@@ -44,6 +48,16 @@ def start_load(product: Product, first: int) -> subprocess.Popen[str]:
     process.stdin.write(json.dumps(plan))
     process.stdin.close()
     return process
+
+
+def wait_for_load(product: Product, first: int) -> None:
+    """The same, to its end."""
+    load = start_load(product, first)
+    if load.stdout is None:
+        raise RuntimeError("no standard output")
+    load.stdout.read()
+    load.stdout.close()
+    load.wait(30)
 
 
 def run_kills(data: Path, provider: LLMProvider, kills: int, seed: int) -> None:
@@ -116,15 +130,36 @@ def test_leases_of_a_killed_process_are_closed_to_the_atom(tmp_path: Path, provi
     with running_product(tmp_path / "data", provider_environment(provider.address)) as product:
         product.spend("customers", "add", "acme")
         product.spend("grants", "add", "acme", "10")
-        load = start_load(product, 0)
-        if load.stdout is None:
-            raise RuntimeError("no standard output")
-        load.stdout.read()
-        load.stdout.close()
-        load.wait(30)
+        wait_for_load(product, 0)
         product.kill()
         product.start()
         grant = product.balance("acme")["grants"][0]
         assert grant["consumed"]["atoms"] == sum(row["charge"]["atoms"] for row in product.usage("acme"))
         assert grant["leased"]["atoms"] == 0
         assert grant["available"]["atoms"] == grant["issued"]["atoms"] - grant["consumed"]["atoms"]
+
+
+def test_a_book_put_back_gets_what_it_lacks(tmp_path: Path, provider: LLMProvider) -> None:
+    """L50a, F-18: an earlier copy of the book has every call again before it lends anything."""
+    provider.plan = Plan(usage=lambda _body, _raw: (40, 60))
+    data, copy = tmp_path / "data", tmp_path / "copy.sqlite"
+    with running_product(data, provider_environment(provider.address)) as product:
+        product.spend("customers", "add", "acme", "--wallet", "none")
+        product.spend("budgets", "set", "acme", "--limit", "10", "--per", "lifetime")
+        wait_for_load(product, 0)
+        product.usage("acme")
+        with closing(sqlite3.connect(data / BOOK)) as book, closing(sqlite3.connect(copy)) as backup:
+            book.backup(backup)
+        wait_for_load(product, CALLS_PER_ROUND)
+        assert len(product.usage("acme")) == len(provider.served) == 2 * CALLS_PER_ROUND
+        product.kill()
+        for path in data.glob(f"{BOOK}-*"):
+            path.unlink()
+        shutil.copyfile(copy, data / BOOK)
+        product.start()
+        assert "book_rolled_back" in product.log()
+        compare(product, provider, set())
+        used = product.balance("acme")["budgets"][0]["children"][0]
+        assert used["used"]["atoms"] == 2 * CALLS_PER_ROUND * rate_atoms(40, 60)
+        assert used["leased"]["atoms"] == 0
+        assert json.loads(product.spend("verify", "acme", "--json").stdout)["problems"] == []
