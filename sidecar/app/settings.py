@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sidecar.app.binding import FOUND, Binder, Place, merge
+from sidecar.catalog.files import read_configured
 from sidecar.catalog.strict_yaml import Document, read_yaml
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.errors import ConfigurationError
@@ -186,11 +187,7 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
         ConfigurationError: every mistake found, each with the file and key, or the variable.
     """
     path = config if config is not None else Path(default_config())
-    try:
-        data = path.read_bytes()
-    except OSError as problem:
-        raise ConfigurationError([f"{path}: cannot be read: {problem.strerror}"]) from None
-    document = read_yaml(path.name, data)
+    document = read_yaml(path.name, read_configured(path))
     if not isinstance(document.value, dict):
         raise ConfigurationError([f"{path.name}: expected a mapping with `sidecar:` and `ledger:`"])
     variables: dict[Place, str] = {}
@@ -232,6 +229,9 @@ def _where(document: Document, variables: Mapping[Place, str], place: Place) -> 
     for length in range(len(place), 0, -1):
         if place[:length] in variables:
             return variables[place[:length]]
+    for longer, name in variables.items():  # a variable that goes on where the settings end
+        if longer[: len(place)] == place:
+            return name
     return document.at(place)
 
 

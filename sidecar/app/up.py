@@ -222,6 +222,8 @@ class _Sidecar:
         found = [] if self._ready else ["not started, or stopping"]
         if self._spool.fault:
             found.append(f"the outbox cannot record: {self._spool.fault}")
+        if self._ready and any(task.done() and not _ended_well(task) for task in self._tasks):
+            found.append("a part has stopped; see the log")
         return found
 
     async def stop(self) -> None:
@@ -263,6 +265,11 @@ class _Sidecar:
     async def _close_leases_later(self) -> None:
         while not await self._close_leases():  # noqa: ASYNC110 - the ledger has no event for it
             await asyncio.sleep(CLOSE_LEASES_EVERY_S)
+
+
+def _ended_well(task: asyncio.Task[None]) -> bool:
+    """Whether a part that runs beside the requests came to an end of its own, such as closing old leases."""
+    return not task.cancelled() and task.exception() is None
 
 
 @asynccontextmanager

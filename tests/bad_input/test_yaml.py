@@ -219,18 +219,12 @@ def test_the_environment_is_read_as_it_stands(tmp_path: Path, variable: str, val
     assert "secret" not in said
 
 
-@pytest.mark.xfail(
-    strict=True, reason="B-C13: it is refused, but the message names a line of the file in place of the variable"
-)
 @pytest.mark.parametrize("variable", ["SPEND_TYPO__PORT", "SPEND___", "SPEND_LISTEN__PORT__X"])
 def test_a_variable_without_a_place_is_named(tmp_path: Path, variable: str) -> None:
     """B-C13: where the tree ends before the variable does, it is the variable that is wrong."""
     assert variable in problems_of(tmp_path, {variable: "1"})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="B-C11: settings are read with Path.read_bytes: a pipe is waited for; read_configured would not"
-)
 def test_settings_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
     """B-C11: as for the catalog."""
     pipe = tmp_path / "spend.yaml"

@@ -115,12 +115,14 @@ DEFAULT_TIERS = UNDECIDED_TIERS | {"default", "standard", "standard_only"}
 """The words by which providers name the tier whose prices are on the front page."""
 
 ASKED_TIERS = frozenset({"fast", "batch"})
-"""Tiers that no default leads to: `speed: fast` stands in the request, batches have an endpoint of their own."""
+"""Tiers that no default leads to: `speed: fast` stands in the request, batches have an endpoint of their own. No
+provider says so in as many words."""
 
 DEFAULT_PLACES = frozenset({None, "", "global", "not_available"})
 """The words for a place that is served at the front page's prices; `not_available`: a model that knows no places.
 
-Source: platform.claude.com/docs/en/build-with-claude/data-residency, checked 2026-11.
+Source of `global`: platform.claude.com/docs/en/build-with-claude/data-residency, checked 2026-11. `not_available` is
+taken for what its name says; no source for it was found.
 """
 
 
