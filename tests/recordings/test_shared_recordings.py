@@ -24,9 +24,6 @@ from tests.recordings.exchange import cut_at
 
 FOLDER: Final = Path(__file__).parents[3] / "shared" / "recordings"
 DIALECTS: Final[dict[str, Dialect]] = {"openai.chat": OPENAI_CHAT, "anthropic.messages": ANTHROPIC_MESSAGES}
-BYTE_BY_BYTE: Final = 25
-"""Every exchange whose number this divides is also fed byte by byte; all are fed whole and cut."""
-
 NOT_JSON: Final = 6
 """Recorded requests whose own JSON is broken (Writer): they are refused, and so have no ceiling."""
 
@@ -87,22 +84,21 @@ def differences(usage: Usage, expected: dict[str, Any]) -> dict[str, Any]:
     return {field: (ours[field], theirs[field]) for field in ours if ours[field] != theirs[field]}
 
 
-def pieces_of(exchange: dict[str, Any], body: bytes, index: int) -> Iterator[list[bytes]]:
+def pieces_of(exchange: dict[str, Any], body: bytes) -> Iterator[list[bytes]]:
     yield [body]
     dice = random.Random(exchange["name"])
     yield cut_at(body, sorted(dice.randrange(len(body) + 1) for _ in range(dice.randint(3, 12))))
-    if index % BYTE_BY_BYTE == 0:
-        yield [body[i : i + 1] for i in range(len(body))]
+    yield [body[i : i + 1] for i in range(len(body))]
 
 
 def test_every_recorded_usage_is_read_as_the_slow_reading_has_it() -> None:
     """Final usage is equal field by field, whole and cut; everything else ends in a stated state (L5)."""
     wrong: dict[str, Any] = {}
     finals = 0
-    for index, exchange in enumerate(recorded()):
+    for exchange in recorded():
         facts = facts_of(exchange)
         for body, encoding in bodies(exchange):
-            for pieces in pieces_of(exchange, body, index):
+            for pieces in pieces_of(exchange, body):
                 shown, usage = read(exchange, pieces, encoding)
                 if facts is None or not facts.hide_usage:
                     assert shown == body, exchange["name"]

@@ -80,7 +80,7 @@ def customers(setup: Setup, client: LedgerClient) -> Iterator[Finding]:
     yield from found
     more = f"; only the first {MAX_CUSTOMERS} were looked at" if len(names) > MAX_CUSTOMERS else ""
     if not found:
-        yield ok("customers", f"{min(len(names), MAX_CUSTOMERS)} customers, every limit can bind{more}")
+        yield ok("customers", f"customers looked at: {min(len(names), MAX_CUSTOMERS)}; every limit can bind{more}")
     elif more:
         yield warning("customers", f"there are more than {MAX_CUSTOMERS}{more}", "spend budgets list CUSTOMER")
 
