@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sidecar.core.credits.entries import read_body
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import NotFound, Rejected
@@ -81,22 +83,7 @@ class Reader:
     ) -> tuple[list[UsageView], str]:
         """Settled calls recorded since an instant, in the order booked; the cursor is this method's own."""
         size = page_size(limit)
-        at_ms, sequence, name = _cursor(after)
-        if customer:
-            await customer_row(tx, customer)
-            first = max(sequence + 1, await first_since(tx, customer, since_ms))
-            rows = await tx.fetch(
-                "SELECT body FROM entries WHERE customer = ? AND sequence >= ? AND kind = 'usage'"
-                " ORDER BY sequence LIMIT ?",
-                (customer, first, size + 1),
-            )
-        else:
-            rows = await tx.fetch(
-                "SELECT body FROM entries WHERE kind = 'usage' AND recorded_at_ms >= ?"
-                " AND (recorded_at_ms, customer, sequence) > (?, ?, ?)"
-                " ORDER BY recorded_at_ms, customer, sequence LIMIT ?",
-                (max(since_ms, at_ms), at_ms, name, sequence, size + 1),
-            )
+        rows = await usage_rows(tx, customer, since_ms, _cursor(after), size + 1)
         views = [self._show.usage(read_usage(row["body"])) for row in rows[:size]]
         if len(rows) <= size:
             return views, ""
@@ -193,6 +180,38 @@ async def first_since(tx: Transaction, customer: str, since_ms: int) -> int:
         else:
             low = middle + 1
     return low
+
+
+async def usage_rows(
+    tx: Transaction, customer: str, since_ms: int, after: tuple[int, int, str], limit: int
+) -> Sequence[Row]:
+    """Bodies of settled calls recorded since an instant, in the order booked.
+
+    Args:
+        tx: the snapshot.
+        customer: whose; of all customers where it is empty.
+        since_ms: Unix milliseconds.
+        after: where the page before ended: instant, sequence, customer.
+        limit: rows at most.
+
+    Raises:
+        NotFound: there is no such customer.
+    """
+    at_ms, sequence, name = after
+    if customer:
+        await customer_row(tx, customer)
+        first = max(sequence + 1, await first_since(tx, customer, since_ms))
+        return await tx.fetch(
+            "SELECT body FROM entries WHERE customer = ? AND sequence >= ? AND kind = 'usage'"
+            " ORDER BY sequence LIMIT ?",
+            (customer, first, limit),
+        )
+    return await tx.fetch(
+        "SELECT body FROM entries WHERE kind = 'usage' AND recorded_at_ms >= ?"
+        " AND (recorded_at_ms, customer, sequence) > (?, ?, ?)"
+        " ORDER BY recorded_at_ms, customer, sequence LIMIT ?",
+        (max(since_ms, at_ms), at_ms, name, sequence, limit),
+    )
 
 
 def _cursor(text: str) -> tuple[int, int, str]:

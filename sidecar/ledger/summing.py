@@ -18,10 +18,10 @@ import msgspec
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.governance.tenancy import KIND_PATTERN
 from sidecar.errors import Rejected
-from sidecar.ledger.reading import customer_row, first_since
+from sidecar.ledger.reading import usage_rows
 from sidecar.ledger.showing import Shower
 from sidecar.ledger.views import SumView
-from sidecar.ports import Row, Transaction
+from sidecar.ports import Transaction
 
 MAX_CALLS_PER_PAGE: Final = 1000
 """Calls that one page adds up: some ten milliseconds of the reading thread, which the proxy shares a CPU with."""
@@ -139,7 +139,7 @@ async def sum_usage(
         NotFound: no such customer.
     """
     group_of = grouping(by)
-    rows = await _rows(tx, customer, since_ms, after)
+    rows = await usage_rows(tx, customer, since_ms, _cursor(after), MAX_CALLS_PER_PAGE + 1)
     sums: dict[tuple[str | None, str], _Sum] = {}
     last: _Body | None = None
     for row in rows[:MAX_CALLS_PER_PAGE]:
@@ -215,27 +215,6 @@ def _counts(usage: _Usage) -> Counts:
 
 def _plus(some: Counts, more: Counts) -> Counts:
     return tuple([b if a is None else a if b is None else a + b for a, b in zip(some, more, strict=True)])
-
-
-async def _rows(tx: Transaction, customer: str, since_ms: int, after: str) -> list[Row]:
-    """The next calls, and one more where there are more."""
-    at_ms, sequence, name = _cursor(after)
-    if customer:
-        await customer_row(tx, customer)
-        first = sequence + 1 if after else await first_since(tx, customer, since_ms)
-        found = await tx.fetch(
-            "SELECT body FROM entries WHERE customer = ? AND sequence >= ? AND kind = 'usage'"
-            " ORDER BY sequence LIMIT ?",
-            (customer, first, MAX_CALLS_PER_PAGE + 1),
-        )
-    else:
-        found = await tx.fetch(
-            "SELECT body FROM entries WHERE kind = 'usage' AND recorded_at_ms >= ?"
-            " AND (recorded_at_ms, customer, sequence) > (?, ?, ?)"
-            " ORDER BY recorded_at_ms, customer, sequence LIMIT ?",
-            (max(since_ms, at_ms), at_ms, name, sequence, MAX_CALLS_PER_PAGE + 1),
-        )
-    return list(found)
 
 
 def _cursor(text: str) -> tuple[int, int, str]:
