@@ -18,6 +18,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.threads import in_thread
+
 
 @dataclass
 class Served:
@@ -163,10 +165,9 @@ def _event(kind: str, facts: dict[str, Any]) -> bytes:
 @contextmanager
 def running_provider() -> Iterator[LLMProvider]:
     """A provider on a loopback port, in a thread of its own, until the block ends."""
-    provider, ready, loop = LLMProvider(), threading.Event(), asyncio.new_event_loop()
-    stopping = asyncio.Event()
+    provider = LLMProvider()
 
-    async def serve() -> None:
+    async def serve(started: threading.Event, stopping: asyncio.Event) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/{path:.*}", provider._answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -174,17 +175,9 @@ def running_provider() -> Iterator[LLMProvider]:
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
         await site.start()
         provider.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        ready.set()
+        started.set()
         await stopping.wait()
         await runner.cleanup()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
-    thread.start()
-    if not ready.wait(10):
-        raise RuntimeError("the provider did not start")
-    try:
+    with in_thread(serve):
         yield provider
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
-        loop.close()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import SupportsIndex
 
 from tests.support.scripted_provider import Received, Script, ScriptedProvider, openai_answer, openai_stream
+from tests.support.threads import in_thread
 
 ANTHROPIC_ANSWER = Script.json(
     {
@@ -77,21 +78,12 @@ def usual_answer(received: Received) -> Script:
 @contextmanager
 def recording_provider() -> Iterator[RecordingProvider]:
     """A provider on a loopback port until the block ends."""
-    provider, loop = RecordingProvider(), asyncio.new_event_loop()
-    started, stopping = threading.Event(), asyncio.Event()
+    provider = RecordingProvider()
 
-    async def serve() -> None:
+    async def serve(started: threading.Event, stopping: asyncio.Event) -> None:
         async with provider:
             started.set()
             await stopping.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-    thread.start()
-    if not started.wait(10):
-        raise RuntimeError("the provider did not start")
-    try:
+    with in_thread(serve):
         yield provider
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
-        loop.close()
