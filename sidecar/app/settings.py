@@ -37,6 +37,9 @@ NOT_SETTINGS: Final = frozenset({"SPEND_DATA", "SPEND_LEDGER_URL", "SPEND_TOKEN"
 """Variables of the command line, which are no settings."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+KEY_VARIABLES: Final = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""Where their client libraries look for a key: with one of them set, nobody wants the demo provider."""
+
 OFFICIAL: Final = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}
 
 LEAST: Final[dict[Place, float]] = {
@@ -155,6 +158,12 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     configured_upstreams: frozenset[str] = field(default=frozenset(), metadata=FOUND)
     """Upstreams whose address somebody set: the demo provider does not stand in for them."""
+
+
+def uses_demo(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether the demo provider answers: nobody has set a provider, and no provider's key is there."""
+    has_key = any(environ.get(name) for name in KEY_VARIABLES.values())
+    return settings.sidecar.demo == "auto" and not settings.configured_upstreams and not has_key
 
 
 def default_config() -> str:

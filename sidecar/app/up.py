@@ -28,7 +28,7 @@ from sidecar.app.data_folder import BOOK, OUTBOX, lasting_token, open_data_folde
 from sidecar.app.explaining import explain_recent
 from sidecar.app.health import health_app
 from sidecar.app.proxying import Proxying, make_desk, own_gauges
-from sidecar.app.settings import Listen, Settings, UpstreamSettings
+from sidecar.app.settings import Listen, Settings, UpstreamSettings, uses_demo
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.contract.messages import RegisterRequest
@@ -61,7 +61,6 @@ REPLAY_TIMEOUT_S: Final = 60.0
 """How long a book that lacks calls may take none of them before the start is given up."""
 
 CLOSE_LEASES_EVERY_S: Final = 1.0
-KEY_VARIABLES: Final = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +278,7 @@ async def _demo(settings: Settings) -> AsyncIterator[tuple[dict[str, UpstreamSet
     It does where nobody has set a provider and no provider's key is in the environment.
     """
     ours = settings.sidecar
-    if ours.demo == "off" or settings.configured_upstreams or any(os.environ.get(name) for name in KEY_VARIABLES):
+    if not uses_demo(settings, os.environ):
         yield ours.upstreams, False
         return
     address, close = await start_demo()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from sidecar.app.settings import UpstreamSettings
+from sidecar.app.settings import KEY_VARIABLES, UpstreamSettings, uses_demo
 from sidecar.cli.checks.finding import Finding, Setup, ok, problem, warning
 from sidecar.errors import ConfigurationError
 from sidecar.proxy.provider_keys import ProviderKey
@@ -24,15 +24,11 @@ CONNECT_TIMEOUT_S: Final = 3.0
 WAIT_S: Final = 6.0
 """For all of them together: a name that cannot be resolved takes longer than its connection may."""
 
-KEY_VARIABLES: Final = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
-
 
 def providers(setup: Setup) -> Iterator[Finding]:
     """Everything here."""
     ours = setup.settings.sidecar
-    keys = [name for name in KEY_VARIABLES.values() if setup.environ.get(name)]
-    configured = setup.settings.configured_upstreams
-    if ours.demo == "auto" and not configured and not keys:
+    if uses_demo(setup.settings, setup.environ):
         what = "no provider is set and no key is in this shell: `spend up` started here brings its demo provider"
         yield ok("upstreams", what, "export OPENAI_API_KEY=…   (before `spend up`, for the real ones)")
         return
