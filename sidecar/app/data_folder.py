@@ -1,17 +1,14 @@
-"""The folder in which `spend up` keeps all its state, and what stands in it beside book and outbox."""
+"""The folder in which a process keeps all its state, and what stands in it beside book and outbox."""
 
 from __future__ import annotations
 
 import os
 import re
 import resource
-import secrets
 from pathlib import Path
 from typing import Final
 
-from sidecar.app.admin_file import read_admin_file, write_admin_file
 from sidecar.errors import ConfigurationError
-from sidecar.ledger.http_access import admin_token, is_admin_token
 from sidecar.ports import Ids
 
 BOOK: Final = "book.sqlite"
@@ -57,18 +54,3 @@ def sidecar_name(data: Path, ids: Ids) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigurationError([f"{path}: not a sidecar's name; restore it from a copy of this folder"])
     return name
-
-
-def lasting_token(data: Path) -> str:
-    """The administrator's token: the one of the last start, so that a script's copy of it stays good; else a new one.
-
-    Raises:
-        ConfigurationError: `admin.json` is there and cannot be read.
-    """
-    known = read_admin_file(data)
-    if known is not None and is_admin_token(known.token):
-        return known.token
-    return admin_token(secrets.token_bytes(32))
-
-
-__all__ = ["BOOK", "OUTBOX", "lasting_token", "open_data_folder", "sidecar_name", "write_admin_file"]
