@@ -20,7 +20,7 @@ def explain_recent(request_id: str, recent: RecentDecisions, currencies: Mapping
     if isinstance(known, Denial):
         return _denial(request_id, known, currencies)
     if isinstance(known, Admitted):
-        return _call(known.whole(), "open", currencies)
+        return _call(known.admission, "open", currencies)
     if isinstance(known, UsageEvent):
         return _settled(known, currencies)
     return None
@@ -56,7 +56,7 @@ def _denial(request_id: str, known: Denial, currencies: Mapping[str, Currency]) 
 
 
 def _call(admission: Admission, outcome: str, currencies: Mapping[str, Currency]) -> ExplainView:
-    decision = admission.decision
+    decision = admission.decision.told()
     return ExplainView(
         request_id=admission.request_id,
         outcome=outcome,

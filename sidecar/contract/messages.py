@@ -145,8 +145,7 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     It is all that is needed to settle the call if nothing more is ever heard of it (L25).
     `held_atoms` was held whole on each lease of `budget_leases`, and once over `slices` (lease
     id, atoms) of the grants that pay, in burn order. `admitted_at_ms` is the holder's wall
-    clock: the ledger uses only its distance from the message's `sent_at_ms`. What the decision
-    consulted is left out there; it comes with the settlement.
+    clock: the ledger uses only its distance from the message's `sent_at_ms`.
     """
 
     request_id: str

@@ -298,7 +298,7 @@ class LeaseTable:
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
             self._accounts = {key: account for key, account in self._accounts.items() if account.lease or account.ahead}
-        placed = msgspec.structs.replace(subject, path=standing.path)
+        placed = msgspec.structs.replace(subject, path=standing.path)  # as the plan has it
         customer, currency = standing.customer, standing.currency
         budgets = tuple(
             (budget, self._account(customer, "budget", budget.budget_id, budget.child_of(placed)))

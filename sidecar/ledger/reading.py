@@ -119,7 +119,7 @@ class Reader:
             ceiling=None if ceiling is None else self._show.money(ceiling, facts.currency),
             held=self._show.money(facts.held_atoms, facts.currency),
             charge=None if charge is None else self._show.money(charge, facts.currency),
-            decision=facts.decision,
+            decision=facts.decision.told(),
             usage=facts.usage,
             flags=facts.flags,
             entry=entry_view(read_body(rows[0]["body"]), rows[0]["hash"]),

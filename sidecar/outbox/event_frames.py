@@ -57,7 +57,7 @@ def _without_raw(event: UsageEvent) -> UsageEvent:
 
 def _bare(event: UsageEvent) -> UsageEvent:
     """The call's ids, leases and charge alone: the last resort, so that no settlement is lost by being too long."""
-    decision = msgspec.structs.replace(event.admission.decision, consulted=())
+    decision = msgspec.structs.replace(event.admission.decision, consulted=(), asked=(), figures=())
     admission = msgspec.structs.replace(event.admission, decision=decision)
     usage = Usage(event.usage.state, (Line(event.usage.total()),), notes=(WORDS_DROPPED,))
     return msgspec.structs.replace(event, admission=admission, usage=usage)

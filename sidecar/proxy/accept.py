@@ -23,6 +23,7 @@ from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, Bod
 from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
 from sidecar.proxy.request_head import read_head
+from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
 
 __all__ = ["AcceptOptions", "Arrival", "FrontDoor"]
@@ -118,7 +119,7 @@ class FrontDoor:
                 if len(arrival.body) > self.options.max_body_bytes:
                     raise self._too_large()
             else:
-                await self._receive_body(arrival)
+                await aside(self._receive_body(arrival))
             await self._carry(arrival)
         except Refused as refused:
             self._give_up(arrival, refused.refusal)

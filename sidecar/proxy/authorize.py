@@ -20,12 +20,13 @@ from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import SpoolFull
-from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Look, Uncovered
+from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Uncovered
 from sidecar.ports import Clock, Spool
 from sidecar.providers.dialect import RequestFacts
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.settle import Prices
+from sidecar.proxy.stepping import aside
 
 IN_FLIGHT_WAIT_MS: Final = (500, 2000)
 """What a caller is asked to wait where only open calls stand in the way: spread, so that a herd comes back thinned."""
@@ -83,53 +84,21 @@ class Admitted:
     """The call may run, and that is written. It must be settled exactly once.
 
     Attributes:
-        admission: as it stands in the outbox, without what was consulted: `whole` has that.
+        admission: as it stands in the outbox.
         held: None: nothing had to be held.
         prices: None: it has no price.
+        remaining_atoms: what the tightest limit still had, the grants taken together; None where nothing is known.
     """
 
-    __slots__ = ("_look", "admission", "held", "prices")
+    __slots__ = ("admission", "held", "prices", "remaining_atoms")
 
-    def __init__(self, admission: Admission, held: Held | None, prices: Prices | None, look: Look | None) -> None:
+    def __init__(
+        self, admission: Admission, held: Held | None, prices: Prices | None, remaining_atoms: int | None
+    ) -> None:
         self.admission = admission
         self.held = held
         self.prices = prices
-        self._look = look
-
-    @property
-    def remaining_atoms(self) -> int | None:
-        """What the tightest limit still had, the grants taken together; None where nothing is known."""
-        return None if self._look is None else self._look.remaining
-
-    def whole(self) -> Admission:
-        """The admission with every budget and grant that was consulted, as each stood then (L34, L50)."""
-        admission = self.admission
-        if self._look is None:
-            return admission
-        told = admission.decision
-        decision = Decision(
-            told.source,
-            told.ceiling_atoms,
-            told.standing_age_ms,
-            told.lease_age_ms,
-            told.plan,
-            told.rate_card,
-            told.catalog_sha256,
-            self._look.consulted,
-        )
-        return Admission(
-            admission.request_id,
-            admission.subject,
-            admission.provider,
-            admission.protocol,
-            admission.model,
-            admission.admitted_at_ms,
-            admission.currency,
-            admission.held_atoms,
-            decision,
-            admission.budget_leases,
-            admission.slices,
-        )
+        self.remaining_atoms = remaining_atoms
 
 
 async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
@@ -141,12 +110,15 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
         return await _without_price(call, bound, rates, now_ms, authority)
     covered = _take(call, bound, authority)
     if covered is None:
-        covered = await authority.keeper.cover(
-            call.subject,
-            model=call.facts.model,
-            provider=call.provider,
-            need_atoms=bound.ceiling_atoms,
-            currency=bound.currency.code,
+        covered = await aside(
+            authority.keeper.cover(
+                call.subject,
+                model=call.facts.model,
+                provider=call.provider,
+                need_atoms=bound.ceiling_atoms,
+                currency=bound.currency.code,
+            ),
+            discard=lambda late: _release(late, authority),
         )
     if isinstance(covered, Uncovered):
         return _denied(call, bound, covered)
@@ -181,14 +153,22 @@ def _take(call: Call, bound: Priced, authority: Authority) -> Covered | Uncovere
     return None
 
 
+def _release(covered: Covered | Uncovered, authority: Authority) -> None:
+    """Nobody is there any more to use what was held."""
+    if isinstance(covered, Covered) and covered.held is not None:
+        authority.table.release(covered.held)
+
+
 async def _without_price(
     call: Call, denied: Denied, rates: RateBook, now_ms: int, authority: Authority
 ) -> Admitted | Denied:
     """A call that has no price or no bound: by policy it is only counted; else the first reason that holds is told."""
     covered: Covered | Uncovered | None = authority.keeper.standing(call.subject)
     if covered is None:
-        covered = await authority.keeper.cover(
-            call.subject, model=call.facts.model, provider=call.provider, need_atoms=0, currency=""
+        covered = await aside(
+            authority.keeper.cover(
+                call.subject, model=call.facts.model, provider=call.provider, need_atoms=0, currency=""
+            )
         )
     if isinstance(covered, Uncovered):
         return _denied(call, None, covered)
@@ -207,27 +187,36 @@ def _admit(
 ) -> Admitted | Denied:
     """Write that the call may run; what cannot be written may not (L49)."""
     held, standing = covered.held, covered.standing
-    decision = Decision(
-        Source.UNPRICED if bound is None else covered.source,
-        None if bound is None else bound.ceiling_atoms,
-        covered.standing_age_ms,
-        None if held is None else held.lease_age_ms,
-        standing.plan,
-        "" if bound is None else bound.card.card_id,
-        rates.sha256,
-    )
+    source = Source.UNPRICED if bound is None else covered.source
+    ceiling_atoms = None if bound is None else bound.ceiling_atoms
+    card_id = "" if bound is None else bound.card.card_id
+    age_ms = covered.standing_age_ms
+    if held is None:
+        decision = Decision(source, ceiling_atoms, age_ms, None, standing.plan, card_id, rates.sha256)
+        placed, held_atoms, remaining = _placed(call.subject, standing), 0, None
+        budget_leases: tuple[str, ...] = ()
+        slices: tuple[tuple[str, int], ...] = ()
+    else:
+        plan = held.plan
+        figures, remaining = plan.look(held.taken_at)
+        decision = Decision(
+            source, ceiling_atoms, age_ms, held.lease_age_ms, standing.plan, card_id, rates.sha256,
+            (), plan.asked, figures,
+        )  # fmt: skip
+        placed, held_atoms = plan.placed, held.atoms
+        budget_leases, slices = held.budget_leases, held.slices
     admission = Admission(
         call.request_id,
-        _placed(call.subject, standing),
+        placed,
         call.provider,
         call.protocol,
         call.facts.model,
         now_ms,
         standing.currency,
-        0 if held is None else held.atoms,
+        held_atoms,
         decision,
-        () if held is None else held.budget_leases,
-        () if held is None else held.slices,
+        budget_leases,
+        slices,
     )
     try:
         authority.spool.admit(admission)
@@ -238,7 +227,7 @@ def _admit(
             raise
         return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), call.request_id)
     prices = None if bound is None else _prices(call, bound, rates, now_ms)
-    return Admitted(admission, held, prices, None if held is None else held.look())
+    return Admitted(admission, held, prices, remaining)
 
 
 def _prices(call: Call, bound: Priced, rates: RateBook, now_ms: int) -> Prices:

@@ -2,8 +2,9 @@
 
 aiohttp's C parser takes heads apart and decodes bodies; its request and response objects, and a
 task for each request, would cost more than all the rest of the way through. So a connection is
-an asyncio protocol of our own around that parser, served by one task, and `Arrival` is what the
-corridor gets to see: a piece of an answer is one write to the transport, with no task switch.
+an asyncio protocol of our own around that parser, served by one coroutine that is stepped from its
+callbacks (`stepping`), and `Arrival` is what the corridor gets to see: a piece of an answer is one write
+to the transport, with no task switch.
 
 A half-closed connection (the caller shuts its writing side) counts as a caller who has gone.
 """
@@ -28,6 +29,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from sidecar.proxy.arrival import Arrival, RefusalDesk, Watcher, whole_answer
 from sidecar.proxy.refusals import Refusal, RefusalReason
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
+from sidecar.proxy.stepping import Pause, Stepper, aside
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.wire_bytes import MAX_HEAD_BYTES, ChunkPadding, padding_behind
 
@@ -113,7 +115,7 @@ class CallerConnection(BaseProtocol):
         "_last_payload",
         "_queue",
         "_stalled_since",
-        "_task",
+        "_stepper",
         "_unsent",
         "_waiter",
         "_wire",
@@ -140,8 +142,8 @@ class CallerConnection(BaseProtocol):
         self._broken: Refusal | None = None  # what follows the queued requests is no request
         self._current: Arrival | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
-        self._waiter: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._waiter: Pause[None] | None = None
+        self._stepper: Stepper | None = None
         self._wire: asyncio.Transport | None = None  # kept when `transport` is gone, to abort what does not close
         self._head_since = 0.0  # when the first byte of an unfinished head came; 0: none
         self._head_bytes = 0  # of it, so far
@@ -165,7 +167,8 @@ class CallerConnection(BaseProtocol):
             return
         self._idle_since = door.sweep.now
         door.connections.add(self)
-        self._task = self._loop.create_task(self._serve())
+        self._stepper = Stepper(self._serve(), self._forget_work)
+        self._stepper.resume()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and wake the task if a request has begun."""
@@ -287,8 +290,11 @@ class CallerConnection(BaseProtocol):
 
     def cancel(self) -> None:
         """Cancel the request under way, and end."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._stepper is not None:
+            self._stepper.cancel()
+
+    def _forget_work(self) -> None:
+        self._stepper = None
 
     # --
 
@@ -302,7 +308,7 @@ class CallerConnection(BaseProtocol):
                         self._turn_away(self._broken)
                         break
                     self._idle_since = door.sweep.now
-                    self._waiter = self._loop.create_future()
+                    self._waiter = Pause()
                     await self._waiter
                     continue
                 message, payload = queue.popleft()
@@ -310,7 +316,7 @@ class CallerConnection(BaseProtocol):
                 self._current = arrival = Arrival(message, payload, self)
                 await door.handle(arrival)
                 if not payload.is_eof():
-                    await self._linger(payload)
+                    await aside(self._linger(payload))
                 self._current = self.watcher = None
                 if not arrival.keep_alive or not payload.is_eof():
                     break
@@ -360,8 +366,9 @@ class CallerConnection(BaseProtocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.set(None)
 
     def _turn_away(self, refusal: Refusal) -> None:
         """Answer what is no request, and close."""

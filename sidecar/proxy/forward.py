@@ -13,7 +13,6 @@ provider's own figures at its end say what it cost.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from sidecar.proxy.key_echo import KeyEcho, without_key
 from sidecar.proxy.outcomes import Cause, Outcome, ending_of
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_filter import outgoing_head
+from sidecar.proxy.stepping import Pause, aside
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.upstream_connection import Break, UpstreamConnection
 from sidecar.proxy.upstream_pool import Upstream
@@ -125,7 +125,9 @@ async def forward(
     sweep.watch(exchange)
     try:
         while True:
-            connection = upstream.take() or await upstream.connect()
+            connection = upstream.take()
+            if connection is None:
+                connection = await aside(upstream.connect(), discard=upstream.take_back)
             if arrival.gone:
                 upstream.take_back(connection)
                 return exchange.settle(Cause.CALLER_GONE)
@@ -205,7 +207,7 @@ class Exchange:
         self._injected = injected  # the key; b"" if none was
         self._echo = KeyEcho(injected) if injected else None
         self._connection: UpstreamConnection | None = None
-        self._done: asyncio.Future[Outcome | None] | None = None
+        self._done: Pause[Outcome | None] = Pause()
         self._started_at = time.monotonic()
         self._first_byte_at = 0.0
         self._moved_at = sweep.now
@@ -227,13 +229,13 @@ class Exchange:
         self._answer_bytes = 0
         self._shown_bytes = 0
 
-    def send(self, connection: UpstreamConnection, head: bytes, body: bytes) -> asyncio.Future[Outcome | None]:
-        """Send the request; the future gets the outcome, or None if it must be sent once more."""
+    def send(self, connection: UpstreamConnection, head: bytes, body: bytes) -> Pause[Outcome | None]:
+        """Send the request; the pause ends with the outcome, or None if it must be sent once more."""
         self._connection = connection
         self._reused = connection.used
         self._sent = True
         self._moved_at = self._sweep.now
-        self._done = self._sweep.loop.create_future()
+        self._done = Pause()
         connection.send(self, head, body)
         if self._paused:  # the caller still has to read an earlier answer
             connection.pause()
@@ -382,12 +384,10 @@ class Exchange:
             except Exception:
                 logger.exception("settling_failed")
         self._cut()
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(exc)
+        self._done.fail(exc)
 
     def _finish(self, outcome: Outcome | None) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_result(outcome)
+        self._done.set(outcome)
 
     def _cut(self) -> None:
         self._over = True

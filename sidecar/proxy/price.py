@@ -9,7 +9,7 @@ which limits apply, but for that one policy.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,8 +17,11 @@ from sidecar.core.credits.amounts import MAX_ATOMS, Currency
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Subject
-from sidecar.core.pricing.ceilings import Ceiling, Unbounded, price_ceiling
+from sidecar.core.pricing.ceilings import Bound, Ceiling, Unbounded, bound_of, price_ceiling
 from sidecar.core.pricing.rate_cards import RateBook, RateCard
+
+REMEMBERED_BOUNDS: Final = 4096
+"""Kinds of calls whose price is remembered with a rate book; all are forgotten at once when there would be more."""
 
 
 class UnknownModel(StrEnum):
@@ -52,19 +55,45 @@ def price(ceiling: Ceiling, rates: RateBook, *, provider: str, at_ms: int) -> Pr
         provider: whose cards.
         at_ms: the instant (Unix ms).
     """
+    key = (provider, ceiling.model, ceiling.tier, ceiling.geo, ceiling.cache_write, ceiling.audio)
+    known: _Known | None = None if ceiling.unbounded else rates.remembered.get(key)
+    if known is None or not known.from_ms <= at_ms < known.until_ms:
+        found = _look_up(ceiling, rates, provider, at_ms)
+        if isinstance(found, Denied):
+            return found
+        known = found
+        if len(rates.remembered) >= REMEMBERED_BOUNDS:
+            rates.remembered.clear()
+        rates.remembered[key] = known
+    limit = known.card.max_output_tokens if ceiling.output_limit is None else ceiling.output_limit
+    atoms = known.bound.atoms(ceiling.input_tokens, limit * ceiling.choices)
+    if atoms > MAX_ATOMS:
+        return Denied(Reason.REQUEST_NOT_BOUNDABLE, "The most this call could cost is beyond any amount.")
+    return Priced(known.card, known.currency, atoms)
+
+
+class _Known(NamedTuple):
+    """What prices a kind of call, from one instant until another."""
+
+    card: RateCard
+    currency: Currency
+    bound: Bound
+    from_ms: int
+    until_ms: int
+
+
+def _look_up(ceiling: Ceiling, rates: RateBook, provider: str, at_ms: int) -> _Known | Denied:
     card = rates.find(provider, ceiling.model, at_ms)
     currency = None if card is None else rates.currencies.get(card.currency)
     if card is None or currency is None:
         detail = "This model has no price: add a rate card for it, or set `unknown_model: meter` to count it uncharged."
         return Denied(Reason.MODEL_NOT_PRICED, detail)
     try:
-        atoms = price_ceiling(ceiling, card, currency)
+        bound = bound_of(ceiling, card, currency)
     except Unbounded as unbounded:
         detail = f"The cost of this call has no bound, and its money is limited: {', '.join(unbounded.features)}."
         return Denied(Reason.REQUEST_NOT_BOUNDABLE, detail)
-    if atoms > MAX_ATOMS:
-        return Denied(Reason.REQUEST_NOT_BOUNDABLE, "The most this call could cost is beyond any amount.")
-    return Priced(card, currency, atoms)
+    return _Known(card, currency, bound, at_ms, rates.next_change(provider, ceiling.model, at_ms))
 
 
 def admit_unpriced(standing: Standing, subject: Subject, *, model: str, provider: str, at_ms: int) -> Unpriced | Denied:

@@ -41,7 +41,7 @@ def record(
     held = admitted.held
     split = Split((), charge_atoms or 0) if held is None else table.settle(held, charge_atoms)
     event = UsageEvent(
-        admitted.whole(),
+        admitted.admission,
         duration_ms=round(outcome.duration_s * 1000),
         status=outcome.status,
         ending=outcome.ending.value,

@@ -15,6 +15,9 @@ from typing import Final
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
 from sidecar.proxy.subject_fields import meant_by
 
+GOOD_HOSTS_MAX: Final = 64
+"""Of a caller's own spellings of our names."""
+
 KNOWN_NAMES_MAX: Final = 1024
 """How many spellings of header names are remembered with their lower-case form."""
 
@@ -63,6 +66,8 @@ _IDEMPOTENCY_KEY: Final = re.compile(rb"[!-~]{1,255}")
 _lower_names: dict[bytes, bytes] = {}
 _misspelt: dict[bytes, str] = {}
 _good_targets: set[str] = set()
+_good_hosts: dict[bytes, frozenset[bytes]] = {}
+"""Written with a port, and by which names they were found good."""
 
 
 def lower_name(name: bytes) -> bytes:
@@ -146,7 +151,7 @@ def read_head(
     if target not in _good_targets:
         _check_target(target)
     host = fields.get(b"host")
-    if host is not None and host not in hosts:
+    if host is not None and host not in hosts and _good_hosts.get(host) is not hosts:
         _check_host(host, hosts)
     head = RequestHead(method, target, headers, fields, http_1_0=version[1] == 0)
     if method in _BODILESS or not _UNUSUAL.isdisjoint(fields):
@@ -191,6 +196,8 @@ def _check_host(host: bytes, hosts: frozenset[bytes]) -> None:
         raise Refused(RefusalReason.MALFORMED, "the Host header is not a host", closes=True)
     if match[1].lower() not in hosts:
         raise Refused(RefusalReason.HOST, "this sidecar does not go by that name", closes=True)
+    if len(_good_hosts) < GOOD_HOSTS_MAX:
+        _good_hosts[host] = hosts
 
 
 def _check_unusual(head: RequestHead, hosts: frozenset[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -89,8 +90,49 @@ class Source(StrEnum):
     UNPRICED = "unpriced"  # no price known, counted only (`unknown_model: meter`)
 
 
+class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Of `Consulted`, what does not change from call to call."""
+
+    kind: str
+    id: str
+    owner: str
+    currency: str
+    child: str = ""
+    cadence: Cadence = Cadence.LIFETIME
+    hard: bool = True
+
+
+FIGURES_EACH = 7
+"""Figures of one account in `Decision.figures`: limit, used, held, elsewhere, remaining, resets_in_ms, lease_age_ms."""
+
+
+def consulted_of(asked: Sequence[Asked], figures: Sequence[int | None]) -> tuple[Consulted, ...]:
+    """Every account asked with its figures.
+
+    Raises:
+        ValueError: the figures are not FIGURES_EACH for each.
+    """
+    if len(figures) != FIGURES_EACH * len(asked):
+        raise ValueError(f"{len(asked)} accounts have {FIGURES_EACH} figures each, not {len(figures)} in all")
+    found: list[Consulted] = []
+    for number, one in enumerate(asked):
+        limit, used, held, elsewhere, left, resets, age = figures[FIGURES_EACH * number : FIGURES_EACH * (number + 1)]
+        found.append(
+            Consulted(
+                one.kind, one.id, one.owner, one.currency, limit or 0, used, held, elsewhere, left, one.child,
+                one.cadence, one.hard, resets, "", age,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How an admitted call was decided: kept with its usage entry, shown by `spend explain`."""
+    """How an admitted call was decided: kept with its usage entry, shown by `spend explain`.
+
+    What was consulted stands in two parts, since the first is the same for many calls and both are
+    written for each: `asked`, and in its order FIGURES_EACH `figures` for every account, None for
+    what was not known. `told` puts them together; `consulted` is how it is shown.
+    """
 
     source: Source
     ceiling_atoms: int | None
@@ -100,3 +142,12 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_card: str
     catalog_sha256: str
     consulted: tuple[Consulted, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    figures: tuple[int | None, ...] = ()
+
+    def told(self) -> Decision:
+        """The same with `consulted` spelled out, as it is shown. Figures that fit no account are left out."""
+        if not self.asked or len(self.figures) != FIGURES_EACH * len(self.asked):
+            return self
+        consulted = (*self.consulted, *consulted_of(self.asked, self.figures))
+        return msgspec.structs.replace(self, consulted=consulted, asked=(), figures=())

@@ -9,12 +9,12 @@ refuses it.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from sidecar.core.credits.amounts import Currency
-from sidecar.core.pricing.rate_cards import ContextTier, RateCard, Rates, round_to_atoms
+from sidecar.core.pricing.rate_cards import ContextTier, RateCard, Rates, round_atom
 
 RATES_REMEMBERED: Final = 1024
 """Sets of rates whose dearest is remembered; the one used longest ago goes first."""
@@ -53,8 +53,34 @@ class Unbounded(ValueError):
         self.features = features
 
 
-def price_ceiling(ceiling: Ceiling, card: RateCard, currency: Currency) -> int:
-    """The most the call can cost, in atoms; rounded up by the same rule as a charge.
+class Bound(NamedTuple):
+    """What prices every ceiling of one kind: one card, tier, place and kind of prompt.
+
+    `served` has a row for each set of tiers that may serve, each of (input tokens above which it holds,
+    input rate, output rate), ascending, in hundredths of a pico-unit times the place's percent;
+    `atom` is one atom in the same unit.
+    """
+
+    served: tuple[tuple[tuple[int, int, int], ...], ...]
+    atom: int
+
+    def atoms(self, input_tokens: int, output_tokens: int) -> int:
+        """The most that so many tokens can cost, in atoms; rounded by the rule of a charge."""
+        most = 0
+        for steps in self.served:
+            _, input_rate, output_rate = steps[0]
+            if len(steps) > 1:
+                for above, step_input, step_output in steps:
+                    if input_tokens > above:
+                        input_rate, output_rate = step_input, step_output
+            cost = input_tokens * input_rate + output_tokens * output_rate
+            if cost > most:  # noqa: PLR1730 - max() takes three times as long, and this runs for every call
+                most = cost
+        return max(1, (2 * most + self.atom) // (2 * self.atom)) if most > 0 else 0
+
+
+def bound_of(ceiling: Ceiling, card: RateCard, currency: Currency) -> Bound:
+    """What prices a ceiling, and every other that asks for the same tier, place and kind of prompt.
 
     Every input token is priced at the dearest rate that it could be billed at, every output token
     likewise, in the dearest context tier that the input may reach. The provider decides which service
@@ -78,22 +104,32 @@ def price_ceiling(ceiling: Ceiling, card: RateCard, currency: Currency) -> int:
         features = (*features, f"inference_geo {ceiling.geo}: this model has no price for it")
     if features or percent is None:
         raise Unbounded(features)
-    output_tokens = ceiling.output_tokens(card)
-    pico = 0
-    for tiers in served:
-        input_rate, output_rate = _dearest(ceiling, tiers)
-        pico = max(pico, ceiling.input_tokens * input_rate + output_tokens * output_rate)
-    return round_to_atoms(pico * percent, currency, parts=100)
+    return Bound(
+        tuple(_steps(tiers, ceiling.cache_write, ceiling.audio, percent) for tiers in served),
+        round_atom(currency, parts=100),
+    )
 
 
-def _dearest(ceiling: Ceiling, tiers: tuple[ContextTier, ...]) -> tuple[int, int]:
-    """The highest input and output rate over the tiers that the input may reach."""
+def price_ceiling(ceiling: Ceiling, card: RateCard, currency: Currency) -> int:
+    """The most the call can cost, in atoms (see `bound_of`).
+
+    Raises:
+        Unbounded: as `bound_of`.
+    """
+    return bound_of(ceiling, card, currency).atoms(ceiling.input_tokens, ceiling.output_tokens(card))
+
+
+def _steps(
+    tiers: tuple[ContextTier, ...], cache_write: str, audio: bool, percent: int
+) -> tuple[tuple[int, int, int], ...]:
+    """The highest input and output rate over the tiers that an input may reach, by its length."""
     input_rate = output_rate = 0
-    for tier in tiers:
-        if ceiling.input_tokens > tier.above_input_tokens or tier is tiers[0]:
-            input_rate = max(input_rate, _dearest_input(tier.rates, ceiling.cache_write, ceiling.audio))
-            output_rate = max(output_rate, _dearest_output(tier.rates, ceiling.audio))
-    return input_rate, output_rate
+    steps: list[tuple[int, int, int]] = []
+    for number, tier in enumerate(tiers):
+        input_rate = max(input_rate, _dearest_input(tier.rates, cache_write, audio))
+        output_rate = max(output_rate, _dearest_output(tier.rates, audio))
+        steps.append((tier.above_input_tokens if number else -1, input_rate * percent, output_rate * percent))
+    return tuple(steps)
 
 
 @lru_cache(maxsize=RATES_REMEMBERED)

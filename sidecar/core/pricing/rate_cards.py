@@ -10,12 +10,19 @@ price, and the caller settles by policy (L5).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.pricing.usage import Tokens, Usage
+
+FOR_EVER_MS = 2**62
+"""Later than any instant."""
+
+_ATOM_PICO: tuple[int, ...] = tuple(10 ** (12 - scale) for scale in range(13))
+"""One atom in pico-units, by its currency's scale."""
 
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8})$", re.ASCII)
 
@@ -135,6 +142,8 @@ class RateBook:
 
     def __init__(self, cards: Iterable[RateCard], currencies: Iterable[Currency], *, sha256: str) -> None:
         self.sha256 = sha256
+        self.remembered: dict[object, Any] = {}
+        """What others worked out from these cards, each under a key of its own kind; forgotten with the book."""
         self.cards = tuple(cards)
         self.currencies = {currency.code: currency for currency in currencies}
         self._by_name: dict[tuple[str, str], list[RateCard]] = {}
@@ -146,11 +155,19 @@ class RateBook:
 
     def find(self, provider: str, model: str, at_ms: int) -> RateCard | None:
         """The card in force for a model at an instant (Unix ms), or None: unknown is not free."""
-        dated = self._by_name.get((provider, model)) or self._by_name.get((provider, _DATED.sub("", model)))
-        for card in dated or ():
+        for card in self._dated(provider, model):
             if card.effective_from_ms <= at_ms:
                 return card
         return None
+
+    def next_change(self, provider: str, model: str, at_ms: int) -> int:
+        """The next instant (Unix ms) from which `find` gives another card; FOR_EVER_MS if none is known."""
+        later = (card.effective_from_ms for card in self._dated(provider, model) if card.effective_from_ms > at_ms)
+        return min(later, default=FOR_EVER_MS)
+
+    def _dated(self, provider: str, model: str) -> Sequence[RateCard]:
+        """A model's cards, the latest first."""
+        return self._by_name.get((provider, model)) or self._by_name.get((provider, _DATED.sub("", model))) or ()
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -202,8 +219,13 @@ def charge(
 
 def round_to_atoms(pico: int, currency: Currency, *, parts: int = 1) -> int:
     """Pico-units (each cut into `parts`) to atoms, half-up; what is not zero costs at least one atom."""
-    atom = 10 ** (12 - currency.scale) * parts
+    atom = round_atom(currency, parts=parts)
     return max(1, (2 * pico + atom) // (2 * atom)) if pico > 0 else 0
+
+
+def round_atom(currency: Currency, *, parts: int) -> int:
+    """One atom in pico-units, each cut into `parts`."""
+    return _ATOM_PICO[currency.scale] * parts
 
 
 def rates_at(tiers: tuple[ContextTier, ...], input_tokens: int) -> Rates:

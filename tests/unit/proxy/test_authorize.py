@@ -62,8 +62,7 @@ def test_a_hit_is_one_step_and_is_written() -> None:
     assert (decision.source, decision.ceiling_atoms, decision.standing_age_ms) == (Source.LEASE, NEED, 7)
     assert (decision.rate_card, decision.catalog_sha256, decision.plan) == (CARD.card_id, BOOK.sha256, "default@1")
     assert decision.lease_age_ms == 0
-    assert decision.consulted == ()  # the outbox has what settles the call; who was asked comes with its settlement
-    assert [each.kind for each in found.whole().decision.consulted] == ["budget", "grant"]
+    assert [each.kind for each in decision.told().consulted] == ["budget", "grant"]
     assert found.remaining_atoms == 9 * NEED
 
 
@@ -73,13 +72,12 @@ def test_what_was_consulted_is_told_as_it_stood_then() -> None:
     on.fund(standing(DAILY, grants=(GRANT,), wallet=Wallet.REQUIRED), 4 * NEED)
     found = at_once(call(), on.authority)
     assert isinstance(found, Admitted)
-    then = found.whole()
-    assert [each.held for each in then.decision.consulted] == [NEED, NEED]
+    then = found.admission
+    assert [each.held for each in then.decision.told().consulted] == [NEED, NEED]
     at_once(call(2), on.authority)
     assert found.held is not None
     on.table.settle(found.held, NEED // 2)
-    assert found.whole() == then
-    assert msgspec.structs.replace(then, decision=found.admission.decision) == found.admission
+    assert [each.held for each in found.admission.decision.told().consulted] == [NEED, NEED]
 
 
 def test_the_admission_names_the_canonical_path() -> None:
@@ -249,7 +247,7 @@ def test_remaining_is_the_tightest() -> None:
         found = at_once(call(), on.authority)
         assert isinstance(found, Admitted)
         assert found.remaining_atoms == left
-        consulted = found.whole().decision.consulted
+        consulted = found.admission.decision.told().consulted
         hard = [each.remaining or 0 for each in consulted if each.kind == "budget" and each.hard]
         credit = [each.remaining or 0 for each in consulted if each.kind == "grant"]
         assert found.remaining_atoms == min(hard + ([sum(credit)] if credit else []))
@@ -263,4 +261,4 @@ def test_soft_budgets_need_no_lease() -> None:
     on.keeper.known["acme"] = standing(DAILY, soft)
     found = at_once(call(subject=ACME), on.authority)
     assert isinstance(found, Admitted)
-    assert [each.hard for each in found.whole().decision.consulted] == [True, False]
+    assert [each.hard for each in found.admission.decision.told().consulted] == [True, False]
