@@ -33,7 +33,9 @@ from sidecar.telemetry.logs import LogOptions
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
 
 PREFIX: Final = "SPEND_"
-NOT_SETTINGS: Final = frozenset({"SPEND_DATA", "SPEND_LEDGER_URL", "SPEND_TOKEN", "SPEND_CATALOG", "SPEND_CONFIG"})
+NOT_SETTINGS: Final = frozenset(
+    {"SPEND_DATA", "SPEND_LEDGER_URL", "SPEND_LEDGER_TOKEN_FILE", "SPEND_TOKEN", "SPEND_CATALOG", "SPEND_CONFIG"}
+)
 """Variables of the command line, which are no settings."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -73,6 +75,14 @@ LEAST: Final[dict[Place, float]] = {
     ("ledger", "rules", "max_new_children_per_hour"): 1,
 }
 """Settings below which nothing works: a timer that spins, a bound that nothing fits."""
+
+PORT_FLAGS: Final = (
+    ("port", "sidecar", "listen"),
+    ("health_port", "sidecar", "health"),
+    ("ledger_port", "ledger", "listen"),
+    ("ledger_health_port", "ledger", "health"),
+)
+"""What the command line may say of ports, and the setting that each is over."""
 
 MIN_SEGMENTS: Final = 3
 """Segments that the outbox must have room for beside its ballast."""
@@ -147,6 +157,7 @@ class LedgerSettings:
     """The ledger."""
 
     listen: Listen = field(default_factory=lambda: Listen(port=8403))
+    health: Listen = field(default_factory=lambda: Listen(port=9403))
     rules: LedgerOptions = field(default_factory=LedgerOptions)
 
 
@@ -184,13 +195,16 @@ def _shipped(name: str) -> Path:
     return Path(sysconfig.get_path("data")) / "share" / "spend-sidecar" / name
 
 
-def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Settings:
+def load_settings(
+    config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object], *, alone: bool = False
+) -> Settings:
     """Read file, environment and command line, the later over the earlier.
 
     Args:
         config: the file; None for the one shipped.
         environ: the environment.
-        overrides: `port`, `health_port` and `ledger_port` from the command line.
+        overrides: `port`, `health_port`, `ledger_port` and `ledger_health_port` from the command line.
+        alone: for a ledger in a process of its own, which sidecars elsewhere may reach by their tokens.
 
     Raises:
         ConfigurationError: every mistake found, each with the file and key, or the variable.
@@ -207,15 +221,14 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
         named = {} if ours.get("upstreams") is None else ours["upstreams"]
         if isinstance(named, dict):
             ours["upstreams"] = merge({name: {"base_url": url} for name, url in OFFICIAL.items()}, named)
-    for key, place in (("port", "sidecar.listen"), ("health_port", "sidecar.health"), ("ledger_port", "ledger.listen")):
+    for key, section, name in PORT_FLAGS:
         if key in overrides:
-            section, name = place.split(".")
             values = merge(values, {section: {name: {"port": overrides[key]}}})
     binder = Binder(lambda at: _where(document, variables, at), LEAST)
     settings = binder.bind(Settings, values, ())
     problems = binder.problems
     if not problems:
-        problems = _check(settings, document, variables)
+        problems = _check(settings, document, variables, alone=alone)
     if problems:
         raise ConfigurationError(problems)
     return Settings(settings.sidecar, settings.ledger, configured)
@@ -260,7 +273,7 @@ def _from_environment(environ: Mapping[str, str], variables: dict[Place, str]) -
     return values
 
 
-def _check(settings: Settings, document: Document, variables: Mapping[Place, str]) -> list[str]:
+def _check(settings: Settings, document: Document, variables: Mapping[Place, str], *, alone: bool) -> list[str]:
     """What types alone do not tell."""
     problems: list[str] = []
 
@@ -272,14 +285,13 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
         ("sidecar", "listen"): ours.listen,
         ("sidecar", "health"): ours.health,
         ("ledger", "listen"): settings.ledger.listen,
+        ("ledger", "health"): settings.ledger.health,
     }
     for place, listen in ports.items():
         if listen.port > 65535:
             wrong((*place, "port"), "expected a port from 0 to 65535")
-        if listen.host not in LOOPBACK and place != (
-            "sidecar",
-            "health",
-        ):  # probes come from outside, and spend nothing
+        # Probes come from outside, and spend nothing; a ledger of its own lets nobody in without a token.
+        if listen.host not in LOOPBACK and place[1] != "health" and not (alone and place[0] == "ledger"):
             wrong((*place, "host"), "expected a loopback address: callers from elsewhere cannot be told apart yet")
     for name, upstream in ours.upstreams.items():
         try:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvloop
@@ -20,24 +18,23 @@ from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
 from sidecar.app.data_folder import BOOK, open_data_folder
 from sidecar.app.explaining import explain_recent
+from sidecar.app.ledger_port import ledger_port
 from sidecar.app.running import RunningSidecar
 from sidecar.app.serving import (
     check_currency,
     health_port,
-    port_taken,
     product_version,
     say,
     settle_memory,
     stop_on_signals,
     upstreams_or_demo,
 )
-from sidecar.app.settings import Listen, Settings
+from sidecar.app.settings import Settings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.demo.first_steps import first_steps
 from sidecar.ledger.http_access import admin_access
 from sidecar.ledger.http_api import AdminAPI
-from sidecar.ledger.http_server import serve_admin_api
 from sidecar.ledger.service import LedgerService
 from sidecar.storage.sqlite import open_book
 from sidecar.telemetry import logs
@@ -82,7 +79,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
                 recent=lambda request_id: explain_recent(request_id, sidecar.recent, catalog.rates.currencies),
             )
             async with (
-                _ledger_api(api, settings.ledger.listen) as ledger_address,
+                ledger_port(api, settings.ledger.listen) as ledger_address,
                 health_port(metrics, sidecar.obstacles, settings.sidecar.health) as health_address,
             ):
                 facts = AdminFile(ledger_address, token, proxy=sidecar.address, health=health_address)
@@ -94,18 +91,6 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
     finally:
         book.close()
     return 0
-
-
-@asynccontextmanager
-async def _ledger_api(api: AdminAPI, listen: Listen) -> AsyncIterator[str]:
-    try:
-        address, close = await serve_admin_api(api, listen.host, listen.port)
-    except OSError as problem:
-        raise port_taken(listen, "--ledger-port", problem) from None
-    try:
-        yield address
-    finally:
-        await close()
 
 
 def _greet(facts: AdminFile, data: Path, *, demo: bool) -> None:

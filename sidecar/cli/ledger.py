@@ -2,18 +2,109 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
 import click
 
 from sidecar.cli.answers import decoded, json_option, show_json
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import Connection, with_ledger
+from sidecar.cli.failures import Failed
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.tables import show_instant
-from sidecar.ledger.views import ClockView
+from sidecar.ledger.views import ClockView, SidecarTokenView
+
+_FILE: Final = click.Path(path_type=Path)
+_HELP: Final = ("-h", "--help")
 
 
-@click.group("ledger")
+class _Ledger(click.Group):
+    """Its commands; without the name of one, `serve`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `serve` where no command is named."""
+        if not args or (args[0].startswith("-") and args[0] not in _HELP):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("ledger", cls=_Ledger)
 def command() -> None:
-    """The ledger itself: its clock."""
+    """Run a ledger of its own, for several sidecars; its clock, and its sidecars' tokens.
+
+    `spend ledger` alone is `spend ledger serve`.
+    """
+
+
+@command.command("serve")
+@click.option("--data", metavar="DIR", type=_FILE, help="The book is here.  [$SPEND_DATA, ~/.spend]")
+@click.option("--ledger-port", type=click.IntRange(0, 65535), help="Of the API and the sidecars.  [8403]")
+@click.option("--health-port", type=click.IntRange(0, 65535), help="Of health and metrics.  [9403]")
+@click.option("--config", metavar="FILE", type=_FILE, envvar="SPEND_CONFIG", help="How it runs.  [config/spend.yaml]")
+@click.option("--catalog", metavar="FILE", type=_FILE, envvar="SPEND_CATALOG", help="Prices.  [config/catalog.yaml]")
+@click.pass_context
+def serve_command(
+    ctx: click.Context,
+    *,
+    data: Path | None,
+    ledger_port: int | None,
+    health_port: int | None,
+    config: Path | None,
+    catalog: Path | None,
+) -> None:
+    """Run the ledger, on an embedded book; sidecars join it with `spend sidecar`.
+
+    SIGTERM, or Ctrl-C, lets running requests end and then stops it, with exit code 0. The sidecars go
+    on with what was lent to them.
+    """
+    from sidecar.app.admin_file import default_data_folder  # noqa: PLC0415 (not for --help)
+    from sidecar.app.settings import default_catalog, load_settings  # noqa: PLC0415
+    from sidecar.errors import ConfigurationError  # noqa: PLC0415
+
+    outer = ctx.find_object(Connection)
+    ports = {"ledger_port": ledger_port, "ledger_health_port": health_port}
+    overrides = {name: value for name, value in ports.items() if value is not None}
+    try:
+        before = outer.data if outer is not None else None  # spend --data DIR ledger
+        folder = data or (Path(before) if before else default_data_folder(os.environ))
+        settings = load_settings(config, os.environ, overrides, alone=True)
+
+        from sidecar.app.ledger import serve  # noqa: PLC0415 (and not before the settings are known to be right)
+
+        code = serve(settings, folder, catalog if catalog is not None else Path(default_catalog()))
+    except ConfigurationError as error:
+        raise Failed("\n".join(error.problems), "`spend doctor` looks at the whole set-up.") from None
+    ctx.exit(code)
+
+
+@command.command("sidecar-token")
+@click.argument("name")
+@click.option("--revoke", is_flag=True, help="Let in nobody by this name any more.")
+@json_option
+@with_ledger
+def sidecar_token(client: LedgerClient, name: str, revoke: bool, as_json: bool) -> None:
+    """Make a token by which sidecars are let in under NAME, and print it; one made before is void.
+
+    The ledger is told its hash alone: nobody can show it again. Keep it in a file for
+    `spend sidecar --token-file FILE`.
+    """
+    if revoke:
+        raw = client.post("/v1/sidecar-tokens/revoke", {"name": name})
+        decoded(raw, SidecarTokenView)
+        if as_json:
+            show_json(raw)
+        else:
+            click.echo(f"{name} is let in no more", err=True)
+        return
+    from sidecar.ledger import http_access  # noqa: PLC0415 (not for --help)
+
+    token = http_access.sidecar_token(secrets.token_bytes(http_access.SECRET_BYTES))
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    decoded(client.post("/v1/sidecar-tokens", {"name": name, "token_sha256": digest}), SidecarTokenView)
+    click.echo(f'{{"name": "{name}", "token": "{token}"}}' if as_json else token)
 
 
 @command.command("clock")

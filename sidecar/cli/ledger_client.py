@@ -129,6 +129,7 @@ class LedgerClient:
 _MISSING: Final = {
     "customer": "Add it with `spend customers add NAME`; `spend customers list` shows those there are.",
     "node": "Add it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
+    "sidecar token": "`spend ledger sidecar-token NAME` makes one.",
     "request": "The id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "
     "and not across a restart.",
 }

@@ -20,6 +20,8 @@ from sidecar.cli.connection import Connection, connection_options
 
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "Run the sidecar and its ledger in one process.",
+    "ledger": "Run a ledger of its own for several sidecars; its clock, and its sidecars' tokens.",
+    "sidecar": "Run the proxy beside an application, over a ledger elsewhere.",
     "customers": "Who pays: add and list.",
     "nodes": "The departments, teams … below a customer: add and list.",
     "grants": "Lots of credit: add and list.",
@@ -30,7 +32,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "explain": "Why a call was admitted or denied, and what it cost.",
     "journal": "The entries of a customer's book.",
     "verify": "Check a customer's book: its hash chain and its balances.",
-    "ledger": "The ledger itself: its clock.",
     "catalog": "The prices: check a catalog file.",
     "simulate": "What a recorded request could cost, without sending it.",
     "doctor": "What is wrong with this set-up, and what to do about it.",

@@ -16,7 +16,14 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.usage import Usage
 
 VERSION = 1
-"""Of these messages. A side that hears a version it does not know refuses, naming both."""
+"""Of these messages, as this side speaks them."""
+
+OLDEST_VERSION = 1
+"""The oldest that this side still understands: the one before `VERSION`, once there has been one.
+
+A side that hears a version outside of these refuses, naming both. A field that is new has a default,
+and whoever does not know it passes over it: that needs no new version.
+"""
 
 MAX_EVENTS_PER_SYNC = 512
 MAX_LEASES_PER_SYNC = 2048
@@ -223,12 +230,14 @@ class PartReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `error` empty: all of it is booked, for good. Else `booked` says whether its events are all
     the same: a report on a lease that the ledger does not know is an error, and loses nothing else.
+    `revision` is the customer's, 0 where it is not told: a change that was not heard of shows itself by it.
     """
 
     customer: str
     leases: tuple[LeaseGrant, ...] = ()
     error: str = ""
     booked: bool = False
+    revision: int = 0
 
 
 class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -249,3 +258,24 @@ class Change(msgspec.Struct, frozen=True):
 
     customer: str
     revision: int
+
+
+class ChangesRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tell me of changes from now on, and first of every customer whose revision is not the one I have `seen`.
+
+    So nothing is lost between two connections, whichever ledger process answers the second: the
+    cursor is what the asker knows, and the ledger keeps none.
+    """
+
+    sidecar: str
+    seen: tuple[Change, ...] = ()
+    version: int = VERSION
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why there is no answer: a `code` for programs, and for `unknown_version` the one that this side speaks."""
+
+    code: str
+    detail: str
+    retry_after_ms: int = 0
+    version: int = VERSION

@@ -59,10 +59,14 @@ class StandingCache:
         return self._known.get((subject.customer, subject.path, subject.user))
 
     def put(self, known: Known) -> bool:
-        """Remember a standing; False if it was compiled before a change we have heard of: then it is not taken."""
+        """Remember a standing; False if it was compiled before a change we have heard of: then it is not taken.
+
+        One that was asked for after we heard is as new, whatever its number: an earlier copy of the book, put
+        back, counts from where it stands.
+        """
         place = place_of(known.subject)
-        revision, _ = self._changes.get(known.standing.customer, (-1, 0.0))
-        if known.standing.revision < revision:
+        revision, heard_at = self._changes.get(known.standing.customer, (-1, 0.0))
+        if known.standing.revision < revision and known.asked_at <= heard_at:
             return False
         former = self._known.pop(place, None)
         if former is not None:

@@ -15,6 +15,7 @@ from sidecar.ledger.views import (
     ExplainView,
     GrantView,
     NodeView,
+    SidecarTokenView,
     SilentLeaseView,
     SumView,
     UsageView,
@@ -115,6 +116,21 @@ class Administration(Protocol):
 
     async def accept_clock(self, act: Act) -> ClockView:
         """Believe the wall clock again after a jump, as it is now: periods begin and grants expire by it."""
+        ...
+
+    async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
+        """Let in whoever brings the token with this SHA-256 (64 hex digits), as a sidecar; a former one is void.
+
+        The token itself is made by who asks, and never comes here before a sidecar brings it.
+        """
+        ...
+
+    async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
+        """Let in nobody by that name any more, from within a second."""
+        ...
+
+    async def sidecar_tokens(self) -> list[SidecarTokenView]:
+        """The names that have a token."""
         ...
 
     async def explain(self, request_id: str) -> ExplainView:

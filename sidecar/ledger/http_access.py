@@ -23,6 +23,7 @@ from sidecar.ledger.administration import Act
 from sidecar.ledger.http_problems import RequestRefused
 
 TOKEN_PREFIX: Final = "spend_admin_"  # noqa: S105 (what tokens begin with, so that scanners of leaked secrets find them)
+SIDECAR_TOKEN_PREFIX: Final = "spend_sidecar_"  # noqa: S105 (likewise)
 SECRET_BYTES: Final = 32
 _TOKEN: Final = re.compile(rf"{TOKEN_PREFIX}([a-z2-7]{{52}})_([a-z2-7]{{7}})", re.ASCII)
 
@@ -33,9 +34,22 @@ def admin_token(secret: bytes) -> str:
     Raises:
         ValueError: not exactly SECRET_BYTES of them.
     """
+    return _token(TOKEN_PREFIX, secret)
+
+
+def sidecar_token(secret: bytes) -> str:
+    """Write 32 random bytes as the token of a sidecar, which opens the contract and nothing else.
+
+    Raises:
+        ValueError: not exactly SECRET_BYTES of them.
+    """
+    return _token(SIDECAR_TOKEN_PREFIX, secret)
+
+
+def _token(prefix: str, secret: bytes) -> str:
     if len(secret) != SECRET_BYTES:
         raise ValueError(f"a token is made of {SECRET_BYTES} random bytes, not {len(secret)}")
-    body = TOKEN_PREFIX + _base32(secret)
+    body = prefix + _base32(secret)
     return f"{body}_{_checksum(body)}"
 
 

@@ -58,6 +58,19 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An act that needs no word."""
 
 
+class NewSidecarToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A name, and the SHA-256 of its token in hex."""
+
+    name: str
+    token_sha256: str
+
+
+class SidecarName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose token."""
+
+    name: str
+
+
 class Health(msgspec.Struct, frozen=True):
     """That the API answers."""
 
@@ -127,6 +140,9 @@ class AdminAPI:
             Route("GET", "/v1/leases/silent", read, self._silent_leases),
             Route("GET", "/v1/clock", read, self._clock),
             Route("POST", "/v1/clock/accept", write, self._accept_clock),
+            Route("GET", "/v1/sidecar-tokens", read, self._sidecar_tokens),
+            Route("POST", "/v1/sidecar-tokens", write, self._set_sidecar_token),
+            Route("POST", "/v1/sidecar-tokens/revoke", write, self._revoke_sidecar_token),
             Route("GET", "/v1/requests/{request_id}", read, self._explain),
         )
 
@@ -283,6 +299,16 @@ class AdminAPI:
     async def _accept_clock(self, call: Call) -> object:
         read_json(call.body, Nothing)
         return await self._administration.accept_clock(call.act)
+
+    async def _sidecar_tokens(self, _call: Call) -> object:
+        return Page(tuple(await self._administration.sidecar_tokens()))
+
+    async def _set_sidecar_token(self, call: Call) -> object:
+        new = read_json(call.body, NewSidecarToken)
+        return await self._administration.set_sidecar_token(new.name, new.token_sha256, call.act)
+
+    async def _revoke_sidecar_token(self, call: Call) -> object:
+        return await self._administration.revoke_sidecar_token(read_json(call.body, SidecarName).name, call.act)
 
     async def _explain(self, call: Call) -> object:
         """The book knows what is settled; the sidecar beside it, what it denied or has open."""

@@ -15,6 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from sidecar.ledger.http_api import AdminAPI
+from sidecar.ledger.http_contract import PREFIX, ContractAPI
 from sidecar.ledger.http_problems import CONTENT_TYPE, RequestRefused, problem_of
 
 KEEP_ALIVE_S: Final = 30.0
@@ -63,11 +64,14 @@ class _Server(web.Server):
         )
 
 
-async def serve_admin_api(api: AdminAPI, host: str, port: int) -> tuple[str, Callable[[], Awaitable[None]]]:
+async def serve_admin_api(
+    api: AdminAPI, host: str, port: int, *, contract: ContractAPI | None = None
+) -> tuple[str, Callable[[], Awaitable[None]]]:
     """Serve the API.
 
     Args:
         api: what answers.
+        contract: what answers sidecars in other processes; None: there are none.
         host: the address to listen on; loopback unless there is TLS in front.
         port: 0 for any.
 
@@ -78,7 +82,18 @@ async def serve_admin_api(api: AdminAPI, host: str, port: int) -> tuple[str, Cal
     Raises:
         OSError: the port is taken, or may not be used.
     """
-    runner = web.ServerRunner(_Server(api.answer), handle_signals=False, shutdown_timeout=CLOSE_TIMEOUT_S)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if contract is not None and request.raw_path.startswith(PREFIX):
+            return await contract.answer(request)
+        return await api.answer(request)
+
+    async def close() -> None:
+        if contract is not None:
+            contract.close()
+        await runner.cleanup()
+
+    runner = web.ServerRunner(_Server(answer), handle_signals=False, shutdown_timeout=CLOSE_TIMEOUT_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
@@ -87,4 +102,4 @@ async def serve_admin_api(api: AdminAPI, host: str, port: int) -> tuple[str, Cal
         raise
     bound = runner.addresses[0]
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return f"http://{shown}:{bound[1]}", runner.cleanup
+    return f"http://{shown}:{bound[1]}", close

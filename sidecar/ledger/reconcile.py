@@ -40,7 +40,8 @@ async def apply_part(
     for currency in sorted(currencies):
         await purse.repay(currency)
     await journal.write()
-    return PartReply(part.customer, leases, error="; ".join(reconciling.problems), booked=True)
+    problems = "; ".join(reconciling.problems)
+    return PartReply(part.customer, leases, error=problems, booked=True, revision=journal.revision)
 
 
 async def end_incarnation(tx: Transaction, request: SyncRequest, wall_ms: int) -> None:

@@ -8,13 +8,13 @@ knows, it reads from its book.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sidecar.contract.messages import (
     MAX_EVENTS_PER_SYNC,
     MAX_LEASES_PER_SYNC,
-    VERSION,
     Change,
     CustomerPart,
     PartReply,
@@ -25,9 +25,11 @@ from sidecar.contract.messages import (
     SyncReply,
     SyncRequest,
 )
+from sidecar.contract.versions import check_version
 from sidecar.core.credits.entries import PostingError
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
+from sidecar.ledger import sidecar_tokens
 from sidecar.ledger.acts import Acts, Done
 from sidecar.ledger.administration import Act, NewBudget, NewGrant
 from sidecar.ledger.history import hear, history_id
@@ -38,6 +40,7 @@ from sidecar.ledger.reading import Reader
 from sidecar.ledger.reconcile import apply_part, end_incarnation, leases_left
 from sidecar.ledger.resolving import resolve
 from sidecar.ledger.showing import Shower
+from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.summing import sum_usage
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
@@ -49,12 +52,15 @@ from sidecar.ledger.views import (
     ExplainView,
     GrantView,
     NodeView,
+    SidecarTokenView,
     SilentLeaseView,
     SumView,
     UsageView,
     VerifyView,
 )
 from sidecar.ports import Book, Clock, Ids, Transaction
+
+logger = logging.getLogger(__name__)
 
 SYSTEM = "_system"
 """The book of what belongs to no customer (L7)."""
@@ -88,7 +94,7 @@ class LedgerService:
 
     async def register(self, request: RegisterRequest) -> RegisterReply:
         """Note that an incarnation has started; saying so twice is saying it once."""
-        _check_version(request.version)
+        check_version(request.version, peer="sidecar")
 
         async def work(tx: Transaction) -> tuple[str, int]:
             rows = await tx.fetch("SELECT sidecar FROM incarnations WHERE incarnation = ?", (request.incarnation,))
@@ -110,7 +116,7 @@ class LedgerService:
             StaleIncarnation: something is to be lent, and the asker is not registered or has ended.
             WireFormatError: another version of the contract, or an amount below zero.
         """
-        _check_version(request.version)
+        check_version(request.version, peer="sidecar")
         if min(request.need_atoms, request.demand_atoms) < 0:
             raise WireFormatError("sidecar", "a need below zero")
         customer = request.subject.customer
@@ -122,7 +128,7 @@ class LedgerService:
         Raises:
             WireFormatError: another version of the contract, or more than a message may hold.
         """
-        _check_version(request.version)
+        check_version(request.version, peer="sidecar")
         if sum(len(part.events) for part in request.parts) > MAX_EVENTS_PER_SYNC:
             raise WireFormatError("sidecar", f"a sync has at most {MAX_EVENTS_PER_SYNC} events")
         if sum(len(part.leases) for part in request.parts) > MAX_LEASES_PER_SYNC:
@@ -165,6 +171,16 @@ class LedgerService:
             self._listeners.pop(token, None)
 
         return stop
+
+    async def revisions(self, customers: Sequence[str]) -> dict[str, int]:
+        """The revision of each of some customers, as the book has it; those it does not know are left out."""
+        sql = "SELECT customer, revision FROM customers WHERE customer IN ({})"
+        rows = await self._book.read(lambda tx: fetch_in(tx, sql, (), customers))
+        return {row["customer"]: row["revision"] for row in rows}
+
+    async def token_digests(self) -> dict[bytes, str]:
+        """Which sidecars are let in: names by the SHA-256 of their token."""
+        return await self._book.read(sidecar_tokens.digests)
 
     async def _apply(self, request: SyncRequest, part: CustomerPart) -> PartReply:
         try:
@@ -243,6 +259,22 @@ class LedgerService:
         self._clock.accept(act.actor)
         return await self.clock()
 
+    async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
+        """Let a sidecar in by a token."""
+        view = await self._book.transact(SYSTEM, lambda tx: sidecar_tokens.put(tx, name, token_sha256))
+        logger.warning("sidecar_token_set", extra={"facts": {"name": name, "actor": act.actor}})
+        return view
+
+    async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
+        """Let it in no more."""
+        view = await self._book.transact(SYSTEM, lambda tx: sidecar_tokens.drop(tx, name))
+        logger.warning("sidecar_token_revoked", extra={"facts": {"name": name, "actor": act.actor}})
+        return view
+
+    async def sidecar_tokens(self) -> list[SidecarTokenView]:
+        """Who is let in."""
+        return await self._book.read(sidecar_tokens.all_of)
+
     async def explain(self, request_id: str) -> ExplainView:
         """One call's story."""
         return await self._book.read(lambda tx: self._reader.explain(tx, request_id))
@@ -262,8 +294,3 @@ class LedgerService:
             for listener in list(self._listeners.values()):
                 listener(Change(customer, done.revision))
         return done.answer
-
-
-def _check_version(version: int) -> None:
-    if version != VERSION:
-        raise WireFormatError("sidecar", f"speaks version {version} of the contract, this ledger {VERSION}")

@@ -156,6 +156,12 @@ class ClockView(msgspec.Struct, frozen=True):
     jump_ms: int
 
 
+class SidecarTokenView(msgspec.Struct, frozen=True):
+    """A name that has a token to speak to the ledger as a sidecar."""
+
+    name: str
+
+
 class SilentLeaseView(msgspec.Struct, frozen=True):
     """A lease in quarantine: what it holds is reserved until its holder is heard again."""
 

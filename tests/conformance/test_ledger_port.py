@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -28,20 +29,32 @@ from sidecar.ledger.administration import NewBudget, NewGrant
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
 from sidecar.ledger.views import BudgetView, ClockView
+from tests.support.http_ledger import connected, served
 from tests.support.ledger import RATES, Desk, OverTheWire, usd
 
 ACME = Subject("acme")
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
-@pytest.fixture(params=["in process", "over the wire"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+@pytest.fixture(params=["in process", "over the wire", "over HTTP"])
+async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
     """A ledger with an empty book."""
     desk = Desk(tmp_path, LedgerOptions(max_new_children_per_hour=3))
-    if request.param == "over the wire":
-        desk.ledger = OverTheWire(desk.service)
-    yield desk
-    desk.close()
+    async with AsyncExitStack() as stack:
+        stack.callback(desk.close)
+        if request.param == "over the wire":
+            desk.ledger = OverTheWire(desk.service)
+        elif request.param == "over HTTP":
+            address = await stack.enter_async_context(served(desk.service))
+            desk.ledger = await stack.enter_async_context(connected(address))
+        yield desk
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what comes by itself; where there is no network it is there already."""
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0.01)
 
 
 async def counted(desk: Desk, limit: int = 100, **fields: object) -> BudgetView:
@@ -516,10 +529,11 @@ async def test_a_new_process_believes_the_clock(desk: Desk) -> None:
 
 
 async def test_changes_are_heard(desk: Desk) -> None:
-    """L35: what changes a policy is heard before the act's caller is answered; nothing after stopping."""
+    """L35: what changes a policy is heard, in process before the act's caller is answered; nothing after stopping."""
     heard: list[Change] = []
     stop = desk.ledger.subscribe(heard.append)
     await counted(desk, 100)
+    await until(lambda: len(heard) >= 2 or desk.ledger is desk.service)
     assert [change.customer for change in heard] == ["acme", "acme"]
     assert heard[0].revision < heard[1].revision
     await desk.sync(desk.event("r1", ACME, 1))

@@ -22,6 +22,7 @@ from sidecar.ledger.views import (
     ExplainView,
     GrantView,
     NodeView,
+    SidecarTokenView,
     SilentLeaseView,
     SumView,
     UsageView,
@@ -66,6 +67,7 @@ class FakeAdministration:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.acts: list[Act] = []
+        self.tokens: dict[str, str] = {}
         self.made: dict[str, CustomerView] = {}
         self.tree: list[NodeView] = []
         self.lots: list[GrantView] = []
@@ -211,6 +213,24 @@ class FakeAdministration:
     async def silent_leases(self) -> list[SilentLeaseView]:
         """As set."""
         return self.silent
+
+    async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
+        """Let in."""
+        self.acts.append(act)
+        self.tokens[name] = token_sha256
+        return SidecarTokenView(name)
+
+    async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
+        """No more."""
+        if name not in self.tokens:
+            raise errors.NotFound("sidecar token", name)
+        self.acts.append(act)
+        del self.tokens[name]
+        return SidecarTokenView(name)
+
+    async def sidecar_tokens(self) -> list[SidecarTokenView]:
+        """Who is let in."""
+        return [SidecarTokenView(name) for name in sorted(self.tokens)]
 
     async def clock(self) -> ClockView:
         """As it is set."""

@@ -1,0 +1,69 @@
+"""`spend ledger`: the book of record in a process of its own, for sidecars elsewhere and for people."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import uvloop
+
+from sidecar.app.admin_file import AdminFile, write_admin_file
+from sidecar.app.admin_token import lasting_token
+from sidecar.app.data_folder import BOOK, open_data_folder
+from sidecar.app.ledger_port import ledger_port
+from sidecar.app.serving import check_currency, health_port, product_version, say, settle_memory, stop_on_signals
+from sidecar.app.settings import Settings
+from sidecar.app.system import RandomIds, SystemClock
+from sidecar.catalog.read import Catalog, read_catalog
+from sidecar.ledger.http_access import admin_access
+from sidecar.ledger.http_api import AdminAPI
+from sidecar.ledger.http_contract import ContractAPI
+from sidecar.ledger.service import LedgerService
+from sidecar.storage.sqlite import open_book
+from sidecar.telemetry import logs
+from sidecar.telemetry.metrics import Metrics
+
+
+def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
+    """Run until SIGTERM or Ctrl-C; gives the exit code.
+
+    Raises:
+        ConfigurationError: it cannot start; says what is wrong and, where it can, what to do.
+    """
+    open_data_folder(data)
+    logs.configure(settings.sidecar.log)
+    catalog = read_catalog(catalog_path)
+    check_currency(settings, catalog)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings, data, catalog))
+
+
+async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
+    stop = stop_on_signals()
+    ids, clock, metrics = RandomIds(), SystemClock(), Metrics()
+    ours = settings.ledger
+    book = open_book(data / BOOK)
+    try:
+        ledger = LedgerService(book, clock, ids, catalog.rates, ours.rules)
+        token = lasting_token(data)
+        api = AdminAPI(ledger, [admin_access(token)], ids, version=product_version())
+        contract = ContractAPI(ledger, clock.monotonic)
+        metrics.gauge(
+            "spend_ledger_clock_jump_seconds",
+            "How far the wall clock jumped from the time that the ledger uses; 0 while it is believed.",
+            lambda: ledger.clock_jump_ms / 1000,
+        )
+        metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
+        async with (
+            ledger_port(api, ours.listen, contract=contract) as address,
+            health_port(metrics, lambda: ["stopping"] if stop.is_set() else [], ours.health) as health,
+        ):
+            write_admin_file(data, AdminFile(address, token, health=health))
+            say(f"The ledger is ready at {address}; health and metrics {health}, all state in {data}.")
+            say(f"For a sidecar: spend ledger sidecar-token NAME --data {data} > FILE")
+            say(f"and beside its application: spend sidecar --ledger {address} --token-file FILE")
+            settle_memory()
+            await stop.wait()
+    finally:
+        book.close()
+    return 0
