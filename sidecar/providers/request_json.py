@@ -46,6 +46,7 @@ _KEY: Final = re.compile(rb'[\s,]*"([^"\\]*+(?:\\.[^"\\]*+)*+)"\s*:\s*')
 _END: Final = re.compile(rb"\s*\}\s*\Z")
 _OPEN: Final = re.compile(rb"\s*\{")
 _WHOLE: Final = re.compile(rb"-?(?:0|[1-9]\d{0,18})")
+_DIGITS: Final = frozenset(b"0123456789")
 _NOTHING: Final = frozenset({b"null", b"false"})
 _ESCAPED_WORD: Final = re.compile(rb"\\u00(?:3[0-9]|[4-7])")
 
@@ -112,7 +113,26 @@ def read_object(body: bytes, *, param: str = "") -> Members:
         raise BadRequest(f"{what} {reason}.", param=param, code="invalid_json") from None
     if len(values) > MEMBERS_MAX:
         raise BadRequest(f"{what} has more than {MEMBERS_MAX} fields.", param=param, code="invalid_json")
-    return _walk(body, values, what, param)
+    return _placed(body, values) or _walk(body, values, what, param)
+
+
+def _placed(body: bytes, values: dict[str, msgspec.Raw]) -> Members | None:
+    """The members of a body without a byte to spare, as most clients write it; None for any other.
+
+    Names, values, and the least that JSON needs around them make up its whole length: so no key stands
+    twice, none is escaped, and each value's place is the sum of what is before it.
+    """
+    members: Members = {}
+    at = 1
+    for name, value in values.items():
+        raw = bytes(value)
+        start = at + len(name) + 3  # two quotes and a colon
+        at = start + len(raw)
+        if raw[-1] in _DIGITS and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
+            return None  # the walk says what is wrong with it
+        members[name] = Member(raw, start, at)
+        at += 1  # a comma, or the last brace
+    return members if at == len(body) else None
 
 
 def _refuse_too_many_values(body: bytes, what: str, param: str) -> None:

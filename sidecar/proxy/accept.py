@@ -20,9 +20,9 @@ from aiohttp.streams import StreamReader
 from sidecar.errors import ConfigurationError
 from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, BodyBroken, CallerConnection
+from sidecar.proxy.known_heads import KnownHeads
 from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
-from sidecar.proxy.request_head import read_head
 from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
 
@@ -71,6 +71,7 @@ class FrontDoor:
         self.refused: dict[RefusalReason, int] = dict.fromkeys(RefusalReason, 0)
         self.connections: set[CallerConnection] = set()
         self._carry = carry
+        self._heads = KnownHeads(options.hosts)
         self._quiet = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
         self._lines = LineBudget()
@@ -144,18 +145,15 @@ class FrontDoor:
 
     def _check(self, arrival: Arrival) -> None:
         """Check the head, or refuse it."""
-        message = arrival.message
-        arrival.head = head = read_head(
-            message.method, message.path, message.version, message.raw_headers, hosts=self.options.hosts
-        )
+        head, length, arrival.varying = self._heads.read(arrival.message)
+        arrival.head, arrival.length = head, length
         if head.http_1_0:
             arrival.keep_alive = False
         if self.draining:
             raise Refused(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True)
         if self.active > self.options.max_requests:
             raise Refused(RefusalReason.OVERLOADED, "too many requests at once")
-        length = head.fields.get(b"content-length")
-        if length is not None and int(length) > self.options.max_body_bytes:
+        if length is not None and length > self.options.max_body_bytes:
             raise self._too_large()
 
     async def _receive_body(self, arrival: Arrival) -> None:
@@ -174,8 +172,8 @@ class FrontDoor:
     async def _collect(self, arrival: Arrival) -> bytes:
         """The body's bytes; counted in `held_bytes` from here on."""
         payload, options = arrival.payload, self.options
-        length = arrival.head.fields.get(b"content-length")
-        if length is not None and int(length) <= READ_AHEAD_BYTES:  # one wake-up, not one for each read
+        length = arrival.length
+        if length is not None and length <= READ_AHEAD_BYTES:  # one wake-up, not one for each read
             await payload.wait_eof()
             body = payload.read_nowait()
             self.held_bytes += len(body)

@@ -69,7 +69,9 @@ class Arrival:
     Attributes:
         message: the head as parsed, unchecked; for `accept` only.
         payload: the body as it comes; for `accept` only.
-        head: the checked head; set before the corridor sees the arrival.
+        head: the checked head; set before the corridor sees the arrival. Others may share it.
+        length: the body's, as declared; None if it was not.
+        varying: the head's lines that are this request's own, to be passed on.
         body: the whole body, at most `max_body_bytes`.
         received_at: monotonic seconds when the head had been read.
         gone: the caller's connection is lost.
@@ -86,10 +88,12 @@ class Arrival:
         "gone",
         "head",
         "keep_alive",
+        "length",
         "message",
         "payload",
         "received_at",
         "stalled",
+        "varying",
     )
 
     head: RequestHead
@@ -105,6 +109,8 @@ class Arrival:
         self.stalled = False
         self.keep_alive = not message.should_close
         self.answered = False
+        self.length: int | None = None
+        self.varying: tuple[Header, ...] = ()
 
     def write(self, data: bytes) -> None:
         """Write bytes of an answer as they are. Does nothing if the caller has gone."""
@@ -152,7 +158,7 @@ class Arrival:
             self.keep_alive = False
         desk = self._connection.desk
         desk.count_refusal(refusal)
-        self.answer(*desk.shape(self.message.path, refusal))
+        self.answer(*desk.shape(self.message.path or "", refusal))  # None: its parser never got to one
 
 
 def whole_answer(status: int, headers: Sequence[Header], body: bytes, *, keep_alive: bool, is_head: bool) -> bytes:

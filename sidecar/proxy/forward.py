@@ -120,6 +120,7 @@ async def forward(
         host=upstream.authority,
         body_bytes=len(body),
         injected=key.line if key is not None else None,
+        varying=arrival.varying,
     )
     arrival.watch(exchange)
     sweep.watch(exchange)

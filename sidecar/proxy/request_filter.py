@@ -8,9 +8,11 @@ injected, the caller's own never goes out; a virtual key never does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote
 
+from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_head import CREDENTIAL_HEADERS, KNOWN_NAMES_MAX, RequestHead
 
 VIRTUAL_KEY_MARK: Final = b"sk-spend-"
@@ -41,7 +43,13 @@ _fates: dict[bytes, int] = {}
 
 
 def outgoing_head(
-    head: RequestHead, *, target: str, host: bytes, body_bytes: int, injected: bytes | None = None
+    head: RequestHead,
+    *,
+    target: str,
+    host: bytes,
+    body_bytes: int,
+    injected: bytes | None = None,
+    varying: Sequence[Header] = (),
 ) -> bytes:
     """The head to send, up to and including its empty line.
 
@@ -51,7 +59,23 @@ def outgoing_head(
         host: for the Host line, with the port if it is not the scheme's own.
         body_bytes: length of the body that follows.
         injected: a whole header line with the key to use in place of the caller's, ending in CRLF.
+        varying: lines set apart from the head, to be passed on (`known_heads`).
     """
+    to = (target, host, injected)
+    if head.sent is not None and head.sent[0] == to:
+        lines = head.sent[1]
+    else:
+        lines = _lines(head, target, host, injected)
+        head.sent = (to, lines)
+    for header in varying:
+        lines += b"%b: %b\r\n" % header
+    if body_bytes or head.method in _WITH_BODY:
+        return lines + b"Accept-Encoding: identity\r\nContent-Length: %d\r\n\r\n" % body_bytes
+    return lines + b"Accept-Encoding: identity\r\n\r\n"
+
+
+def _lines(head: RequestHead, target: str, host: bytes, injected: bytes | None) -> bytes:
+    """The request line, and what passes of the caller's lines."""
     if "?" in target:
         target = _without_keys(target, own_too=injected is not None)
     lines = [f"{head.method} {target} HTTP/1.1\r\nHost: ".encode(), host, b"\r\n"]
@@ -72,10 +96,6 @@ def outgoing_head(
             lines.append(b"%b: %b\r\n" % (name, value))
     if injected is not None:
         lines.append(injected)
-    if body_bytes or head.method in _WITH_BODY:
-        lines.append(b"Accept-Encoding: identity\r\nContent-Length: %d\r\n\r\n" % body_bytes)
-    else:
-        lines.append(b"Accept-Encoding: identity\r\n\r\n")
     return b"".join(lines)
 
 

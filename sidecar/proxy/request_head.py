@@ -95,9 +95,10 @@ class RequestHead:
         fields: the same by lower-case name; several lines of one name are joined by `, ` (those that
             must be single are refused before).
         http_1_0: the caller speaks HTTP/1.0: it knows no chunks and no keep-alive here.
+        sent: what went out for it last, to be written again (`request_filter`).
     """
 
-    __slots__ = ("fields", "headers", "http_1_0", "method", "target")
+    __slots__ = ("fields", "headers", "http_1_0", "method", "sent", "target")
 
     def __init__(
         self, method: str, target: str, headers: Sequence[Header], fields: dict[bytes, bytes], *, http_1_0: bool
@@ -107,6 +108,7 @@ class RequestHead:
         self.headers = headers
         self.fields = fields
         self.http_1_0 = http_1_0
+        self.sent: tuple[object, bytes] | None = None
 
     @property
     def path(self) -> str:

@@ -154,3 +154,28 @@ def test_a_limit_is_a_whole_number_written_as_one(value: str) -> None:
     with pytest.raises(BadRequest) as caught:
         read_whole(members, "max_tokens", least=1, most=2**31 - 1)
     assert caught.value.param == "max_tokens"
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=6), st.one_of(st.integers(), st.text(max_size=5), st.lists(st.integers())), max_size=6
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_short_way_reads_what_the_walk_reads(fields: dict[str, object], compact: bool, ascii_only: bool) -> None:
+    """Each member's bytes stand where it says, however the body is written; a repeated key is found either way."""
+    separators = (",", ":") if compact else (", ", ": ")
+    body = json.dumps(fields, separators=separators, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    try:
+        members = read_object(body)
+    except BadRequest:
+        assert not fields or any("\0" in name or not name.isprintable() or not name.isascii() for name in fields)
+        return
+    assert list(members) == list(fields)
+    for name, member in members.items():
+        assert body[member.start : member.end] == member.raw
+        assert json.loads(member.raw) == fields[name]
+    if fields:
+        with pytest.raises(BadRequest):
+            read_object(body[:-1] + separators[0].encode() + body[1:])

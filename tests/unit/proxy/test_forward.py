@@ -26,6 +26,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.varying = ()
         self.reading = True
         self.aborted = False
 
@@ -62,6 +63,7 @@ class Caller:
         self.answered = False
         self.aborted = False
         self.written = b""
+        self.varying = ()
         self._full = full
         self._starts_full = starts_full
         self.watcher: Watcher | None = None

@@ -1,0 +1,78 @@
+"""A head that came before reads as it did; what differs from call to call is set apart."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sidecar.proxy.known_heads import HEAD_BYTES_MAX, HEADS_MAX, HeadRead, KnownHeads
+from sidecar.proxy.refusals import Refused
+from sidecar.proxy.request_filter import outgoing_head
+from sidecar.proxy.request_head import LOOPBACK_HOSTS
+
+HOST = (b"Host", b"localhost")
+ACME = (b"Spend-Customer", b"acme")
+
+
+def message(*headers: tuple[bytes, bytes], method: str = "POST", path: str = "/v1/x") -> Any:
+    return SimpleNamespace(method=method, path=path, version=(1, 1), raw_headers=(HOST, *headers))
+
+
+def sent(read: HeadRead) -> bytes:
+    return outgoing_head(read.head, target="/v1/x", host=b"h", body_bytes=read.length or 0, varying=read.varying)
+
+
+def test_the_same_lines_are_read_once_whatever_the_length_and_the_trace() -> None:
+    """One checked head serves both; each call's own lines go out with it."""
+    known = KnownHeads(LOOPBACK_HOSTS)
+    first = known.read(message(ACME, (b"Content-Length", b"5"), (b"traceparent", b"00-1")))
+    second = known.read(message(ACME, (b"Content-Length", b"77"), (b"traceparent", b"00-2")))
+    assert second.head is first.head
+    assert (first.length, second.length) == (5, 77)
+    assert b"content-length" not in first.head.fields
+    assert b"traceparent: 00-1\r\n" in sent(first)
+    assert b"traceparent: 00-2\r\n" in sent(second)
+    assert sent(second).endswith(b"Content-Length: 77\r\n\r\n")
+    assert b"00-1" not in sent(second)
+    assert b"acme" not in sent(second)
+
+
+@pytest.mark.parametrize(
+    "other", [message((b"Spend-Customer", b"acm")), message((b"spend-customer", b"acme")), message(ACME, path="/v1/y")]
+)
+def test_another_line_another_head(other: Any) -> None:
+    """A byte that differs is another head, read and checked anew."""
+    known = KnownHeads(LOOPBACK_HOSTS)
+    first = known.read(message(ACME))
+    assert known.read(other).head is not first.head
+    assert known.read(message(ACME)).head is first.head
+
+
+def test_a_refused_head_is_not_remembered() -> None:
+    """It is refused each time, also for what is set apart."""
+    known = KnownHeads(LOOPBACK_HOSTS)
+    known.read(message(ACME))
+    for bad in (message(ACME, ACME), message(ACME, (b"traceparent", b"\xff")), message((b"Host", b"evil.example"))):
+        for _ in range(2):
+            with pytest.raises(Refused):
+                known.read(bad)
+
+
+def test_what_a_connection_names_stays_behind_although_it_varies() -> None:
+    """A head with a Connection line is read whole each time."""
+    known = KnownHeads(LOOPBACK_HOSTS)
+    for trace in (b"1", b"2"):
+        read = known.read(message((b"Connection", b"traceparent"), (b"traceparent", trace)))
+        assert b"traceparent" not in sent(read).lower()
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """A caller who varies its lines does not fill the memory, nor does a long head."""
+    known = KnownHeads(LOOPBACK_HOSTS)
+    for number in range(HEADS_MAX + 5):
+        known.read(message((b"X-N", b"%d" % number)))
+    assert len(known._known) <= HEADS_MAX
+    long = message((b"X-N", b"x" * HEAD_BYTES_MAX))
+    assert known.read(long).head is not known.read(long).head
