@@ -11,14 +11,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 40.0
 
+P = TypeVar("P", bound="Product")
+
 
 class Product:
     """One `spend up` on a data folder, and the command line that talks to it."""
+
+    addresses = "admin.json"
+    """Where it says that it is ready, and where it listens."""
 
     def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
         self.data = data
@@ -33,23 +38,26 @@ class Product:
 
     def start(self) -> None:
         """Start it and wait until it is ready to serve."""
-        admin = self.data / "admin.json"
+        admin = self.data / self.addresses
         admin.unlink(missing_ok=True)
         log = (self.data.parent / f"{self.data.name}.log").open("ab")
-        command = [sys.executable, "-m", "sidecar.cli.main", "up", "--data", str(self.data)]
-        command += ["--port", "0", "--health-port", "0", "--ledger-port", "0"]
+        command = [sys.executable, "-m", "sidecar.cli.main", *self.arguments(), "--data", str(self.data)]
         self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         log.close()
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise RuntimeError(f"spend up ended at once:\n{self.log()}")
+                raise RuntimeError(f"it ended at once:\n{self.log()}")
             if admin.exists():
                 facts = json.loads(admin.read_text())
-                self.ledger, self.proxy, self.health = facts["address"], facts["proxy"], facts["health"]
+                self.ledger, self.proxy, self.health = facts.get("address", ""), facts["proxy"], facts["health"]
                 return
             time.sleep(0.02)
-        raise RuntimeError(f"spend up did not start:\n{self.log()}")
+        raise RuntimeError(f"it did not start:\n{self.log()}")
+
+    def arguments(self) -> list[str]:
+        """The command, on ports that it takes itself."""
+        return ["up", "--port", "0", "--health-port", "0", "--ledger-port", "0"]
 
     def log(self) -> str:
         """What it printed."""
@@ -94,8 +102,14 @@ class Product:
 @contextmanager
 def running_product(data: Path, environment: Mapping[str, str]) -> Iterator[Product]:
     """A started product; stopped, or if it will not, killed, when the block ends."""
-    data.mkdir(parents=True, exist_ok=True)
-    product = Product(data, environment)
+    with running(Product(data, environment)) as product:
+        yield product
+
+
+@contextmanager
+def running(product: P) -> Iterator[P]:
+    """The same with any process of the product."""
+    product.data.mkdir(parents=True, exist_ok=True)
     try:
         product.start()
         yield product
