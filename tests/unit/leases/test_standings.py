@@ -1,0 +1,29 @@
+"""Standings and changes: which of two is newer."""
+
+from __future__ import annotations
+
+from sidecar.core.governance.standing import Standing, Wallet
+from sidecar.core.governance.tenancy import Subject
+from sidecar.leases.standings import Known, StandingCache
+
+
+def known(revision: int, asked_at: float) -> Known:
+    """A standing, asked for at an instant."""
+    standing = Standing("acme", (), "", Wallet.NONE, "usd", (), (), "default@1", revision, 60_000)
+    return Known(standing, Subject("acme"), "m", "p", asked_at)
+
+
+def test_a_standing_from_before_a_change_is_not_taken() -> None:
+    """L35: its question was under way when the change was heard of."""
+    cache = StandingCache()
+    cache.change("acme", 8, 10.0)
+    assert not cache.put(known(7, 9.9))
+    assert cache.get(Subject("acme")) is None
+    assert cache.put(known(8, 9.9))
+
+
+def test_a_book_put_back_is_believed_again() -> None:
+    """L50a: its revisions are lower; what was asked for after the change is as new as the book is."""
+    cache = StandingCache()
+    cache.change("acme", 8, 10.0)
+    assert cache.put(known(3, 10.1))
