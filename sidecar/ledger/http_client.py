@@ -48,7 +48,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 40
 """Kept to one ledger: the keeper's questions, the shipper, the changes."""
 
-IDLE_S: Final = 15.0
+IDLE_S: Final = 25.0
 """An unused connection is kept so long: shorter than the ledger keeps it, or a question would meet its end."""
 
 SILENCE_S: Final = 16.0
@@ -212,7 +212,7 @@ class HttpLedger:
         if len(body) > MAX_MESSAGE_BYTES:
             raise WireFormatError("sidecar", f"a message is at most {MAX_MESSAGE_BYTES} bytes")
         if self._session is None:
-            self._session = _session()
+            self._session = _session(tls=self._base.startswith("https:"))
         if not self._token:
             self._token = self._read_token()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": CONTENT_TYPE}
@@ -271,9 +271,10 @@ class HttpLedger:
 _Response = aiohttp.client._BaseRequestContextManager[aiohttp.ClientResponse]
 
 
-def _session() -> aiohttp.ClientSession:
+def _session(*, tls: bool) -> aiohttp.ClientSession:
+    """Connections for one ledger; without TLS no list of authorities is kept in memory."""
     connector = aiohttp.TCPConnector(
-        limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S, ssl=ssl.create_default_context(), happy_eyeballs_delay=None
+        limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S, ssl=ssl.create_default_context() if tls else True
     )
     return aiohttp.ClientSession(
         connector=connector,

@@ -58,6 +58,7 @@ from sidecar.ledger.views import (
     UsageView,
     VerifyView,
 )
+from sidecar.ledger.watching import BookWatch
 from sidecar.ports import Book, Clock, Ids, Transaction
 
 logger = logging.getLogger(__name__)
@@ -178,6 +179,15 @@ class LedgerService:
         rows = await self._book.read(lambda tx: fetch_in(tx, sql, (), customers))
         return {row["customer"]: row["revision"] for row in rows}
 
+    def watch(self, monotonic: Callable[[], float]) -> BookWatch:
+        """For a book that other processes write to as well: while its `run` runs, their changes are heard here."""
+
+        async def look() -> dict[str, int]:
+            rows = await self._book.read(lambda tx: tx.fetch("SELECT customer, revision FROM customers"))
+            return {row["customer"]: row["revision"] for row in rows}
+
+        return BookWatch(look, self._tell, monotonic)
+
     async def token_digests(self) -> dict[bytes, str]:
         """Which sidecars are let in: names by the SHA-256 of their token."""
         return await self._book.read(sidecar_tokens.digests)
@@ -291,6 +301,9 @@ class LedgerService:
         """Commit an act; then tell who listens, before the act's caller hears of it."""
         done = await self._book.transact(customer, lambda tx: work(tx, self._clock.now_ms()))
         if done.revision is not None:
-            for listener in list(self._listeners.values()):
-                listener(Change(customer, done.revision))
+            self._tell(Change(customer, done.revision))
         return done.answer
+
+    def _tell(self, change: Change) -> None:
+        for listener in list(self._listeners.values()):
+            listener(change)

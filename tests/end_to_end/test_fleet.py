@@ -161,7 +161,7 @@ def test_a_new_limit_is_pushed_to_every_sidecar(tmp_path: Path, provider: LLMPro
 
 
 def test_a_new_limit_arrives_where_changes_are_cut(tmp_path: Path, provider: LLMProvider) -> None:
-    """L35: one sidecar never gets a stream of changes: it notices at its next sync."""
+    """L35: a sidecar that never gets a stream of changes notices at its next sync; no lease of its own tells it."""
     provider.plan = Plan(usage=lambda _body, _raw: (10, 10))
     environment = provider_environment(provider.address) | {"SPEND_LEASES__REFRESH_EVERY_S": "0.5"}
     with (
@@ -169,12 +169,11 @@ def test_a_new_limit_arrives_where_changes_are_cut(tmp_path: Path, provider: LLM
         without_changes(ledger.ledger) as address,
         running(SidecarProcess(tmp_path / "one", environment, address, ledger.token("one"))) as sidecar,
     ):
-        fleet = Fleet(ledger, (sidecar, sidecar))
         until(lambda: ready(sidecar))
         ledger.spend("customers", "add", "acme", "--wallet", "none")
-        set_limit(fleet, 1000)
+        ledger.spend("budgets", "set", "acme", "--limit", "1000", "--per", "lifetime")
         assert call(sidecar)[0] == 200
-        set_limit(fleet, 0)
+        ledger.spend("budgets", "set", "acme", "--limit", "0", "--per", "day")
         until(lambda: call(sidecar)[0] == 402)
         assert "changes_followed" not in sidecar.log()
 
