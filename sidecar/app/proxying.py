@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from sidecar.leases.table import LeaseTable
 from sidecar.outbox.shipper import Shipper
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ids
+from sidecar.providers.registry import DIALECTS
 from sidecar.proxy.authorize import Authority
 from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
@@ -57,6 +59,7 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         parts.clock,
         lambda: parts.rates,
         UnknownModel(ours.unknown_model),
+        ours.clamp_floor_tokens,
     )
     return Desk(
         routes=Routes(further=[name for name in upstreams if name not in OFFICIAL], pass_through=ours.pass_through),
@@ -81,7 +84,8 @@ def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Swee
         options=pool,
         key=None if entry.key_file is None else _key(name, entry, entry.key_file, sweep),
     )
-    return Provider(upstream, name, stops_billing=bool(entry.stops_billing_on_disconnect))
+    shorten = {dialect.name: partial(dialect.limit_output, own_field=name in OFFICIAL) for dialect in DIALECTS}
+    return Provider(upstream, name, bool(entry.stops_billing_on_disconnect), shorten)
 
 
 def _key(name: str, entry: UpstreamSettings, path: Path, sweep: Sweep) -> ProviderKey:

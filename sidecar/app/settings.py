@@ -26,6 +26,7 @@ from sidecar.ledger.options import LedgerOptions
 from sidecar.outbox.shipper import ShipperOptions
 from sidecar.outbox.spool import SpoolOptions
 from sidecar.proxy.accept import AcceptOptions
+from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
 from sidecar.telemetry.logs import LogOptions
@@ -137,6 +138,7 @@ class SidecarSettings:
     health: Listen = field(default_factory=lambda: Listen(port=9402))
     upstreams: dict[str, UpstreamSettings] = field(default_factory=_official)
     unknown_model: Literal["deny", "meter"] = "deny"
+    clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
     pass_through: tuple[str, ...] = ()
     subject: DefaultSubject = field(default_factory=DefaultSubject)
     allowed_hosts: tuple[str, ...] = ()

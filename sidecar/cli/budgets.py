@@ -53,6 +53,7 @@ class _Match(click.ParamType[dict[str, str]]):
 )
 @click.option("--each", type=OneOf(["session", "user", "agent"]), help="Every one has its own budget.")
 @click.option("--currency", default="usd", show_default=True)
+@click.option("--no-clamp", is_flag=True, help="Near the limit refuses, and never shortens an answer so that it fits.")
 @click.option("--soft", is_flag=True, help="Never refuses: counts, and notes a crossing in the journal.")
 @json_option
 @with_ledger
@@ -65,13 +66,14 @@ def set_(
     match: dict[str, str] | None,
     each: str | None,
     currency: str,
+    no_clamp: bool,
     soft: bool,
     as_json: bool,
 ) -> None:
     """Set the budget of PATH: acme, acme/team:data, or acme/user:ada.
 
-    The same path, match, each, period and currency again changes its limit, and whether it is hard. A budget
-    counts what its period has already seen.
+    The same path, match, each, period and currency again changes its limit, and whether it is hard or may
+    shorten answers. A budget counts what its period has already seen.
     """
     budget = {
         "path": path,
@@ -81,6 +83,7 @@ def set_(
         "each": each or "",
         "currency": currency,
         "hard": not soft,
+        "clamp": not no_clamp,
     }
     raw = client.post("/v1/budgets", budget)
     if as_json:
@@ -128,5 +131,5 @@ def _words(budget: BudgetView) -> str:
     each = f" for each {budget.each}" if budget.each else ""
     match = f", for {_scope(budget).split(' ')[0]}" if budget.match else ""
     period = "in its lifetime" if budget.per == "lifetime" else f"per {budget.per}"
-    kind = "hard" if budget.hard else "soft"
+    kind = ("hard" if budget.clamp else "hard, answers are never shortened") if budget.hard else "soft"
     return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind})"

@@ -11,7 +11,7 @@ from sidecar.cli.connection import with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_age, show_facts, show_money, show_table
 from sidecar.core.credits.amounts import Currency, format_amount
-from sidecar.core.governance.decisions import Consulted
+from sidecar.core.governance.decisions import Consulted, Decision
 from sidecar.ledger.views import ExplainView
 
 
@@ -59,10 +59,19 @@ def _facts(call: ExplainView) -> list[tuple[str, str]]:
         facts += [
             ("decided by", f"{decision.source.value}, its oldest lease {show_age(decision.lease_age_ms)} old"),
             ("standing", f"{show_age(decision.standing_age_ms)} old, plan {decision.plan}"),
+            ("shortened", _shortened(decision)),
             ("rate card", decision.rate_card),
             ("catalog", decision.catalog_sha256),
         ]
     return facts
+
+
+def _shortened(decision: Decision) -> str:
+    """How the output limit was lowered so that the call fits; `` where it was not."""
+    if decision.clamped_to is None:
+        return ""
+    asked = "none" if decision.asked_output is None else f"{decision.asked_output}"
+    return f"output limit {decision.clamped_to} tokens, asked for: {asked}"
 
 
 def _show_consulted(consulted: Sequence[Consulted], call: ExplainView) -> None:

@@ -139,7 +139,7 @@ class Acts:
         return await self._do(tx, wall_ms, asked, effect, GrantView)
 
     async def set_budget(self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act) -> Done:
-        """Set a budget, or change limit and hardness of the one that is there."""
+        """Set a budget, or change limit, hardness and clamping of the one that is there."""
         customer, named, limit_atoms = forms.budget(form, self._rates.currencies)
 
         async def effect(journal: Journal | None) -> BudgetView:
@@ -154,9 +154,13 @@ class Acts:
             )
             if rows:
                 budget = budget_of(rows[0])
-                if (budget.limit_atoms, budget.hard) != (limit_atoms, form.hard):
+                if (budget.limit_atoms, budget.hard, budget.clamp) != (limit_atoms, form.hard, form.clamp):
                     edited = msgspec.structs.replace(
-                        budget, limit_atoms=limit_atoms, hard=form.hard, version=budget.version + 1
+                        budget,
+                        limit_atoms=limit_atoms,
+                        hard=form.hard,
+                        clamp=form.clamp,
+                        version=budget.version + 1,
                     )
                     await _edit_budget(journal, edited, act.actor)
             else:
@@ -170,6 +174,7 @@ class Acts:
                     each=Each(form.each),
                     hard=form.hard,
                     thresholds_percent=self._options.thresholds_percent,
+                    clamp=form.clamp,
                 )
                 await _new_budget(journal, budget, place, act.actor)
             await journal.write()
@@ -252,8 +257,8 @@ async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str)
     )
     await journal.tx.execute(
         "INSERT INTO budgets (customer, budget_id, node, depth, path, match, each_child, currency, cadence,"
-        " limit_atoms, hard, on_outage, thresholds, version, sequence)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             journal.customer,
             budget.budget_id,
@@ -270,13 +275,14 @@ async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str)
             msgspec.json.encode(budget.thresholds_percent).decode(),
             budget.version,
             sequence,
+            int(budget.clamp),
         ),
     )
     await backfill.count_period(journal, budget)
 
 
 async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
-    """Change limit and hardness; each account follows when it is next touched, its alerts at once (L53)."""
+    """Change limit, hardness and clamping; each account follows when it is next touched, its alerts at once (L53)."""
     journal.post(
         "budget_set",
         actor=actor,
@@ -285,7 +291,14 @@ async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
         policy=True,
     )
     await journal.tx.execute(
-        "UPDATE budgets SET limit_atoms = ?, hard = ?, version = ? WHERE customer = ? AND budget_id = ?",
-        (budget.limit_atoms, int(budget.hard), budget.version, journal.customer, budget.budget_id),
+        "UPDATE budgets SET limit_atoms = ?, hard = ?, clamp = ?, version = ? WHERE customer = ? AND budget_id = ?",
+        (
+            budget.limit_atoms,
+            int(budget.hard),
+            int(budget.clamp),
+            budget.version,
+            journal.customer,
+            budget.budget_id,
+        ),
     )
     await BudgetAccounts(journal, [budget]).follow_edit(budget)

@@ -47,7 +47,8 @@ class NewGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A budget to set. `path` is `acme` or `acme/kind:id…` (a final `user:ID` is a user).
 
-    Setting the same (path, match, each, per, currency) again changes its limit and hardness.
+    Setting the same (path, match, each, per, currency) again changes its limit, hardness and clamping. `clamp`
+    false: near this limit an answer is refused, and never shortened.
     """
 
     path: str
@@ -57,6 +58,7 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     match: dict[str, str] = {}
     each: str = ""
     hard: bool = True
+    clamp: bool = True
 
 
 class Administration(Protocol):

@@ -134,6 +134,7 @@ class Shower:
             version=budget.version,
             children=children,
             more_children=len(rows) > MAX_CHILDREN_SHOWN,
+            clamp=budget.clamp,
         )
 
     def usage(self, body: UsageBody) -> UsageView:

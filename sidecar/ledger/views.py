@@ -93,6 +93,7 @@ class BudgetView(msgspec.Struct, frozen=True):
     version: int
     children: tuple[BudgetChildView, ...]
     more_children: bool = False
+    clamp: bool = True
 
 
 class BalanceView(msgspec.Struct, frozen=True):

@@ -15,11 +15,12 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.core.pricing.ceilings import Ceiling
-from sidecar.providers.anthropic_prompt import cache_lifetime, read_prompt, thinks_unseen
+from sidecar.providers.anthropic_prompt import cache_lifetime, read_prompt, thinking_budget, thinks_unseen
 from sidecar.providers.anthropic_usage import merge_usage, read_usage
 from sidecar.providers.counters import cut_word, decode_object, decode_text, members_of
 from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
 from sidecar.providers.metering import Meter, Reading, Told
+from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     read_flag,
@@ -68,6 +69,16 @@ class AnthropicMessages:
             unbounded=tuple(dict.fromkeys(prompt.unbounded)),
         )
         return RequestFacts(ceiling, stream, body, may_reason=thinks_unseen(members, model))
+
+    def limit_output(self, facts: RequestFacts, tokens: int, *, own_field: bool) -> RequestFacts | None:
+        """See `Dialect`; Anthropic takes no limit that a thinking budget does not fit into."""
+        del own_field
+        members = read_object(facts.body)
+        if tokens <= thinking_budget(members):
+            return None
+        body = splice_whole(facts.body, members, "max_tokens", tokens)
+        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
+        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""

@@ -200,4 +200,16 @@ def thinks_unseen(members: Members, model: str) -> bool:
     return _THINKS_WHEN_ASKED.search(model.lower()) is None
 
 
+def thinking_budget(members: Members) -> int:
+    """The tokens that a request sets aside for thinking, which its output limit must exceed; 0 for none.
+
+    Source: docs.anthropic.com/en/docs/build-with-claude/extended-thinking, checked 2026-11.
+    """
+    thinking = members.get("thinking")
+    if thinking is None or not thinking.raw.startswith(b"{"):
+        return 0
+    written = read_inner(thinking.raw, param="thinking").get("budget_tokens", b"0")
+    return int(written) if written.isdigit() and len(written) < 12 else 0
+
+
 _THINKS_WHEN_ASKED: Final = re.compile(r"claude-(?:instant|[23]|(?:opus|sonnet|haiku)-4)(?:\D|\Z)")

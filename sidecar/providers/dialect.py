@@ -95,6 +95,15 @@ class Dialect(Protocol):
         """
         ...
 
+    def limit_output(self, facts: RequestFacts, tokens: int, *, own_field: bool) -> RequestFacts | None:
+        """The facts of the same request with an output limit of so many tokens (per choice), spliced into its body.
+
+        Where the request names a limit, that is the field. `own_field`: else the one of the protocol's
+        own provider; false: the one that compatible servers know. None where the request cannot have it:
+        it would fall below a thinking budget.
+        """
+        ...
+
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """A meter for the answer with this head; `content_encoding` is `` for plain bytes."""
         ...

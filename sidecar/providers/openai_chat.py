@@ -23,6 +23,7 @@ from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
 from sidecar.providers.metering import REFUSED_AFTER_WORK, Meter, Reading, Told
 from sidecar.providers.openai_prompt import KNOWN_FIELDS, Prompt, asks_for_nothing, read_prompt
 from sidecar.providers.openai_usage import USAGE_FELL, breakdown_lines, output_of, read_plain_usage, read_usage
+from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     Members,
@@ -89,6 +90,19 @@ class OpenAIChat:
             may_reason = may_reason or says_something(members.get(name))
         asked = body if not stream else ask_for_usage(body, members)
         return RequestFacts(ceiling, stream, asked, hide_usage=asked is not body, may_reason=may_reason)
+
+    def limit_output(self, facts: RequestFacts, tokens: int, *, own_field: bool) -> RequestFacts | None:
+        """See `Dialect`; with a `prediction` none, since what of it is rejected is billed beyond the limit."""
+        members = read_object(facts.body)
+        if says_something(members.get("prediction")):
+            return None
+        field = "max_completion_tokens" if own_field else "max_tokens"
+        for name in ("max_completion_tokens", "max_tokens"):
+            if says_something(members.get(name)):
+                field = name
+        body = splice_whole(facts.body, members, field, tokens)
+        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
+        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""

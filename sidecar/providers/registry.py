@@ -11,6 +11,7 @@ from sidecar.providers.openai_chat import OpenAIChat
 
 OPENAI_CHAT: Final = OpenAIChat()
 ANTHROPIC_MESSAGES: Final = AnthropicMessages()
+DIALECTS: Final[tuple[Dialect, ...]] = (OPENAI_CHAT, ANTHROPIC_MESSAGES)
 
 _MESSAGES: Final = re.compile(rb"/v1/messages\Z|\A(?:/[^/]+)?/messages\Z")
 

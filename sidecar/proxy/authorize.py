@@ -23,6 +23,7 @@ from sidecar.errors import SpoolFull
 from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Uncovered
 from sidecar.ports import Clock, Spool
 from sidecar.providers.dialect import RequestFacts
+from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, Clamp, Shortener, shortened
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.settle import Prices
@@ -64,12 +65,14 @@ class Authority:
     clock: Clock
     rates_now: RateBookSource
     unknown_model: UnknownModel = UnknownModel.DENY
+    clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
 
 
 class Call(msgspec.Struct, frozen=True):
     """What is to be decided about: who asks for what, by which protocol, of which provider's prices.
 
-    `stops_billing` is the upstream's entry (L25).
+    `stops_billing` is the upstream's entry (L25). `shorten` lowers its output limit, None where that may not
+    be; `clamp` says that it was done.
     """
 
     request_id: str
@@ -78,23 +81,27 @@ class Call(msgspec.Struct, frozen=True):
     provider: str
     protocol: str
     stops_billing: bool = False
+    shorten: Shortener | None = None
+    clamp: Clamp | None = None
 
 
 class Admitted:
     """The call may run, and that is written. It must be settled exactly once.
 
     Attributes:
+        call: what was admitted: the one asked for, or a shorter one.
         admission: as it stands in the outbox.
         held: None: nothing had to be held.
         prices: None: it has no price.
         remaining_atoms: what the tightest limit still had, the grants taken together; None where nothing is known.
     """
 
-    __slots__ = ("admission", "held", "prices", "remaining_atoms")
+    __slots__ = ("admission", "call", "held", "prices", "remaining_atoms")
 
     def __init__(
-        self, admission: Admission, held: Held | None, prices: Prices | None, remaining_atoms: int | None
+        self, call: Call, admission: Admission, held: Held | None, prices: Prices | None, remaining_atoms: int | None
     ) -> None:
+        self.call = call
         self.admission = admission
         self.held = held
         self.prices = prices
@@ -121,6 +128,11 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
             discard=lambda late: _release(late, authority),
         )
     if isinstance(covered, Uncovered):
+        shorter = _shortened(call, bound, covered, authority)
+        if shorter is not None:
+            verdict = await authorize(shorter, authority)
+            if isinstance(verdict, Admitted) or verdict.reason is Reason.BUDGET_IN_FLIGHT:
+                return verdict
         return _denied(call, bound, covered)
     if covered.standing.currency != bound.currency.code:
         if covered.held is not None:
@@ -157,6 +169,24 @@ def _release(covered: Covered | Uncovered, authority: Authority) -> None:
     """Nobody is there any more to use what was held."""
     if isinstance(covered, Covered) and covered.held is not None:
         authority.table.release(covered.held)
+
+
+def _shortened(call: Call, bound: Priced, uncovered: Uncovered, authority: Authority) -> Call | None:
+    """The call with a lower output limit, if that may help and no budget that applies forbids it."""
+    standing = uncovered.standing
+    if call.shorten is None or standing is None:
+        return None
+    budgets = standing.budgets_for(_placed(call.subject, standing), model=call.facts.model, provider=call.provider)
+    found = shortened(
+        call.facts,
+        call.clamp,
+        bound,
+        uncovered,
+        shorten=call.shorten,
+        may_clamp=all(budget.clamp for budget in budgets if budget.hard),
+        floor_tokens=authority.clamp_floor_tokens,
+    )
+    return None if found is None else msgspec.structs.replace(call, facts=found[0], clamp=found[1])
 
 
 async def _without_price(
@@ -205,6 +235,10 @@ def _admit(
         )  # fmt: skip
         placed, held_atoms = plan.placed, held.atoms
         budget_leases, slices = held.budget_leases, held.slices
+    if call.clamp is not None:
+        decision = msgspec.structs.replace(
+            decision, clamped_to=call.facts.ceiling.output_limit, asked_output=call.clamp.asked
+        )
     admission = Admission(
         call.request_id,
         placed,
@@ -227,7 +261,7 @@ def _admit(
             raise
         return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), call.request_id)
     prices = None if bound is None else _prices(call, bound, rates, now_ms)
-    return Admitted(admission, held, prices, remaining)
+    return Admitted(call, admission, held, prices, remaining)
 
 
 def _prices(call: Call, bound: Priced, rates: RateBook, now_ms: int) -> Prices:

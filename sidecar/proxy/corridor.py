@@ -12,6 +12,7 @@ from sidecar.core.governance.decisions import Denied
 from sidecar.ports import Ids
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.authorize import Authority, Call, authorize
+from sidecar.proxy.clamp import Shortener
 from sidecar.proxy.deny import DenyOptions, deny, refuse, shape_of, turn_down
 from sidecar.proxy.estimate import estimate
 from sidecar.proxy.forward import ForwardOptions, forward
@@ -37,6 +38,8 @@ class Provider:
     upstream: Upstream
     prices_of: str
     stops_billing: bool = False
+    shorten: Mapping[str, Shortener] = field(default_factory=dict)
+    """By dialect, how an output limit is lowered there; a dialect that is not named is never shortened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
         provider.prices_of,
         route.dialect.name,
         stops_billing=provider.stops_billing,
+        shorten=provider.shorten.get(route.dialect.name),
     )
     # Prices with the standing, takes, and writes the admission: one step without an await.
     # Only a miss suspends; a spool that cannot write is a Denied too.
@@ -93,8 +97,8 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
         return _deny(arrival, verdict, desk, provider=provider, call=call)
     if key is not None:
         desk.keys.remember(subject.customer, key, head.target, arrival.body)
+    call, facts = verdict.call, verdict.call.facts
     passage = Passage(
-        call,
         verdict,
         route.dialect,
         authority=desk.authority,

@@ -8,7 +8,7 @@ from typing import Final
 
 from sidecar.core.credits.amounts import format_amount
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
-from sidecar.proxy.authorize import Admitted, Authority, Call
+from sidecar.proxy.authorize import Admitted, Authority
 from sidecar.proxy.log_lines import settled_line
 from sidecar.proxy.observe import NOTHING_READ, reading
 from sidecar.proxy.outcomes import Cause, Outcome
@@ -36,7 +36,6 @@ class Passage:
 
     def __init__(
         self,
-        call: Call,
         admitted: Admitted,
         dialect: Dialect,
         *,
@@ -46,7 +45,7 @@ class Passage:
         overhead_s: float,
     ) -> None:
         """Begin; `overhead_s` is what we have taken so far, for the log and the metric."""
-        self._call = call
+        self._call = call = admitted.call
         self._admitted = admitted
         self._dialect = dialect
         self._authority = authority
@@ -64,6 +63,10 @@ class Passage:
         headers = [FROM_PROVIDER, (b"Spend-Request-Id", self._call.request_id.encode())]
         if left is not None and prices is not None:
             headers.append((b"Spend-Remaining", format_amount(left, prices.currency).encode()))
+        clamp = self._call.clamp
+        if clamp is not None:
+            asked = b"" if clamp.asked is None else b"; asked=%d" % clamp.asked
+            headers.append((b"Spend-Clamped", b"%d%b" % (self._call.facts.ceiling.output_limit or 0, asked)))
         return headers
 
     def meter_for(self, status: int, content_type: str, content_encoding: str) -> AnswerMeter:

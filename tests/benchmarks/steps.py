@@ -162,9 +162,8 @@ class Steps:
         """Everything from the subject to the written settlement."""
         self.identifier.identify(HEAD)
         estimate(self.dialect, self.body)
-        call, verdict = self.admitted()
+        _, verdict = self.admitted()
         passage = Passage(
-            call,
             verdict,
             self.dialect,
             authority=self.authority,

@@ -34,7 +34,8 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `node` None is the customer itself; kind `user` is a user. `match` maps a dimension to a
     pattern (`*` stands for any run of characters). `thresholds_percent` are the fractions of a
-    limit whose crossing is an entry (L53); `version` counts the edits.
+    limit whose crossing is an entry (L53); `version` counts the edits. `clamp`: near this limit a call's output
+    limit may be lowered so that it fits; false where an answer must not be shortened.
     """
 
     budget_id: str
@@ -48,6 +49,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     on_outage: str = "deny"
     thresholds_percent: tuple[int, ...] = (100,)
     version: int = 1
+    clamp: bool = True
 
     def owner(self, customer: str) -> str:
         """The node as people write it: `acme`, `acme/team:data`."""

@@ -131,7 +131,9 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
 
     What was consulted stands in two parts, since the first is the same for many calls and both are
     written for each: `asked`, and in its order FIGURES_EACH `figures` for every account, None for
-    what was not known. `told` puts them together; `consulted` is how it is shown.
+    what was not known. `told` puts them together; `consulted` is how it is shown. `clamped_to` is the
+    output limit, in tokens per choice, that the call was shortened to so that it fits, None where it was
+    not; `asked_output` the one that it came with, None for none.
     """
 
     source: Source
@@ -144,6 +146,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     consulted: tuple[Consulted, ...] = ()
     asked: tuple[Asked, ...] = ()
     figures: tuple[int | None, ...] = ()
+    clamped_to: int | None = None
+    asked_output: int | None = None
 
     def told(self) -> Decision:
         """The same with `consulted` spelled out, as it is shown. Figures that fit no account are left out."""
