@@ -64,6 +64,7 @@ def test_every_route_is_in_it() -> None:
 
 
 EXAMPLES = {
+    "SPEND_CLAMP_FLOOR_TOKENS": "256",
     "SPEND_SUBJECT__CUSTOMER": "acme",
     "SPEND_DEMO": "off",
     "SPEND_COMPAT_STATUS": "429",
