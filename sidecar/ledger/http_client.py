@@ -86,6 +86,7 @@ class HttpLedger:
         self._history = ""
         self._version = messages.VERSION
         self._sidecar = ""
+        self._is_refused = False
         self._connected = asyncio.Event()
 
     @property
@@ -194,6 +195,7 @@ class HttpLedger:
             raise LedgerUnavailable(f"the ledger gave no answer: {type(problem).__name__}") from problem
         if status != 200:
             self._refused(status, body)
+        self._is_refused = False
         try:
             reply = decode(body, kind)
             check_version(reply.version, peer="ledger")
@@ -240,7 +242,9 @@ class HttpLedger:
             raise WireFormatError("sidecar", detail)
         if refusal.code == "unauthenticated":
             self._token = ""
-            logger.error("ledger_refuses_token", extra={"facts": {"status": status}})
+            if not self._is_refused:
+                logger.error("ledger_refuses_token", extra={"facts": {"status": status}})
+            self._is_refused = True
         retry_after_s = refusal.retry_after_ms / 1000 or 1.0
         raise LedgerUnavailable(f"{refusal.code}: {detail}", retry_after_s=retry_after_s)
 
