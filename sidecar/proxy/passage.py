@@ -55,7 +55,7 @@ class Passage:
         self._settled = False
         metrics.decisions.add("admitted", admitted.admission.decision.source.value)
         metrics.overhead.observe(overhead_s)
-        recent.remember(call.request_id, admitted)
+        recent.opened(call.request_id, admitted)
 
     def headers(self) -> list[Header]:
         """What a relayed answer gets beside the provider's own headers."""

@@ -6,7 +6,6 @@ remembered here. An admission stands in the book once its settlement is booked, 
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -36,30 +35,41 @@ Remembered = Denial | Admitted | UsageEvent
 
 
 class RecentDecisions:
-    """What was decided last, by request id."""
+    """What was decided last, by request id.
+
+    Remembering runs for every call and finding for hardly any. So the open calls, which are few, have a
+    dictionary; what is over stands in a ring that is searched from its newest end.
+    """
 
     def __init__(self, size: int = REMEMBERED_DECISIONS) -> None:
-        self._size = size
+        self._open: dict[str, Admitted] = {}
         # A settlement as its bytes: thousands of them as objects would push everything else out of the caches.
-        self._by_id: dict[str, Denial | Admitted | bytes] = {}
-        self._order: deque[str] = deque()  # not the dictionary's: finding its first key walks over all deleted ones
+        self._over: list[tuple[str, Denial | bytes] | None] = [None] * size
+        self._next = 0
 
-    def remember(self, request_id: str, what: Denial | Admitted | bytes) -> None:
-        """Keep a decision, in place of an earlier one about the same call; the oldest goes if there are too many.
+    def opened(self, request_id: str, admitted: Admitted) -> None:
+        """A call was admitted: known until it is `remember`ed as settled."""
+        self._open[request_id] = admitted
+
+    def remember(self, request_id: str, what: Denial | bytes) -> None:
+        """Keep what became of a call; the oldest goes if there are too many.
 
         Bytes are a `UsageEvent` as the contract writes it.
         """
-        by_id = self._by_id
-        if request_id not in by_id:
-            self._order.append(request_id)
-            if len(by_id) >= self._size:
-                del by_id[self._order.popleft()]
-        by_id[request_id] = what
+        self._open.pop(request_id, None)
+        over, at = self._over, self._next
+        over[at] = request_id, what
+        at += 1
+        self._next = at if at < len(over) else 0
 
     def find(self, request_id: str) -> Remembered | None:
         """What is remembered of a call; None if nothing (any more)."""
-        found = self._by_id.get(request_id)
-        return decode(found, UsageEvent) if isinstance(found, bytes) else found
-
-    def __len__(self) -> int:
-        return len(self._by_id)
+        admitted = self._open.get(request_id)
+        if admitted is not None:
+            return admitted
+        over = self._over
+        for at in range(self._next - 1, self._next - 1 - len(over), -1):  # below 0 is the ring's other end
+            one = over[at]
+            if one is not None and one[0] == request_id:
+                return decode(one[1], UsageEvent) if isinstance(one[1], bytes) else one[1]
+        return None

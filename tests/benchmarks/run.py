@@ -39,7 +39,9 @@ from tests.benchmarks.processes import (
     use_realtime,
     wait_until_serving,
 )
+from tests.support.fleet import LedgerProcess, SidecarProcess
 from tests.support.product import Product, provider_environment, running_product
+from tests.support.product import running as product_running
 
 PATH = "/v1/chat/completions"
 CALLER_HEADERS = {"Authorization": "Bearer sk-bench", "Spend-Customer": "bench", "Spend-User": "u1"}
@@ -157,6 +159,24 @@ def spend_up(upstream_port: int, folder: Path) -> Iterator[tuple[int, int]]:
         yield int(product.proxy.rpartition(":")[2]), product.process.pid
 
 
+@contextlib.contextmanager
+def spend_sidecar(upstream_port: int, folder: Path) -> Iterator[tuple[int, int]]:
+    """`spend sidecar` with the same limits; its ledger is a process of its own on the load's core, and not counted."""
+    environment = provider_environment(f"http://127.0.0.1:{upstream_port}")
+    ledger = LedgerProcess(folder / "ledger", environment)
+    with product_running(ledger):
+        prepare(ledger)
+        sidecar = SidecarProcess(folder / "sidecar", environment, ledger.ledger, ledger.token("bench"))
+        with product_running(sidecar):
+            for process, core in ((ledger.process, LOAD_CORE), (sidecar.process, SERVER_CORE)):
+                if process is None:
+                    raise RuntimeError("the fleet is not running")
+                pin(process.pid, core)
+            if sidecar.process is None:
+                raise RuntimeError("spend sidecar is not running")
+            yield int(sidecar.proxy.rpartition(":")[2]), sidecar.process.pid
+
+
 def prepare(product: Product) -> None:
     """Five hard budgets and three grants, far from their ends."""
     product.spend("customers", "add", "bench", "--wallet", "required")
@@ -269,7 +289,7 @@ def table(readings: list[Reading]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", choices=["spend", "forward"], default="spend")
+    parser.add_argument("--server", choices=["spend", "sidecar", "forward"], default="spend")
     parser.add_argument("--command", help="another server, with {port} and {upstream}")
     parser.add_argument("--only", help="part of a scenario's name")
     parser.add_argument("--rounds", type=int, default=3)
@@ -287,6 +307,8 @@ def main() -> None:
         server, name = command_server(options.command), "command"
     elif options.server == "forward":
         server, name = command_server(doors + " --port {port} --upstream http://127.0.0.1:{upstream}"), "forward"
+    elif options.server == "sidecar":
+        server, name = spend_sidecar, "sidecar"
     else:
         server, name = spend_up, "spend"
     readings = []
