@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from sidecar.app.data_folder import BOOK, OUTBOX, sidecar_name
 from sidecar.app.lending_gate import LendingGate
+from sidecar.app.local_api import Explain, past_decisions
 from sidecar.app.proxying import Proxying, make_desk, own_gauges
-from sidecar.app.serving import address_of, port_taken
+from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog
@@ -25,12 +26,15 @@ from sidecar.contract.messages import RegisterRequest
 from sidecar.errors import ConfigurationError, LedgerUnavailable, SidecarError
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.table import LeaseTable
+from sidecar.ledger.views import ExplainView
 from sidecar.outbox.recovery import open_spool
 from sidecar.outbox.shipper import Shipper
 from sidecar.ports import Ledger
 from sidecar.proxy.accept import FrontDoor
 from sidecar.proxy.corridor import carry
 from sidecar.proxy.deny import door_shape
+from sidecar.proxy.local_api import LocalAPI
+from sidecar.proxy.local_api_problems import local_shape
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.sweep import Sweep
 from sidecar.telemetry.metrics import Metrics
@@ -66,8 +70,11 @@ class RunningSidecar:
         clock: SystemClock,
         ids: RandomIds,
         metrics: Metrics,
+        explain: Explain | None = None,
     ) -> None:
         """Open the outbox, and settle what a former start left open.
+
+        `explain` is asked for decisions that are not remembered here, where the ledger is in this process.
 
         Raises:
             ConfigurationError: another process uses the folder, or an upstream cannot be made.
@@ -98,13 +105,26 @@ class RunningSidecar:
         self._shipper.attach(self._keeper)
         self._sweep = Sweep()
         parts = Proxying(table, self._keeper, self._spool, clock, ids, catalog.rates, metrics, self._sweep)
-        self._desk = make_desk(ours, upstreams, parts)
+        desk = make_desk(ours, upstreams, parts)
+        local = LocalAPI(
+            desk.identifier,
+            desk.authority,
+            self._keeper,
+            ids,
+            recent=desk.recent,
+            metrics=metrics,
+            past=past_decisions(desk.recent, catalog.rates.currencies, explain, self.settle_up),
+            shown=ExplainView,
+            version=product_version(),
+            default_feature=ours.subject.feature,
+        )
+        self._desk = dataclasses.replace(desk, local=local.answer)
         self.metrics = metrics
         self.recent = self._desk.recent
         own_gauges(metrics, table, self._shipper, clock)
         self._door = FrontDoor(
             lambda arrival: carry(arrival, self._desk),
-            shape=door_shape(ids),
+            shape=local_shape(door_shape(ids), ids),
             sweep=self._sweep,
             options=dataclasses.replace(
                 ours.door, hosts=LOOPBACK_HOSTS | {h.lower().encode() for h in ours.allowed_hosts}

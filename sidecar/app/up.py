@@ -67,7 +67,17 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
                 "How far the wall clock jumped from the time that the ledger uses; 0 while it is believed.",
                 lambda: ledger.clock_jump_ms / 1000,
             )
-            sidecar = RunningSidecar(settings, upstreams, data, catalog, ledger, clock=clock, ids=ids, metrics=metrics)
+            sidecar = RunningSidecar(
+                settings,
+                upstreams,
+                data,
+                catalog,
+                ledger,
+                clock=clock,
+                ids=ids,
+                metrics=metrics,
+                explain=ledger.explain,
+            )
             await sidecar.start()
             token = lasting_token(data)
             api = AdminAPI(

@@ -1,4 +1,4 @@
-"""Reads `catalog.yaml`: currencies and rate cards, all mistakes in one report."""
+"""Reads `catalog.yaml`: currencies, rate cards and features, all mistakes in one report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 from sidecar.catalog.files import read_configured
 from sidecar.catalog.strict_yaml import Document, read_yaml
-from sidecar.core.credits.amounts import AmountError, Currency
+from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
+from sidecar.core.governance.tenancy import is_id
+from sidecar.core.pricing.features import FeaturePrice
 from sidecar.core.pricing.rate_cards import ContextTier, RateBook, RateCard, Rates
 from sidecar.errors import ConfigurationError
 
@@ -26,6 +28,8 @@ _CARD_KEYS = {
     "geo_percent", "per_thousand_units", "max_output_tokens", "context_window", "unbounded", "source", "checked_on",
     "free",
 }  # fmt: skip
+_FEATURE_KEYS = {"name", "unit", "price", "currency", "free"}
+_UNIT = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _RATE_KEYS = frozenset(Rates.__struct_fields__)
 
 
@@ -52,10 +56,11 @@ def parse_catalog(name: str, data: bytes) -> Catalog:
     reader = _Reader(document)
     currencies = reader.currencies()
     cards = reader.cards(currencies)
+    features = reader.features(currencies)
     if reader.problems:
         raise ConfigurationError(reader.problems)
     sha256 = hashlib.sha256(data).hexdigest()
-    return Catalog(RateBook(cards, currencies.values(), sha256=sha256), sha256)
+    return Catalog(RateBook(cards, currencies.values(), sha256=sha256, features=features), sha256)
 
 
 class _Reader:
@@ -69,7 +74,7 @@ class _Reader:
             self._wrong((), "expected a mapping")
             root = {}
         self._root: dict[str, Any] = root
-        self._only((), root, {"currencies", "rate_cards"})
+        self._only((), root, {"currencies", "features", "rate_cards"})
 
     def _wrong(self, path: tuple[str | int, ...], expected: str) -> None:
         self.problems.append(f"{self._document.at(path)}: {expected}")
@@ -171,6 +176,58 @@ class _Reader:
             unit_rates=self._by_name((*path, "per_thousand_units"), facts.get("per_thousand_units"), self._unit_rate),
             unbounded=self._text((*path, "unbounded"), facts["unbounded"]) if "unbounded" in facts else "",
         )
+
+    def features(self, currencies: dict[str, Currency]) -> list[FeaturePrice]:
+        """What is priced by the piece, in the file's order; a catalog may have none."""
+        rows = self._root.get("features", [])
+        if not isinstance(rows, list):
+            self._wrong(("features",), "expected a list of features")
+            return []
+        found: list[FeaturePrice] = []
+        for index, row in enumerate(rows):
+            path = ("features", index)
+            feature = self._feature(path, row, currencies)
+            if feature.name and any(other.name == feature.name for other in found):
+                self._wrong((*path, "name"), f"{feature.name} has a price already")
+            found.append(feature)
+        return found
+
+    def _feature(self, path: tuple[str | int, ...], row: object, currencies: dict[str, Currency]) -> FeaturePrice:
+        facts = self._mapping(path, row)
+        self._only(path, facts, _FEATURE_KEYS)
+        name, unit, code = facts.get("name"), facts.get("unit"), facts.get("currency", "usd")
+        if not isinstance(name, str) or not is_id(name):
+            self._wrong((*path, "name"), "expected 1 to 128 of A-Z a-z 0-9 . _ : @ -")
+            name = ""
+        if not isinstance(unit, str) or not _UNIT.fullmatch(unit):
+            self._wrong((*path, "unit"), "expected a unit such as steps or compute_minutes: lower case, digits and _")
+            unit = ""
+        currency = currencies.get(code) if isinstance(code, str) else None
+        if currency is None:
+            self._wrong((*path, "currency"), "expected a currency of this catalog")
+            return FeaturePrice(name, unit, "", 1)
+        return FeaturePrice(name, unit, currency.code, self._unit_price(path, facts, currency))
+
+    def _unit_price(self, path: tuple[str | int, ...], facts: dict[str, Any], currency: Currency) -> int:
+        """A decimal price of one unit as atoms, exactly: none is finer than its currency."""
+        price, free = facts.get("price"), facts.get("free", False)
+        if not isinstance(free, bool):
+            self._wrong((*path, "free"), "expected true or false")
+        if not isinstance(price, str):
+            self._wrong((*path, "price"), 'expected a price in quotes, such as "0.02"')
+            return 1
+        try:
+            atoms = parse_amount(price, currency)
+        except AmountError as problem:
+            self._wrong((*path, "price"), str(problem))
+            return 1
+        if atoms > MAX_PRICE * 10**currency.scale:
+            self._wrong((*path, "price"), f"expected at most {MAX_PRICE} for one unit")
+        if atoms == 0 and free is not True:
+            self._wrong((*path, "price"), "a price of 0 needs `free: true` on the feature")
+        if atoms and free is True:
+            self._wrong((*path, "free"), "what is free has a price of 0")
+        return atoms
 
     def _by_name(
         self, path: tuple[str | int, ...], value: object, read: Callable[[tuple[str | int, ...], object], int]

@@ -38,6 +38,7 @@ def check(file: Path | None) -> None:
             ("rate cards", str(len(rates.cards))),
             ("models", str(len({(card.provider, name) for card in rates.cards for name in card.models}))),
             ("providers", ", ".join(sorted({card.provider for card in rates.cards}))),
+            ("features", str(len(rates.features))),
             ("currencies", ", ".join(sorted(rates.currencies))),
             ("prices checked", _span([card.checked_on for card in rates.cards])),
             ("sha256", rates.sha256),

@@ -152,7 +152,8 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     It is all that is needed to settle the call if nothing more is ever heard of it (L25).
     `held_atoms` was held whole on each lease of `budget_leases`, and once over `slices` (lease
     id, atoms) of the grants that pay, in burn order. `admitted_at_ms` is the holder's wall
-    clock: the ledger uses only its distance from the message's `sent_at_ms`.
+    clock: the ledger uses only its distance from the message's `sent_at_ms`. `reported` is the usage
+    where it is known before it runs: a report of what is no model call, charged exactly what is held.
     """
 
     request_id: str
@@ -166,6 +167,7 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True):
     decision: Decision
     budget_leases: tuple[str, ...] = ()
     slices: tuple[tuple[str, int], ...] = ()
+    reported: Usage | None = None
 
 
 class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):

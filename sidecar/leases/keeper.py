@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.contract.messages import Change, CustomerPart, LeaseReport, PartReply, ResolveRequest
-from sidecar.core.governance.decisions import Reason, Source
+from sidecar.core.governance.decisions import Consulted, Reason, Source
 from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.flights import Flights
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
@@ -107,6 +107,29 @@ class Keeper:
         now = self._clock.monotonic()
         known = self._usable(subject, now)
         return None if known is None else Covered(known.standing, known.age_ms(now), None)
+
+    async def survey(self, subject: Subject) -> tuple[Covered, tuple[Consulted, ...]] | Uncovered:
+        """Every budget and grant of a subject as it stands; asks the ledger where one was never read.
+
+        Those for certain models alone are not among them.
+        """
+        call = _Call(subject, "", "", 0, "")
+        asked = False
+        while True:
+            now = self._clock.monotonic()
+            answer = self._answer(call, now, Source.LEASE)
+            if isinstance(answer, Uncovered):
+                return answer
+            if isinstance(answer, Covered):
+                plan = self._table.plan(answer.standing, subject, model="", provider="")
+                consulted = plan.consulted(now)
+                if asked or all(one.used is not None for one in consulted):
+                    return answer, consulted
+                call = msgspec.structs.replace(call, currency=answer.standing.currency)
+            if not await self._flights.ask(self._question(call, None), timeout_s=self._options.miss_timeout_s):
+                unheard = self._without_ledger(call, self._clock.monotonic())
+                return unheard if isinstance(unheard, Uncovered) else (unheard, ())
+            asked = isinstance(answer, Covered)
 
     async def cover(
         self, subject: Subject, *, model: str, provider: str, need_atoms: int, currency: str

@@ -114,6 +114,13 @@ class LeaseTable:
         self.open_holds += 1
         return Held(atoms, plan, leases, parts, now)
 
+    def plan(self, standing: Standing, subject: Subject, *, model: str, provider: str) -> Plan:
+        """The accounts that apply to a call, without deciding about it: for whoever asks how they stand."""
+        plan = self._plans.get((subject, model, provider))
+        if plan is None or plan.standing is not standing:
+            plan = self._make_plan(standing, subject, model, provider)
+        return plan
+
     def settle(self, held: Held, charge_atoms: int | None) -> Split:
         """Charge a hold and free the rest of it (L23). Exactly once.
 

@@ -70,7 +70,21 @@ def open_spool(directory: Path, clock: Clock, options: SpoolOptions, *, sidecar:
 
 
 def abandoned(admission: Admission, now_ms: int) -> UsageEvent:
-    """The settlement of a call that a dead process left open: its whole hold (L25), or no charge without a price."""
+    """The settlement of a call that a dead process left open: its whole hold (L25), or no charge without a price.
+
+    A report that was admitted says itself what was used: it is settled as it would have been.
+    """
+    if admission.reported is not None:
+        return UsageEvent(
+            admission,
+            duration_ms=0,
+            status=0,
+            ending=Ending.COMPLETE.value,
+            usage=admission.reported,
+            charge_atoms=admission.held_atoms,
+            paid=admission.slices,
+            flags=(CRASH,),
+        )
     unpriced = admission.decision.source is Source.UNPRICED
     return UsageEvent(
         admission,

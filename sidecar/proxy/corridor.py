@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -18,11 +19,13 @@ from sidecar.proxy.estimate import estimate
 from sidecar.proxy.forward import ForwardOptions, forward
 from sidecar.proxy.idempotency import KEY_USED, IdempotencyKeys
 from sidecar.proxy.identify import Identifier
+from sidecar.proxy.local_api_problems import ROOT
 from sidecar.proxy.log_lines import LineBudget, denied_line
 from sidecar.proxy.observe import unread
 from sidecar.proxy.passage import FROM_PROVIDER, Passage
 from sidecar.proxy.recent import Denial, RecentDecisions
 from sidecar.proxy.route import Route, Routes
+from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.unfit import Unfit
 from sidecar.proxy.upstream_pool import Upstream
@@ -58,6 +61,8 @@ class Desk:
     unfit_lines: LineBudget = field(default_factory=LineBudget)
     forwarding: ForwardOptions = field(default_factory=ForwardOptions)
     denying: DenyOptions = field(default_factory=DenyOptions)
+    local: Callable[[Arrival], Coroutine[Any, Any, None]] | None = None
+    """Answers what comes to /spend/; None: nothing is there."""
 
 
 async def carry(arrival: Arrival, desk: Desk) -> None:
@@ -65,6 +70,8 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
     head = arrival.head
     route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
     if isinstance(route, Unfit):
+        if desk.local is not None and head.target.startswith(ROOT):
+            return await aside(desk.local(arrival))
         return _turn_down(arrival, route, desk)
     if route.dialect is None:
         return await _pass_through(arrival, route, desk)

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from sidecar.core.credits.amounts import Currency
+from sidecar.core.pricing.features import FeaturePrice
 from sidecar.core.pricing.usage import Tokens, Usage
 
 FOR_EVER_MS = 2**62
@@ -134,16 +135,24 @@ taken for what its name says; no source for it was found.
 
 
 class RateBook:
-    """All rate cards in force, found by provider, model and instant.
+    """All rate cards in force, found by provider, model and instant; and the features that are priced by the piece.
 
     Immutable once made. `sha256` is the digest of the catalog that it was read from; a
     usage entry names it, so that every charge can be computed again.
     """
 
-    def __init__(self, cards: Iterable[RateCard], currencies: Iterable[Currency], *, sha256: str) -> None:
+    def __init__(
+        self,
+        cards: Iterable[RateCard],
+        currencies: Iterable[Currency],
+        *,
+        sha256: str,
+        features: Iterable[FeaturePrice] = (),
+    ) -> None:
         self.sha256 = sha256
         self.remembered: dict[object, Any] = {}
         """What others worked out from these cards, each under a key of its own kind; forgotten with the book."""
+        self.features = {feature.name: feature for feature in features}
         self.cards = tuple(cards)
         self.currencies = {currency.code: currency for currency in currencies}
         self._by_name: dict[tuple[str, str], list[RateCard]] = {}

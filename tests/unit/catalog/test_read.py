@@ -9,6 +9,7 @@ import pytest
 from sidecar.app.settings import default_catalog
 from sidecar.catalog.read import parse_catalog, read_catalog
 from sidecar.catalog.strict_yaml import read_yaml
+from sidecar.core.pricing.features import FeaturePrice
 from sidecar.core.pricing.rate_cards import Rates
 from sidecar.errors import ConfigurationError
 
@@ -153,3 +154,54 @@ def test_yaml_that_is_not_taken(text: str | bytes, said: str) -> None:
 def test_no_surprising_types(text: str, value: object) -> None:
     """B-C04: what YAML 1.1 would turn into something else stays text."""
     assert read_yaml("f", f"a: {text}".encode()).value == {"a": value}
+
+
+FEATURES = (
+    CARD
+    + """
+features:
+  - {name: step, unit: steps, price: "0.000000001", currency: usd}
+  - {name: view, unit: views, price: "0", free: true}
+"""
+)
+
+
+def test_features_are_priced_in_atoms() -> None:
+    """The smallest price is one atom, what is free says so, and a catalog may have none."""
+    features = parse_catalog("catalog.yaml", FEATURES.encode()).rates.features
+    assert features == {
+        "step": FeaturePrice("step", "steps", "usd", 1),
+        "view": FeaturePrice("view", "views", "usd", 0),
+    }
+    assert parse_catalog("catalog.yaml", CARD.encode()).rates.features == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ('{name: a b, unit: n, price: "1"}', "features.0.name: expected 1 to 128 of"),
+        ('{name: a, unit: N, price: "1"}', "features.0.unit: expected a unit such as"),
+        ('{name: a, unit: n, price: "1", currency: eur}', "features.0.currency: expected a currency of this catalog"),
+        ("{name: a, unit: n, price: 1}", "features.0.price: expected a price in quotes"),
+        ('{name: a, unit: n, price: "-1"}', "features.0.price: an amount cannot be negative"),
+        ('{name: a, unit: n, price: "0.0000000001"}', "features.0.price: usd has 9 digits after the point"),
+        ('{name: a, unit: n, price: "1000001"}', "features.0.price: expected at most 1000000"),
+        ('{name: a, unit: n, price: "0"}', "features.0.price: a price of 0 needs `free: true` on the feature"),
+        ('{name: a, unit: n, price: "1", free: true}', "features.0.free: what is free has a price of 0"),
+        ('{name: a, unit: n, price: "1", each: x}', "features.0.each: unknown key"),
+        (
+            '{name: a, unit: n, price: "1"}\n  - {name: a, unit: n, price: "1"}',
+            "features.1.name: a has a price already",
+        ),
+    ],
+)
+def test_mistakes_in_features_are_named(row: str, expected: str) -> None:
+    """Each with its key and what was expected."""
+    assert expected in problems_of(f"{CARD}\nfeatures:\n  - {row}\n")
+
+
+def test_mistakes_of_all_sections_stand_in_one_report() -> None:
+    """A feature's beside a rate card's."""
+    text = CARD.replace('input: "3.00"', "input: 3") + "\nfeatures:\n  - {name: a, unit: n, price: x}\n"
+    assert "rate_cards.0" in problems_of(text)
+    assert "features.0.price" in problems_of(text)

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sidecar.core.governance.decisions import Source
-from sidecar.core.pricing.usage import UsageState
+from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.outbox import remains as remains_module
+from sidecar.outbox.frames import scan
+from sidecar.outbox.records import Settled, read_record
 from sidecar.outbox.recovery import Recovery, open_spool
 from sidecar.outbox.remains import read_remains
 from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
@@ -56,6 +59,27 @@ def first_life(directory: Path) -> Spool:
         spool.admit(admission(name, 100, budgets=(f"i1/{BUDGET}",), slices=((f"i1/{GRANT}", 100),)))
     spool.settle(event(admission("r1", 100, budgets=(f"i1/{BUDGET}",)), 70, ((f"i1/{GRANT}", 70),)))
     return spool
+
+
+def test_a_report_cut_off_between_its_two_writes_is_settled_as_it_said(tmp_path: Path) -> None:
+    """L27, L49: its admission has the body, so the next start books what was used, and its key can be answered."""
+    spool = opened(tmp_path, "i1").spool
+    usage = Usage(UsageState.FINAL, units={"steps": 2}, raw=b"{}")
+    spool.admit(msgspec.structs.replace(admission("r1", 100), reported=usage))
+    die(spool)
+    with_report = opened(tmp_path, "i2")
+    assert with_report.settled_calls == 1
+    found = [one.event() for one in settled_in(tmp_path)]
+    assert [(one.usage, one.charge_atoms, one.flags) for one in found] == [(usage, 100, ("crash",))]
+
+
+def settled_in(directory: Path) -> list[Settled]:
+    """Every settlement in an outbox's files."""
+    found: list[Settled] = []
+    for number in segment_numbers(directory):
+        payloads = [span.payload for span in scan(segment_path(directory, number).read_bytes()) if span.payload]
+        found += [one for one in map(read_record, payloads) if isinstance(one, Settled)]
+    return found
 
 
 def every_call(incarnation: str) -> bool:

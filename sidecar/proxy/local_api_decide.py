@@ -1,0 +1,152 @@
+"""What a model call and a report have in common for /spend/v1/: priced, and held by the same leases (L40)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from sidecar.core.credits.amounts import Currency
+from sidecar.core.governance.decisions import Consulted, Denied, Reason
+from sidecar.core.governance.tenancy import Subject
+from sidecar.core.pricing.ceilings import Ceiling
+from sidecar.core.pricing.features import price_feature
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.leases.table import NO_LIMIT, Covered, Held, Uncovered
+from sidecar.proxy.authorize import Authority
+from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
+from sidecar.proxy.local_api_problems import Refused
+from sidecar.proxy.price import Priced, affordable_output_tokens, price
+
+
+class Surveyor(Protocol):
+    """What is needed of the lease keeper to tell a balance."""
+
+    async def survey(self, subject: Subject) -> tuple[Covered, tuple[Consulted, ...]] | Uncovered:
+        """Every budget and grant of a subject as it stands."""
+        ...
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked about, with its price: `atoms` at most. `bound` and `ceiling` are a model call's."""
+
+    subject: Subject
+    model: str
+    provider: str
+    atoms: int
+    currency: Currency
+    bound: Priced | None = None
+    ceiling: Ceiling | None = None
+
+
+def feature_wanted(subject: Subject, name: str, quantity: int, rates: RateBook, *, unit: str = "") -> Wanted:
+    """So many units of a feature.
+
+    Raises:
+        Refused: no such feature, another unit than its own, or more than an amount can be.
+    """
+    feature = rates.features.get(name)
+    if feature is None:
+        what = "not a feature of the catalog"
+        raise Refused("feature_unknown", f"feature: {what}", problems={"feature": what})
+    if unit and unit != feature.unit:
+        what = f"this feature is counted in {feature.unit}"
+        raise Refused("unit_mismatch", f"unit: {what}", problems={"unit": what})
+    atoms = price_feature(feature, quantity)
+    if atoms is None:
+        what = "so many cost more than an amount can be"
+        raise Refused("invalid_amount", f"quantity: {what}", problems={"quantity": what})
+    placed = msgspec.structs.replace(subject, feature=name)
+    return Wanted(placed, "", "", atoms, rates.currencies[feature.currency])
+
+
+def model_wanted(subject: Subject, ceiling: Ceiling, provider: str, rates: RateBook, *, at_ms: int) -> Wanted | Denied:
+    """A call of a model; Denied where it has no price or no bound.
+
+    Raises:
+        Refused: no provider is named, and several have a model of this name.
+    """
+    if not provider:
+        priced = _providers_of(rates, ceiling.model, at_ms)
+        if len(priced) > 1:
+            what = f"several have this model: name one of {', '.join(priced)}"
+            raise Refused("invalid_body", f"provider: {what}", problems={"provider": what})
+        provider = priced[0] if priced else ""
+    bound = price(ceiling, rates, provider=provider, at_ms=at_ms)
+    if isinstance(bound, Denied):
+        return bound
+    return Wanted(subject, ceiling.model, provider, bound.ceiling_atoms, bound.currency, bound, ceiling)
+
+
+def _providers_of(rates: RateBook, model: str, at_ms: int) -> list[str]:
+    providers: Iterable[str] = dict.fromkeys(card.provider for card in rates.cards)
+    return [provider for provider in providers if rates.find(provider, model, at_ms) is not None]
+
+
+async def hold(wanted: Wanted, authority: Authority, *, request_id: str) -> Covered | Denied:
+    """Hold what is wanted, by what is leased here or else with the ledger's help; nothing is held for what is free.
+
+    After it returns Covered, whoever asked must settle or release `held` before anything is awaited.
+    """
+    covered = _at_hand(wanted, authority)
+    if covered is None:
+        covered = await authority.keeper.cover(
+            wanted.subject,
+            model=wanted.model,
+            provider=wanted.provider,
+            need_atoms=wanted.atoms,
+            currency=wanted.currency.code,
+        )
+    if isinstance(covered, Uncovered):
+        return _denied(wanted, covered, request_id)
+    if covered.standing.currency != wanted.currency.code:
+        if covered.held is not None:
+            authority.table.release(covered.held)
+        detail = f"This has no price in {covered.standing.currency}, which this customer pays with."
+        return Denied(Reason.MODEL_NOT_PRICED, detail, request_id)
+    return covered
+
+
+def _at_hand(wanted: Wanted, authority: Authority) -> Covered | Uncovered | None:
+    known = authority.keeper.standing(wanted.subject)
+    if known is None:
+        return None
+    if not wanted.atoms or known.standing.currency != wanted.currency.code:
+        return known
+    taken = authority.table.take(
+        known.standing,
+        wanted.subject,
+        model=wanted.model,
+        provider=wanted.provider,
+        atoms=wanted.atoms,
+        now=authority.clock.monotonic(),
+    )
+    if isinstance(taken, Held):
+        return Covered(known.standing, known.standing_age_ms, taken)
+    if taken is NO_LIMIT:
+        return Uncovered(Reason.NO_LIMIT_APPLIES, standing_age_ms=known.standing_age_ms)
+    return None
+
+
+def _denied(wanted: Wanted, uncovered: Uncovered, request_id: str) -> Denied:
+    """The denial that this amounts to, in words."""
+    reason, tokens = uncovered.reason, None
+    affordable = uncovered.affordable_atoms
+    if wanted.bound is not None and wanted.ceiling is not None and affordable is not None:
+        tokens = affordable_output_tokens(wanted.ceiling, wanted.bound, affordable)
+    detail = uncovered.detail
+    if not detail and reason in MONEY:
+        detail = money_detail(reason, uncovered.binding, wanted.atoms, wanted.currency, affordable_tokens=tokens)
+    return Denied(
+        reason,
+        detail or plain_detail(reason),
+        request_id,
+        uncovered.binding,
+        uncovered.consulted,
+        wanted.atoms,
+        wanted.currency.code,
+        uncovered.standing_age_ms,
+        uncovered.retry_after_ms,
+        tokens,
+    )
