@@ -38,6 +38,8 @@ soak: $(VENV)/.test ## the tests that take longer than a test run should
 bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux
 	@$(VENV)/bin/python -m tests.benchmarks.run $(ARGS)
+	@$(VENV)/bin/python -m tests.benchmarks.run --server sidecar $(ARGS)
+	@$(VENV)/bin/python -m tests.benchmarks.size
 
 lock: $(VENV)/.test ## write what is installed here into constraints.txt, and the Node clients' lock
 	@set -o pipefail; { sed -n '/^#/p' constraints.txt && $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | \

@@ -111,6 +111,7 @@ class FrontDoor:
     async def handle(self, arrival: Arrival) -> None:
         """See a request to its answer (called by its connection)."""
         self.active += 1
+        held = 0
         try:
             self._check(arrival)
             payload = arrival.payload
@@ -121,6 +122,7 @@ class FrontDoor:
                     raise self._too_large()
             else:
                 await aside(self._receive_body(arrival))
+            held = len(arrival.body)
             await self._carry(arrival)
         except Refused as refused:
             self._give_up(arrival, refused.refusal)
@@ -133,7 +135,7 @@ class FrontDoor:
             self._give_up(arrival, Refusal(RefusalReason.INTERNAL, "the sidecar failed", closes=True))
         finally:
             self.active -= 1
-            self.held_bytes -= len(arrival.body)
+            self.held_bytes -= max(held, len(arrival.body))  # the body is let go of before
             if self.draining and self.active == 0:
                 self._quiet.set()
 
@@ -145,7 +147,10 @@ class FrontDoor:
 
     def _check(self, arrival: Arrival) -> None:
         """Check the head, or refuse it."""
-        head, length, arrival.varying = self._heads.read(arrival.message)
+        message, arrival.message = arrival.message, None  # what is held while an answer streams counts
+        if message is None:
+            raise RuntimeError("a head is checked once")
+        head, length, arrival.varying = self._heads.read(message)
         arrival.head, arrival.length = head, length
         if head.http_1_0:
             arrival.keep_alive = False

@@ -67,12 +67,12 @@ class Arrival:
     """One request as it came in, and the way back to its caller.
 
     Attributes:
-        message: the head as parsed, unchecked; for `accept` only.
+        message: the head as parsed, unchecked; for `accept` only, which lets go of it.
         payload: the body as it comes; for `accept` only.
         head: the checked head; set before the corridor sees the arrival. Others may share it.
         length: the body's, as declared; None if it was not.
         varying: the head's lines that are this request's own, to be passed on.
-        body: the whole body, at most `max_body_bytes`.
+        body: the whole body, at most `max_body_bytes`; empty once it is on its way.
         received_at: monotonic seconds when the head had been read.
         gone: the caller's connection is lost.
         stalled: it is lost because the caller did not read for `client_stall_s`.
@@ -82,6 +82,8 @@ class Arrival:
 
     __slots__ = (
         "_connection",
+        "_is_head",
+        "_target",
         "_transport",
         "answered",
         "body",
@@ -99,7 +101,9 @@ class Arrival:
     head: RequestHead
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Line) -> None:
-        self.message = message
+        self.message: RawRequestMessage | None = message
+        self._is_head = message.method == "HEAD"
+        self._target = message.path or ""  # None: its parser never got to one
         self.payload = payload
         self._connection = connection
         self._transport = connection.transport
@@ -146,9 +150,7 @@ class Arrival:
             headers: without Content-Length and Connection, which are added here.
             body: left out for HEAD, 204 and 304.
         """
-        self.write(
-            whole_answer(status, headers, body, keep_alive=self.keep_alive, is_head=self.message.method == "HEAD")
-        )
+        self.write(whole_answer(status, headers, body, keep_alive=self.keep_alive, is_head=self._is_head))
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal, in the shape that the door was given. Does nothing if the caller has gone."""
@@ -158,7 +160,7 @@ class Arrival:
             self.keep_alive = False
         desk = self._connection.desk
         desk.count_refusal(refusal)
-        self.answer(*desk.shape(self.message.path or "", refusal))  # None: its parser never got to one
+        self.answer(*desk.shape(self._target, refusal))
 
 
 def whole_answer(status: int, headers: Sequence[Header], body: bytes, *, keep_alive: bool, is_head: bool) -> bytes:

@@ -311,9 +311,9 @@ class CallerConnection(BaseProtocol):
                     self._waiter = Pause()
                     await self._waiter
                     continue
-                message, payload = queue.popleft()
                 self._parser.message_consumed()
-                self._current = arrival = Arrival(message, payload, self)
+                self._current = arrival = Arrival(*queue.popleft(), self)
+                payload = arrival.payload
                 await door.handle(arrival)
                 if not payload.is_eof():
                     await aside(self._linger(payload))

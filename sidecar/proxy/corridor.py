@@ -104,7 +104,7 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
         return _deny(arrival, verdict, desk, provider=provider, call=call)
     if key is not None:
         desk.keys.remember(subject.customer, key, head.target, arrival.body)
-    call, facts = verdict.call, verdict.call.facts
+    call, facts, request_id = verdict.call, verdict.call.facts, call.request_id
     passage = Passage(
         verdict,
         route.dialect,
@@ -115,7 +115,7 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
     )
     try:
         # Bytes pass from upstream to caller inside; before the end of the answer the passage settles and records.
-        outcome = await forward(
+        answer = forward(
             arrival,
             provider.upstream,
             target=route.target,
@@ -128,12 +128,16 @@ async def carry(arrival: Arrival, desk: Desk) -> None:
             whole=not facts.stream,
             hides_usage=facts.hide_usage,
         )
+        if facts.stream:
+            passage.forget_body()
+        del call, facts  # nor does this frame hold the body while the answer runs
+        outcome = await answer
     finally:
         # Complete, cut off or abandoned: it is settled by now. If a fault of ours came before, nobody
         # knows what was sent: an unknown outcome like any other.
         passage.close()
     if not arrival.answered:
-        arrival.answer(*refuse(outcome.refusal(), shape_of(head.target, head.fields), request_id=call.request_id))
+        arrival.answer(*refuse(outcome.refusal(), shape_of(head.target, head.fields), request_id=request_id))
     return None
 
 

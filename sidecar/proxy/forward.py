@@ -132,7 +132,10 @@ async def forward(
             if arrival.gone:
                 upstream.take_back(connection)
                 return exchange.settle(Cause.CALLER_GONE)
-            outcome = await exchange.send(connection, head, body)
+            answer = exchange.send(connection, head, body)
+            if exchange.method not in _WITHOUT_EFFECTS:  # it is never sent again: nothing of it is held meanwhile
+                arrival.body = body = head = b""
+            outcome = await answer
             if outcome is not None:
                 return outcome
     except UpstreamUnavailable as exc:

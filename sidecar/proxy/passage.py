@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from sidecar.core.credits.amounts import format_amount
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
 from sidecar.proxy.authorize import Admitted, Authority
@@ -106,6 +108,12 @@ class Passage:
         if event.charge_atoms is None or prices is None:
             return ()
         return ((b"Spend-Charge", format_amount(event.charge_atoms, prices.currency).encode()),)
+
+    def forget_body(self) -> None:
+        """Hold the request's body no longer: a stream may run for long."""
+        call = self._call
+        self._call = msgspec.structs.replace(call, facts=msgspec.structs.replace(call.facts, body=b""))
+        self._admitted.call = self._call
 
     def close(self) -> None:
         """Settle it as an unknown outcome if nothing else has; does nothing after `on_end`."""

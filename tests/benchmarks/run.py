@@ -208,13 +208,19 @@ def whole_load(scenario: Scenario, port: int, seconds: int, folder: Path) -> tup
     return result["requests"], result["failed"], result["p50_us"], result["p99_us"]
 
 
-def stream_load(scenario: Scenario, port: int, seconds: int, folder: Path) -> tuple[int, int, float, float]:
-    """Streams held open; p50 is the time to the first piece."""
-    body, request = request_body(scenario), folder / "request"
+def whole_request(scenario: Scenario, port: int) -> bytes:
+    """Head and body of a scenario's request."""
+    body = request_body(scenario)
     lines = [f"POST {PATH} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Content-Type: application/json"]
     lines += [f"{name}: {value}" for name, value in CALLER_HEADERS.items()]
     lines += [f"Content-Length: {len(body)}", "", ""]
-    request.write_bytes("\r\n".join(lines).encode() + body)
+    return "\r\n".join(lines).encode() + body
+
+
+def stream_load(scenario: Scenario, port: int, seconds: int, folder: Path) -> tuple[int, int, float, float]:
+    """Streams held open; p50 is the time to the first piece."""
+    request = folder / "request"
+    request.write_bytes(whole_request(scenario, port))
     command = [sys.executable, "-m", "tests.benchmarks.stream_load"]
     command += ["--port", str(port), "--request", str(request)]
     command += ["--streams", str(scenario.connections), "--seconds", str(seconds)]

@@ -45,6 +45,7 @@ from tests.support.authority import BOOK, MODEL
 ROUNDS: Final = 25
 CALLS: Final = 200
 PLENTY: Final = 10**15
+DECISION: Final = "decision (take, settle)"
 DECISION_MUST_US: Final = 15.0
 """One decision over eight accounts: taking, and settling what was taken."""
 
@@ -186,7 +187,7 @@ class Steps:
             "estimate 1 KB": best_us(lambda: estimate(self.dialect, self.body)),
             "estimate 1 KB, streamed": best_us(lambda: estimate(self.dialect, self.stream_body)),
             "estimate 100 KB": best_us(lambda: estimate(self.dialect, self.large_body)),
-            "decision (take, settle)": best_us(self.decision),
+            DECISION: best_us(self.decision),
             "authorize, with its record": best_us(self.admitted),
             "meter": best_us(self.metered),
             "everything": best_us(self.whole),
@@ -213,7 +214,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="spend-steps-") as folder:
         found = asyncio.run(measure(Path(folder)))
     for name, cost_us in found.items():
-        must = f"   must be at most {DECISION_MUST_US:.0f}" if name.startswith("decision") else ""
+        must = f"   must be at most {DECISION_MUST_US:.0f}" if name == DECISION else ""
         print(f"{name:28} {cost_us:8.1f} us{must}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
