@@ -70,6 +70,9 @@ class Scenario:
     target: float
     """The ratio to nginx that must not be exceeded."""
 
+    interval_ms: int = 20
+    """Between two pieces of a stream."""
+
 
 SCENARIOS = (
     Scenario("1 KB, c=64", 1, 64, False, 4.5),
@@ -231,7 +234,8 @@ def stream_load(scenario: Scenario, port: int, seconds: int, folder: Path) -> tu
 def upstream_command(scenario: Scenario, port: int, folder: Path) -> list[str]:
     """The upstream for a scenario."""
     if scenario.streams:
-        return [sys.executable, "-m", "tests.benchmarks.stream_provider", "--port", str(port)]
+        pace = ["--port", str(port), "--interval-ms", str(scenario.interval_ms)]
+        return [sys.executable, "-m", "tests.benchmarks.stream_provider", *pace]
     return nginx.upstream_command(folder, port, answer_body())
 
 
