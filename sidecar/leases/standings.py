@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.leases.verdicts import Uncovered
@@ -21,6 +22,14 @@ Place = tuple[str, tuple[Node, ...], str]
 def place_of(subject: Subject) -> Place:
     """Under what a subject's standing is kept."""
     return subject.customer, subject.path, subject.user
+
+
+_Child = tuple[str, tuple[Node, ...], str, str, str]
+"""A place, and the agent and session of one subject there."""
+
+
+def _child_of(subject: Subject) -> _Child:
+    return subject.customer, subject.path, subject.user, subject.agent, subject.session
 
 
 class Known:
@@ -51,7 +60,7 @@ class StandingCache:
     def __init__(self, *, max_standings: int = MAX_STANDINGS) -> None:
         self._max = max_standings
         self._known: dict[Place, Known] = {}
-        self._refused: dict[Place, tuple[Uncovered, float]] = {}
+        self._refused: dict[Place | _Child, tuple[Uncovered, float]] = {}
         self._changes: dict[str, tuple[int, float]] = {}
 
     def get(self, subject: Subject) -> Known | None:
@@ -78,24 +87,35 @@ class StandingCache:
         return True
 
     def refuse(self, subject: Subject, refusal: Uncovered, *, until: float) -> None:
-        """The ledger would not have this subject: remember it until then, and its standing no more."""
+        """The ledger would not have this subject: remember it until then, and its standing no more.
+
+        Where there were too many new users, agents or sessions, only this very one is meant: those that
+        share its path and exist are not turned away with it.
+        """
         place = place_of(subject)
-        self._known.pop(place, None)
-        self._refused.pop(place, None)
-        self._refused[place] = refusal, until
+        who: Place | _Child = place
+        if refusal.reason is Reason.TOO_MANY_SUBJECTS:
+            who = _child_of(subject)
+        else:
+            self._known.pop(place, None)
+        self._refused.pop(who, None)
+        self._refused[who] = refusal, until
         if len(self._refused) > self._max:
             del self._refused[next(iter(self._refused))]
 
     def refusal(self, subject: Subject, now: float) -> Uncovered | None:
         """What the ledger said of a subject a moment ago, if it said no."""
-        refused = self._refused.get(place_of(subject))
+        if not self._refused:
+            return None
+        refused = self._refused.get(place_of(subject)) or self._refused.get(_child_of(subject))
         return refused[0] if refused is not None and now < refused[1] else None
 
     def change(self, customer: str, revision: int, now: float) -> None:
         """Something about a customer changed: forget what was compiled before."""
-        for place in [place for place in (*self._known, *self._refused) if place[0] == customer]:
-            self._known.pop(place, None)
-            self._refused.pop(place, None)
+        for place in [place for place in self._known if place[0] == customer]:
+            del self._known[place]
+        for refused in [refused for refused in self._refused if refused[0] == customer]:
+            del self._refused[refused]
         former, _ = self._changes.pop(customer, (-1, 0.0))
         self._changes[customer] = max(revision, former), now
         if len(self._changes) > MAX_CUSTOMERS:

@@ -72,6 +72,8 @@ def shortened(
     if uncovered.reason not in _FOR_MONEY or uncovered.affordable_atoms is None or not may_clamp or times >= MAX_CLAMPS:
         return None
     limit = bound.card.max_output_tokens if facts.ceiling.output_limit is None else facts.ceiling.output_limit
+    if limit > bound.card.max_output_tokens:  # no such answer exists: a mistake, which is not to pass for a wish
+        return None
     asked = facts.ceiling.output_limit if clamp is None else clamp.asked
     for tokens in _to_try(facts, bound, uncovered, uncovered.affordable_atoms, floor_tokens):
         shorter = shorten(facts, tokens) if tokens < limit else None

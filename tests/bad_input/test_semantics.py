@@ -220,11 +220,6 @@ def test_a_customer_cannot_make_children_without_end(siege: Besieged) -> None:
     assert siege.post(GOOD_BODY, "Spend-Session: s0", who="crowd").status == 200
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="B-P44: a refusal of new children is remembered (believe_s, 0.2 s) for the customer's whole path and user,"
-    " so whoever keeps asking for new sessions also stops those that exist",
-)
 def test_a_crowd_of_new_children_does_not_stop_the_known(siege: Besieged) -> None:
     """B-P44: only what is new is turned away."""
     siege.fund("busy")
