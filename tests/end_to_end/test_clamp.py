@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -85,14 +86,22 @@ def test_below_the_floor_it_is_refused(product: Product, provider: LLMProvider) 
 
 
 def test_twenty_agents_see_no_false_refusal_before_four_fifths(product: Product, provider: LLMProvider) -> None:
-    """L0: holds many times the cost do not refuse what fits, and what was admitted never exceeds the limit."""
+    """L0: holds many times the cost do not refuse what fits, and what was admitted never exceeds the limit.
+
+    An agent waits and asks again where it is told to (429), as the SDKs do, twice at most.
+    """
     provider.plan = Plan(usage=lambda _body, _raw: (20, USED), delay_s=0.05)
-    limit_atoms, cost_atoms = 1_000_000_000, 20 * 2_500 + USED * 10_000
-    spend_limit(product, "1")  # 32,000 tokens at 10 a million are 0.32: three fit at once
+    limit_atoms, cost_atoms = 1_000_000_000, 20 * 2_000 + USED * 8_000
+    spend_limit(product, "1")  # 32,000 tokens at 8 a million are 0.256: three fit at once
     calls = limit_atoms * 8 // 10 // cost_atoms - AGENTS
 
     def one(_: int) -> int:
-        return ask(product, said(max_tokens=ASKED)).status_code
+        for _ in range(3):
+            answer = ask(product, said(model="gpt-4.1", max_tokens=ASKED))
+            if answer.status_code != 429:
+                break
+            time.sleep(int(answer.headers["retry-after-ms"]) / 1000)
+        return answer.status_code
 
     with ThreadPoolExecutor(AGENTS) as agents:
         seen = list(agents.map(one, range(calls)))
