@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
-from sidecar.proxy.request_head import RequestHead, read_head
+from sidecar.proxy.request_head import PLAIN_CONNECTIONS, RequestHead, read_head
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -74,9 +74,10 @@ class KnownHeads:
         method, target, version, stable = key
         whole = read_head(method, target, version, message.raw_headers, hosts=self._hosts)
         declared = whole.fields.get(b"content-length")
-        if length is None and declared is not None:
-            length = int(declared)
-        if b"connection" in whole.fields or method != "POST":  # it may name lines that are set apart; or has no body
+        if length is None and declared is not None:  # in a spelling that is not set apart
+            return HeadRead(whole, int(declared), ())
+        names_lines = whole.fields.get(b"connection") not in PLAIN_CONNECTIONS  # perhaps one that is set apart
+        if names_lines or method != "POST":
             return HeadRead(whole, length, ())
         fields = {name: value for name, value in whole.fields.items() if name != b"content-length"}
         head = RequestHead(method, target, stable, fields, http_1_0=whole.http_1_0)

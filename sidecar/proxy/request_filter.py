@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from sidecar.proxy.refusals import Header
-from sidecar.proxy.request_head import CREDENTIAL_HEADERS, KNOWN_NAMES_MAX, RequestHead
+from sidecar.proxy.request_head import CREDENTIAL_HEADERS, KNOWN_NAMES_MAX, PLAIN_CONNECTIONS, RequestHead
 
 VIRTUAL_KEY_MARK: Final = b"sk-spend-"
 
@@ -23,7 +23,6 @@ HOP_BY_HOP: Final = frozenset(
 _REPLACED: Final = frozenset({b"host", b"content-length", b"accept-encoding", b"content-encoding"})
 _LEFT_BEHIND: Final = frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"})
 _LEFT_BEHIND_PREFIXES: Final = (b"spend-", b"proxy-", b"x-forwarded-")
-_PLAIN_CONNECTIONS: Final = frozenset({None, b"keep-alive", b"close", b"Keep-Alive"})
 _KEYS_IN_A_QUERY: Final = frozenset(
     {"key", "api_key", "apikey", "access_token", "token", "auth", "authorization", "x_api_key", "x_goog_api_key"}
 )
@@ -80,7 +79,7 @@ def _lines(head: RequestHead, target: str, host: bytes, injected: bytes | None) 
         target = _without_keys(target, own_too=injected is not None)
     lines = [f"{head.method} {target} HTTP/1.1\r\nHost: ".encode(), host, b"\r\n"]
     connection = head.fields.get(b"connection")
-    named = _named_by(connection) if connection not in _PLAIN_CONNECTIONS else None
+    named = _named_by(connection) if connection not in PLAIN_CONNECTIONS else None
     for name, value in head.headers:
         fate = _fates.get(name) or _decide(name)
         if named and name.lower() in named:

@@ -28,6 +28,9 @@ LOOPBACK_HOSTS: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 
+PLAIN_CONNECTIONS: Final = frozenset({None, b"keep-alive", b"close", b"Keep-Alive"})
+"""What a Connection header says that names no lines; None: there is none."""
+
 _SINGLE: Final = CREDENTIAL_HEADERS | {
     b"host",
     b"content-type",

@@ -61,11 +61,21 @@ def test_a_refused_head_is_not_remembered() -> None:
 
 
 def test_what_a_connection_names_stays_behind_although_it_varies() -> None:
-    """A head with a Connection line is read whole each time."""
+    """A head whose Connection names lines is read whole each time; one that says keep-alive is not."""
+    plain = KnownHeads(LOOPBACK_HOSTS)
+    alive = message((b"Connection", b"keep-alive"), (b"traceparent", b"1"))
+    assert plain.read(alive).head is plain.read(alive).head
     known = KnownHeads(LOOPBACK_HOSTS)
     for trace in (b"1", b"2"):
         read = known.read(message((b"Connection", b"traceparent"), (b"traceparent", trace)))
         assert b"traceparent" not in sent(read).lower()
+
+
+def test_a_length_in_any_spelling_is_told_each_time() -> None:
+    """B-P37, B-P59: a body that is too large is refused by its length, also the second time."""
+    known = KnownHeads(LOOPBACK_HOSTS)
+    for _ in range(2):
+        assert known.read(message(ACME, (b"CONTENT-LENGTH", b"999999999"))).length == 999_999_999
 
 
 def test_what_is_remembered_is_bounded() -> None:
