@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from sidecar.providers.dialect import BadRequest
+from sidecar.providers.unfit_values import has_key_with_nul, has_number_out_of_range
 
 MEMBERS_MAX: Final = 256
 """Top-level fields at most; the widest request API known has about 60."""
@@ -35,6 +36,9 @@ NAMES_REMEMBERED: Final = 512
 NAME_SHOWN_MAX: Final = 64
 """Characters of a caller's own name that a message may repeat."""
 
+UNFIT_BYTES_MIN: Final = len("1e309")
+"""What is shorter is no number out of range, and holds none and no key with NUL."""
+
 REPEAT_BYTES_MIN: Final = 8
 """Bytes of the shortest repeat that matters: `"url":0,`."""
 
@@ -48,6 +52,11 @@ _OPEN: Final = re.compile(rb"\s*\{")
 _WHOLE: Final = re.compile(rb"-?(?:0|[1-9]\d{0,18})")
 _DIGITS: Final = frozenset(b"0123456789")
 _NOTHING: Final = frozenset({b"null", b"false"})
+_CLOSING: Final = frozenset(b"]}")
+_QUOTE: Final = ord('"')
+_READ_BY_PARTS: Final = frozenset({"messages", "system", "content", "image_url", "source"})
+"""What holds long texts and is read part by part where its parts matter: not searched as a whole as well."""
+
 _ESCAPED_WORD: Final = re.compile(rb"\\u00(?:3[0-9]|[4-7])")
 
 
@@ -95,7 +104,8 @@ def read_object(body: bytes, *, param: str = "") -> Members:
     Raises:
         BadRequest: empty, not UTF-8 (a byte order mark counts), not one JSON object, a key twice,
             more than MEMBERS_MAX members, CONTAINERS_MAX objects and lists or PAIRS_MAX keys within,
-            a number that no float can hold. Nothing else, whatever the bytes; the message never
+            a key with NUL or a number that no float can hold, at whatever depth (in texts' own parts,
+            `read_objects` looks). Nothing else, whatever the bytes; the message never
             repeats them.
     """
     what = f"`{param}`" if param else "The request body"
@@ -116,6 +126,15 @@ def read_object(body: bytes, *, param: str = "") -> Members:
     return _placed(body, values) or _walk(body, values, what, param)
 
 
+def _refuse_unfit(raw: bytes, name: str) -> None:
+    if len(raw) < UNFIT_BYTES_MIN:
+        return
+    if has_key_with_nul(raw):
+        raise BadRequest(f"`{shown(name)}` has a field with NUL in its name.", param=shown(name), code="invalid_json")
+    if has_number_out_of_range(raw):
+        raise BadRequest(f"`{shown(name)}` holds a number out of range.", param=shown(name), code="invalid_json")
+
+
 def _placed(body: bytes, values: dict[str, msgspec.Raw]) -> Members | None:
     """The members of a body without a byte to spare, as most clients write it; None for any other.
 
@@ -128,8 +147,11 @@ def _placed(body: bytes, values: dict[str, msgspec.Raw]) -> Members | None:
         raw = bytes(value)
         start = at + len(name) + 3  # two quotes and a colon
         at = start + len(raw)
-        if raw[-1] in _DIGITS and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
+        last = raw[-1]
+        if last in _DIGITS and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
             return None  # the walk says what is wrong with it
+        if last in _CLOSING and name not in _READ_BY_PARTS:
+            _refuse_unfit(raw, name)
         members[name] = Member(raw, start, at)
         at += 1  # a comma, or the last brace
     return members if at == len(body) else None
@@ -172,6 +194,8 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw], what: str, param: str) ->
         at = start + len(raw)
         if 0x30 <= raw[-1] <= 0x39 and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
             raise BadRequest(f"`{shown(name)}` is out of range.", param=shown(name), code="invalid_json")
+        if raw[-1] in _CLOSING and name not in _READ_BY_PARTS:
+            _refuse_unfit(raw, name)
         members[name] = Member(raw, start, at)
     if not _END.match(body, at):
         raise _repeated(what, param, _KEY.match(body, at))
@@ -205,7 +229,8 @@ def read_objects(raw: bytes, *, param: str) -> list[dict[str, msgspec.Raw]]:
     decides what a call can cost is so short.
 
     Raises:
-        BadRequest: a key twice (`duplicate_field`); `param` names the list.
+        BadRequest: a key twice (`duplicate_field`), a key with NUL, or a number that no float can hold;
+            `param` names the list.
         ValueError: not a list of objects.
         RecursionError: nested too deeply.
     """
@@ -215,7 +240,19 @@ def read_objects(raw: bytes, *, param: str) -> list[dict[str, msgspec.Raw]]:
         for bound, written in zip(least, _VALUES.decode(raw), strict=True):
             if len(written) - bound >= REPEAT_BYTES_MIN:
                 read_object(bytes(written), param=param)
+    for found in objects:  # most messages and parts have no more than their texts
+        if len(found) != 2 or not (("content" in found and "role" in found) or ("text" in found and "type" in found)):
+            _refuse_unfit_parts(found, param)
     return objects
+
+
+def _refuse_unfit_parts(found: dict[str, msgspec.Raw], param: str) -> None:
+    """As for the whole body, in one of its parts; its texts are passed over."""
+    if "\0" in "".join(found):
+        raise BadRequest(f"`{shown(param)}` has a field with NUL in its name.", param=param, code="invalid_json")
+    for name, value in found.items():
+        if len(value) >= UNFIT_BYTES_MIN and name not in _READ_BY_PARTS and memoryview(value)[0] != _QUOTE:
+            _refuse_unfit(bytes(value), param)
 
 
 def read_inner(raw: bytes, *, param: str) -> dict[str, bytes]:

@@ -1,0 +1,80 @@
+"""Keys with NUL and numbers beyond any float are found at any depth, and never where there are none (B-P53, B-P55)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.providers.dialect import BadRequest
+from sidecar.providers.request_json import read_object, read_objects
+from sidecar.providers.unfit_values import has_key_with_nul, has_number_out_of_range
+
+TEXTS = st.text(st.sampled_from('\0\\"u0e1+:,{}9 \u00e9'), max_size=12)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def holds_nul_key(value: Any) -> bool:
+    """What the standard library's reading says."""
+    if isinstance(value, dict):
+        return any("\0" in name or holds_nul_key(inner) for name, inner in value.items())
+    return isinstance(value, list) and any(holds_nul_key(inner) for inner in value)
+
+
+@given(VALUES)
+def test_keys_with_nul_are_found_exactly(value: Any) -> None:
+    """B-P55: as a reading of the whole would find them, also beside escaped backslashes and NUL in texts."""
+    assert has_key_with_nul(json.dumps(value).encode()) == holds_nul_key(value)
+
+
+@given(VALUES)
+def test_numbers_that_a_float_holds_are_left_alone(value: Any) -> None:
+    """B-P53: whatever the texts beside them look like."""
+    assert not has_number_out_of_range(json.dumps(value).encode())
+
+
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,320})(\.[0-9]{1,5})?[eE][+-]?[0-9]{1,5}", fullmatch=True)
+
+
+@given(NUMBERS, VALUES)
+def test_numbers_beyond_any_float_are_found_exactly(number: str, beside: Any) -> None:
+    """B-P53: by the standard library's reading of the number, in an object in a list, between anything."""
+    raw = b'[%b,{"a":%b},%b]' % (json.dumps(beside).encode(), number.encode(), json.dumps(beside).encode())
+    assert has_number_out_of_range(raw) == math.isinf(float(number))
+
+
+@pytest.mark.parametrize("number", ["1e309", "-1E+400", "1e0000309", "9" * 300 + "e10", "2" + "0" * 209 + ".5e99"])
+def test_where_it_stands_does_not_matter(number: str) -> None:
+    """B-P53: in a body's own list, in a message, in a part of one, in a picture and in a tool."""
+    far = number.encode()
+    with pytest.raises(BadRequest, match="`metadata` holds a number out of range"):
+        read_object(b'{"metadata":{"a":[' + far + b"]}}")
+    with pytest.raises(BadRequest, match="`metadata` holds a number out of range"):
+        read_object(b' { "metadata" : {"a":[' + far + b"]} } ")
+    for value in (far, b"[" + far + b"]", b'{"a":' + far + b"}"):
+        with pytest.raises(BadRequest, match="`messages` holds a number out of range"):
+            read_objects(b'[{"role":"user","x":' + value + b"}]", param="messages")
+
+
+@pytest.mark.parametrize("key", [b"\\u0000", b"a\\u0000b", b"\\\\\\u0000", b'\\"\\u0000'])
+def test_a_key_with_nul_is_refused_in_a_part(key: bytes) -> None:
+    """B-P55: in a message and below one."""
+    with pytest.raises(BadRequest, match="`tools` has a field with NUL in its name") as told:
+        read_objects(b'[{"function":{"' + key + b'":1}}]', param="tools")
+    assert told.value.code == "invalid_json"
+    with pytest.raises(BadRequest, match="`messages` has a field with NUL in its name"):
+        read_objects(b'[{"' + key + b'":1}]', param="messages")
+
+
+def test_nul_in_a_text_is_text() -> None:
+    """B-P55: only keys decide what is read; `\\u0000` in what somebody says goes on as it came."""
+    assert read_object(b'{"metadata":{"a":"\\u0000"}}')["metadata"].raw == b'{"a":"\\u0000"}'
+    assert len(read_objects(b'[{"role":"user","name":"\\u0000","content":"\\u0000"}]', param="messages")) == 1
