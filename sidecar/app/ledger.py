@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
@@ -12,7 +13,8 @@ from sidecar.app.admin_token import lasting_token
 from sidecar.app.data_folder import BOOK, open_data_folder
 from sidecar.app.ledger_port import ledger_port
 from sidecar.app.serving import check_currency, health_port, product_version, say, settle_memory, stop_on_signals
-from sidecar.app.settings import Settings
+from sidecar.app.settings import Settings, files_wanted
+from sidecar.app.start_guards import guard_start
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.ledger.http_access import admin_access
@@ -32,6 +34,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
     """
     open_data_folder(data)
     logs.configure(settings.sidecar.log)
+    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
     catalog = read_catalog(catalog_path)
     check_currency(settings, catalog)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,12 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         forwarding=ours.provider,
         denying=DenyOptions(ours.compat_status),
     )
+
+
+def provider_secrets(providers: Iterable[Provider]) -> list[str]:
+    """The keys that were read from files, and those that they took the place of: for the log to know them by."""
+    keys = [provider.upstream.key for provider in providers if provider.upstream.key is not None]
+    return [secret.decode("ascii") for key in keys for secret in (key.secret, key.former) if secret]
 
 
 def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Sweep) -> Provider:

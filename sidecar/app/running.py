@@ -17,7 +17,7 @@ from typing import Any, Final
 from sidecar.app.data_folder import BOOK, OUTBOX, sidecar_name
 from sidecar.app.lending_gate import LendingGate
 from sidecar.app.local_api import Explain, past_decisions
-from sidecar.app.proxying import Proxying, make_desk, own_gauges
+from sidecar.app.proxying import Proxying, make_desk, own_gauges, provider_secrets
 from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
 from sidecar.app.system import RandomIds, SystemClock
@@ -37,6 +37,7 @@ from sidecar.proxy.local_api import LocalAPI
 from sidecar.proxy.local_api_problems import local_shape
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.sweep import Sweep
+from sidecar.telemetry.logs import redact_also
 from sidecar.telemetry.metrics import Metrics
 
 FLUSH_TIMEOUT_S: Final = 5.0
@@ -119,6 +120,7 @@ class RunningSidecar:
             default_feature=ours.subject.feature,
         )
         self._desk = dataclasses.replace(desk, local=local.answer)
+        self._forget_secrets = redact_also(lambda: provider_secrets(desk.providers.values()))
         self.metrics = metrics
         self.recent = self._desk.recent
         own_gauges(metrics, table, self._shipper, clock)
@@ -201,6 +203,7 @@ class RunningSidecar:
             provider.upstream.close()
         self._sweep.stop()
         self._spool.close()
+        self._forget_secrets()
 
     def _run(self, *works: Coroutine[Any, Any, None]) -> None:
         self._tasks += [asyncio.create_task(work) for work in works]

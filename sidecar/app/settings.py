@@ -85,6 +85,12 @@ PORT_FLAGS: Final = (
 )
 """What the command line may say of ports, and the setting that each is over."""
 
+SPARE_FILES: Final = 64
+"""Descriptors beside connections: the book, the outbox, the listeners, the log."""
+
+FEW_FILES: Final = 256
+"""Descriptors without which nothing can be served in earnest."""
+
 MIN_SEGMENTS: Final = 3
 """Segments that the outbox must have room for beside its ballast."""
 
@@ -171,6 +177,12 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     configured_upstreams: frozenset[str] = field(default=frozenset(), metadata=FOUND)
     """Upstreams whose address somebody set: the demo provider does not stand in for them."""
+
+
+def files_wanted(settings: Settings) -> int:
+    """Descriptors for as many connections as are configured, each with one to its provider."""
+    ours = settings.sidecar
+    return 2 * ours.door.max_connections + ours.pool.max_idle + SPARE_FILES
 
 
 def uses_demo(settings: Settings, environ: Mapping[str, str]) -> bool:

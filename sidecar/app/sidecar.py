@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ import uvloop
 from sidecar.app.data_folder import open_data_folder
 from sidecar.app.running import RunningSidecar
 from sidecar.app.serving import health_port, say, settle_memory, stop_on_signals, upstreams_or_demo
-from sidecar.app.settings import LOOPBACK, Settings
+from sidecar.app.settings import LOOPBACK, Settings, files_wanted
+from sidecar.app.start_guards import guard_start
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.errors import ConfigurationError, LedgerUnavailable
@@ -46,6 +48,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path, ledger_url: str, t
     read_token(token_file)
     open_data_folder(data)
     logs.configure(settings.sidecar.log)
+    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
     if is_in_the_clear(ledger_url):
         logger.warning("ledger_without_tls", extra={"facts": {"ledger": urlsplit(ledger_url).hostname}})
     catalog = read_catalog(catalog_path)

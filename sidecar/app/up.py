@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
@@ -29,7 +30,8 @@ from sidecar.app.serving import (
     stop_on_signals,
     upstreams_or_demo,
 )
-from sidecar.app.settings import Settings
+from sidecar.app.settings import Settings, files_wanted
+from sidecar.app.start_guards import guard_start
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.demo.first_steps import first_steps
@@ -49,6 +51,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
     """
     open_data_folder(data)
     logs.configure(settings.sidecar.log)
+    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
     catalog = read_catalog(catalog_path)
     check_currency(settings, catalog)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -48,6 +48,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 40
 """Kept to one ledger: the keeper's questions, the shipper, the changes."""
 
+DNS_CACHE_S: Final = 10
+"""A ledger that moved is found again within this."""
+
 IDLE_S: Final = 25.0
 """An unused connection is kept so long: shorter than the ledger keeps it, or a question would meet its end."""
 
@@ -276,12 +279,17 @@ _Response = aiohttp.client._BaseRequestContextManager[aiohttp.ClientResponse]
 
 
 def _session(*, tls: bool) -> aiohttp.ClientSession:
-    """Connections for one ledger; without TLS no list of authorities is kept in memory."""
+    """Connections for one ledger, verified and TLS 1.2 or later; without TLS no list of authorities is in memory."""
+    context: ssl.SSLContext | bool = True
+    if tls:
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
     connector = aiohttp.TCPConnector(
-        limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S, ssl=ssl.create_default_context() if tls else True
+        limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S, ttl_dns_cache=DNS_CACHE_S, ssl=context
     )
     return aiohttp.ClientSession(
         connector=connector,
+        trust_env=False,  # a proxy named in the environment would see every figure, and the token
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept-Encoding"),

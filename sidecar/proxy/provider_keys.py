@@ -29,9 +29,10 @@ class ProviderKey:
     Attributes:
         line: the whole header line, ending in CRLF.
         secret: the key alone, to know it by should a provider repeat it.
+        former: the one that it took the place of, for calls that still run with it; empty for none.
     """
 
-    __slots__ = ("_header", "_looked_at", "_path", "_prefix", "_seen", "line", "secret")
+    __slots__ = ("_header", "_looked_at", "_path", "_prefix", "_seen", "former", "line", "secret")
 
     def __init__(self, path: Path, *, header: str, prefix: str, sweep: Sweep) -> None:
         """Read the key; `header` and `prefix` are such as `Authorization` and `Bearer `.
@@ -43,6 +44,7 @@ class ProviderKey:
         self._header = header.encode("ascii")
         self._prefix = prefix.encode("ascii")
         self._looked_at = sweep.now
+        self.former = self.secret = b""
         try:
             self._seen = self._stamp()
             self._read()
@@ -74,5 +76,6 @@ class ProviderKey:
             key = file.read(MAX_KEY_BYTES + 1).strip()
         if len(key) > MAX_KEY_BYTES or not _VISIBLE.fullmatch(key):
             raise ValueError("a key is one word of visible ASCII")
-        self.secret = key
+        if key != self.secret:
+            self.former, self.secret = self.secret, key
         self.line = b"%b: %b%b\r\n" % (self._header, self._prefix, key)

@@ -29,6 +29,7 @@ REDACTED: Final = "[redacted]"
 _SECRETS: Final = re.compile(
     r"\bsk-[A-Za-z0-9_-]{4,}"  # OpenAI, Anthropic and most that copy them; ours too (sk-spend-…)
     r"|\bAIza[A-Za-z0-9_-]{16,}"  # Google
+    r"|\bspend_(?:admin|sidecar)_[a-z0-9_]{8,}"  # ours, for the ledger
     r"|\b(?:gsk|xai|pplx|r8|hf|ghp|gho)[-_][A-Za-z0-9]{8,}"
     r"|\bey[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # a JWT
 )
@@ -39,10 +40,24 @@ _CREDENTIALS: Final = re.compile(
 )
 _BEARER: Final = re.compile(r"\b(bearer|basic)\s+[^\s\"',;\\)}]+", re.IGNORECASE)
 _QUERY_KEY: Final = re.compile(r"([?&]key=)[^&\s\"']+", re.IGNORECASE)
+_LOADED: Final[list[Callable[[], Iterable[str]]]] = []
+"""Who knows secrets that this process has loaded; asked at each line, as keys are rotated."""
+
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:@/+-]+", re.ASCII)
 
 _OURS: Final = "sidecar"
 _NOISY: Final = ("aiohttp", "asyncio", "aiohttp.server", "aiohttp.access")
+
+
+def redact_also(secrets: Callable[[], Iterable[str]]) -> Callable[[], None]:
+    """Take these out of every line from now on, verbatim; gives what ends it, once their owner is gone."""
+    _LOADED.append(secrets)
+    return lambda: _LOADED.remove(secrets)
+
+
+def loaded_secrets() -> list[str]:
+    """Every secret that somebody has told of, the longest first: a part of one must not hide the rest of it."""
+    return sorted({secret for secrets in tuple(_LOADED) for secret in secrets()}, key=len, reverse=True)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -67,7 +82,7 @@ class LogOptions:
 class LineFormatter(logging.Formatter):
     """One event, one line: control characters are escaped, faults are folded, secrets are gone."""
 
-    def __init__(self, form: str, *, secrets: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(self, form: str, *, secrets: Callable[[], Iterable[str]] = loaded_secrets) -> None:
         """`secrets` is asked at each line for the secrets that this process has loaded."""
         super().__init__()
         if form not in {"text", "json"}:
@@ -91,7 +106,7 @@ class LineFormatter(logging.Formatter):
 
 
 def configure(
-    options: LogOptions, *, stream: TextIO | None = None, secrets: Callable[[], Iterable[str]] = tuple
+    options: LogOptions, *, stream: TextIO | None = None, secrets: Callable[[], Iterable[str]] = loaded_secrets
 ) -> None:
     """Send every logger of this process through one handler, in place of whatever was set up before.
 

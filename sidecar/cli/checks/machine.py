@@ -15,13 +15,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sidecar.app.data_folder import OUTBOX
+from sidecar.app.settings import FEW_FILES, SPARE_FILES, files_wanted
 from sidecar.cli.checks.finding import Finding, Setup, ok, problem, start_on, warning
 
 LITTLE_DISK_BYTES: Final = 64 * 1024 * 1024
-FEW_FILES: Final = 256
-SPARE_FILES: Final = 64
-"""Descriptors beside connections: the book, the outbox, the listeners, the log."""
-
 MAX_FILES_LOOKED_AT: Final = 10_000
 MOMENT_S: Final = 0.05
 STEP_S: Final = 0.1
@@ -108,7 +105,7 @@ def open_files(setup: Setup) -> Finding:
     """Whether as many connections as are configured can be open at once."""
     check = "files"
     ours = setup.settings.sidecar
-    wanted = 2 * ours.door.max_connections + ours.pool.max_idle + SPARE_FILES
+    wanted = files_wanted(setup.settings)
     limit = None if setup.data is None else running_limit(setup.data)
     whose = "of this shell" if limit is None else "of the running process"
     if limit is None:

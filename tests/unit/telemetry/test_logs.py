@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from sidecar.telemetry.logs import MAX_LINE_CHARACTERS, LogOptions, configure, redact
+from sidecar.telemetry.logs import MAX_LINE_CHARACTERS, LogOptions, configure, redact, redact_also
 
 
 @pytest.fixture
@@ -106,3 +106,23 @@ def test_a_line_has_a_bound() -> None:
     configure(LogOptions("json"), stream=stream)
     logging.getLogger("sidecar.x").error("big", extra={"facts": {"x": "y" * 100_000}})
     assert len(stream.getvalue()) <= MAX_LINE_CHARACTERS + 1
+
+
+@pytest.mark.usefixtures("restored")
+def test_secrets_that_are_told_of_are_taken_out_until_they_are_forgotten() -> None:
+    """S-22: asked for at each line, so a rotated key is known; a longer one is taken out whole before its part."""
+    stream = io.StringIO()
+    configure(LogOptions(), stream=stream)
+    held = ["Tr0ub4dor&3", "Tr0ub4dor&3-and-more"]
+    forget = redact_also(lambda: held)
+    try:
+        logging.getLogger("sidecar.x").info("it is Tr0ub4dor&3-and-more")
+        held[:] = ["another-secret"]
+        logging.getLogger("elsewhere").error("now another-secret, before Tr0ub4dor&3")
+    finally:
+        forget()
+    logging.getLogger("sidecar.x").info("and another-secret")
+    first, second, third = lines(stream)
+    assert first.endswith("it is [redacted]")
+    assert "now [redacted], before Tr0ub4dor&3" in second
+    assert third.endswith("and another-secret")
