@@ -15,7 +15,9 @@ from typing import Final
 
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _KEY: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:)?+', re.DOTALL)
-_FAR: Final = re.compile(rb"-?\d++(?:\.\d++)?+[eE][+-]?\d++")
+_FAR: Final = re.compile(rb"(?<![0-9.+-])-?\d++(?:\.\d++)?+[eE][+-]?\d++")
+"""Not within a number: a long run of digits would else be tried again from each of them."""
+
 _ESCAPE: Final = re.compile(rb"\\[^u]")
 """So that an escaped backslash before `u0000` is not taken for NUL."""
 

@@ -78,3 +78,21 @@ def test_nul_in_a_text_is_text() -> None:
     """B-P55: only keys decide what is read; `\\u0000` in what somebody says goes on as it came."""
     assert read_object(b'{"metadata":{"a":"\\u0000"}}')["metadata"].raw == b'{"a":"\\u0000"}'
     assert len(read_objects(b'[{"role":"user","name":"\\u0000","content":"\\u0000"}]', param="messages")) == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" + b"9" * 500_000 + b"]",
+        b'[1e000,"' + b"0" * 500_000 + b'"]',
+        b"[1e000," + b"0.1," * 100_000 + b"-0." + b"0" * 300_000 + b"]",
+        b'["e000",{"' + b"\\\\" * 200_000 + b'":"\\u0000"}]',
+        b'["\\u0000"' + b" " * 500_000 + b"]",
+        b"[" + b'"\\u0000",' * 80_000 + b"0]",
+    ],
+    ids=["digits", "digits in a text", "many numbers", "backslashes", "blanks", "texts with NUL"],
+)
+def test_hostile_shapes_are_passed_over_once(raw: bytes) -> None:
+    """B-P53, B-P55: half a megabyte takes milliseconds; were any of it tried again from each byte, this would not end."""
+    assert not has_number_out_of_range(raw)
+    assert not has_key_with_nul(raw)
