@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.app.settings import OFFICIAL, SidecarSettings, UpstreamSettings
+from sidecar.app.tokenizing import exact_counts
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.table import LeaseTable
@@ -60,6 +61,7 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         lambda: parts.rates,
         UnknownModel(ours.unknown_model),
         ours.clamp_floor_tokens,
+        exact_counts(),
     )
     return Desk(
         routes=Routes(further=[name for name in upstreams if name not in OFFICIAL], pass_through=ours.pass_through),

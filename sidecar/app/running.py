@@ -204,6 +204,8 @@ class RunningSidecar:
         self._sweep.stop()
         self._spool.close()
         self._forget_secrets()
+        if self._desk.authority.counts is not None:
+            self._desk.authority.counts.close()
 
     def _run(self, *works: Coroutine[Any, Any, None]) -> None:
         self._tasks += [asyncio.create_task(work) for work in works]

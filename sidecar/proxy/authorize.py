@@ -25,6 +25,7 @@ from sidecar.ports import Clock, Spool
 from sidecar.providers.dialect import RequestFacts
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, Clamp, Shortener, shortened
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
+from sidecar.proxy.exact_counts import ExactCounts
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.settle import Prices
 from sidecar.proxy.stepping import aside
@@ -57,7 +58,10 @@ class RateBookSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """What a decision looks at and writes to. `rates_now` gives the rate cards in force."""
+    """What a decision looks at and writes to. `rates_now` gives the rate cards in force.
+
+    `counts` counts prompts whose bound would refuse them; None where the `[tokenizers]` extra is not installed.
+    """
 
     table: LeaseTable
     keeper: Keeper
@@ -66,13 +70,14 @@ class Authority:
     rates_now: RateBookSource
     unknown_model: UnknownModel = UnknownModel.DENY
     clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
+    counts: ExactCounts | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
     """What is to be decided about: who asks for what, by which protocol, of which provider's prices.
 
     `stops_billing` is the upstream's entry (L25). `shorten` lowers its output limit, None where that may not
-    be; `clamp` says that it was done.
+    be; `clamp` says that it was done. `counted`: whether a lower bound of its prompt was looked for.
     """
 
     request_id: str
@@ -83,6 +88,7 @@ class Call(msgspec.Struct, frozen=True):
     stops_billing: bool = False
     shorten: Shortener | None = None
     clamp: Clamp | None = None
+    counted: bool = False
 
 
 class Admitted:
@@ -128,6 +134,9 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
             discard=lambda late: _release(late, authority),
         )
     if isinstance(covered, Uncovered):
+        fewer = await _counted(call, covered, authority)
+        if fewer is not None:
+            return await authorize(fewer, authority)
         shorter = _shortened(call, bound, covered, authority)
         if shorter is not None:
             verdict = await authorize(shorter, authority)
@@ -169,6 +178,17 @@ def _release(covered: Covered | Uncovered, authority: Authority) -> None:
     """Nobody is there any more to use what was held."""
     if isinstance(covered, Covered) and covered.held is not None:
         authority.table.release(covered.held)
+
+
+async def _counted(call: Call, uncovered: Uncovered, authority: Authority) -> Call | None:
+    """The call with the bound that counting its prompt proves, if that is lower (L0)."""
+    counts = authority.counts
+    if counts is None or call.counted:
+        return None
+    if not counts.may_help(uncovered.reason, provider=call.provider, protocol=call.protocol):
+        return None
+    facts = await aside(counts.lower(call.facts))
+    return None if facts is None else msgspec.structs.replace(call, facts=facts, counted=True)
 
 
 def _shortened(call: Call, bound: Priced, uncovered: Uncovered, authority: Authority) -> Call | None:

@@ -16,9 +16,11 @@ from typing import Any, Final
 
 import pytest
 
+from sidecar.app.tokenizing import SplintrTokenizer
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Tokens, Usage, UsageState
 from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
+from sidecar.providers.exact_tokens import countable, counted
 from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT
 from tests.recordings.exchange import cut_at
 
@@ -26,6 +28,9 @@ FOLDER: Final = Path(__file__).parents[3] / "shared" / "recordings"
 DIALECTS: Final[dict[str, Dialect]] = {"openai.chat": OPENAI_CHAT, "anthropic.messages": ANTHROPIC_MESSAGES}
 NOT_JSON: Final = 6
 """Recorded requests whose own JSON is broken (Writer): they are refused, and so have no ceiling."""
+
+LEAST_COUNTED: Final = 150
+"""Recorded prompts that can be counted, at least: fewer, and what is meant to be shown is not."""
 
 DEVIATIONS: Final[dict[str, str]] = {}
 """Exchanges whose reading is meant to differ, and why. None at present."""
@@ -151,3 +156,28 @@ def test_a_stream_whose_usage_is_asked_for_is_shown_without_the_chunk() -> None:
             assert chunk["usage"]
         hidden += len(missing)
     assert hidden > 30
+
+
+def test_a_counted_bound_is_never_below_what_openai_counted() -> None:
+    """L0: on every recorded prompt of OpenAI's that can be counted, for a fraction of what its bytes would hold."""
+    tokenizer, seen, bytes_bound, counted_bound = SplintrTokenizer(), 0, 0, 0
+    for exchange in recorded():
+        told = (exchange["usage"] or {}).get("input_tokens")
+        facts = facts_of(exchange) if exchange["endpoint"] == "openai.chat" else None
+        if exchange["provider"] not in {"openai", "azure"} or not told or facts is None:
+            continue
+        found = countable(facts)
+        if found is None:
+            continue
+        tokens = tokenizer.count(found.vocabulary, found.texts)
+        assert tokens < told, (exchange["name"], "the count itself is no bound: the frame comes on top")
+        lower = counted(facts, found, tokens)
+        bound = tokens + found.frame_tokens
+        assert bound >= told, exchange["name"]
+        assert lower is None or lower.ceiling.input_tokens == bound
+        seen += 1
+        bytes_bound += facts.ceiling.input_tokens
+        counted_bound += min(bound, facts.ceiling.input_tokens)
+    assert seen >= LEAST_COUNTED
+    assert counted_bound < bytes_bound
+    print(f"{seen} prompts, {bytes_bound} tokens by their bytes, {counted_bound} by count")

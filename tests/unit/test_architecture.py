@@ -43,6 +43,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("proxy", "ledger.http_", "demo", "app"),
     "httptools": ("proxy",),
     "uvloop": ("app",),
+    "splintr": ("app.tokenizing",),
     "sqlite3": ("storage.sqlite",),
     "yaml": ("catalog", "app"),
     "click": ("cli",),

@@ -93,6 +93,6 @@ def test_nul_in_a_text_is_text() -> None:
     ids=["digits", "digits in a text", "many numbers", "backslashes", "blanks", "texts with NUL"],
 )
 def test_hostile_shapes_are_passed_over_once(raw: bytes) -> None:
-    """B-P53, B-P55: half a megabyte takes milliseconds; were any of it tried again from each byte, this would not end."""
+    """B-P53, B-P55: half a megabyte takes milliseconds; were it tried again from each byte, this would not end."""
     assert not has_number_out_of_range(raw)
     assert not has_key_with_nul(raw)
