@@ -132,11 +132,19 @@ class Keeper:
             asked = isinstance(answer, Covered)
 
     async def cover(
-        self, subject: Subject, *, model: str, provider: str, need_atoms: int, currency: str
+        self,
+        subject: Subject,
+        *,
+        model: str,
+        provider: str,
+        need_atoms: int,
+        currency: str,
+        since: float | None = None,
     ) -> Covered | Uncovered:
         """Get spending power for a call that the table could not cover, and hold it.
 
-        Waits at most `miss_timeout_s`. A need of 0 asks for the standing alone.
+        Waits at most `miss_timeout_s`; for open calls to end at most `settle_wait_s`, which counts from
+        `since` (monotonic) where the same call was asked for before. A need of 0 asks for the standing alone.
 
         Returns:
             Covered, with `held` taken for this call (None for a need of 0); or Uncovered, with
@@ -148,16 +156,16 @@ class Keeper:
         waiting = self._waiting
         waiting[subject.customer] = waiting.get(subject.customer, 0) + need_atoms
         try:
-            return await self._cover(call)
+            return await self._cover(call, since)
         finally:
             waiting[subject.customer] -= need_atoms
             if not waiting[subject.customer]:
                 del waiting[subject.customer]
                 self._freed.pop(subject.customer, None)
 
-    async def _cover(self, call: _Call) -> Covered | Uncovered:
+    async def _cover(self, call: _Call, since: float | None) -> Covered | Uncovered:
         began = self._clock.monotonic()
-        patience_until = began + self._options.settle_wait_s
+        patience_until = (began if since is None else since) + self._options.settle_wait_s
         source = Source.LEASE
         flights = 0
         while True:

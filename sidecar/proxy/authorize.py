@@ -23,7 +23,7 @@ from sidecar.errors import SpoolFull
 from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Uncovered
 from sidecar.ports import Clock, Spool
 from sidecar.providers.dialect import RequestFacts
-from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, Clamp, Shortener, shortened
+from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, FOR_GOOD, Clamp, Shortener, shortened
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.exact_counts import ExactCounts
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
@@ -42,9 +42,19 @@ class Keeper(Protocol):
         ...
 
     async def cover(
-        self, subject: Subject, *, model: str, provider: str, need_atoms: int, currency: str
+        self,
+        subject: Subject,
+        *,
+        model: str,
+        provider: str,
+        need_atoms: int,
+        currency: str,
+        since: float | None = None,
     ) -> Covered | Uncovered:
-        """Get spending power for a call and hold it; a need of 0 asks for the standing alone."""
+        """Get spending power for a call and hold it; a need of 0 asks for the standing alone.
+
+        `since` (monotonic): when it was first asked for, so that it does not wait for open calls anew.
+        """
         ...
 
 
@@ -78,6 +88,7 @@ class Call(msgspec.Struct, frozen=True):
 
     `stops_billing` is the upstream's entry (L25). `shorten` lowers its output limit, None where that may not
     be; `clamp` says that it was done. `counted`: whether a lower bound of its prompt was looked for.
+    `asked_at` (monotonic): when it was first asked for at the keeper, None if it was not.
     """
 
     request_id: str
@@ -88,6 +99,7 @@ class Call(msgspec.Struct, frozen=True):
     stops_billing: bool = False
     shorten: Shortener | None = None
     clamp: Clamp | None = None
+    asked_at: float | None = None
     counted: bool = False
 
 
@@ -122,6 +134,7 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
     if not isinstance(bound, Priced):
         return await _without_price(call, bound, rates, now_ms, authority)
     covered = _take(call, bound, authority)
+    began = authority.clock.monotonic() if covered is None and call.asked_at is None else call.asked_at
     if covered is None:
         covered = await aside(
             authority.keeper.cover(
@@ -130,18 +143,21 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
                 provider=call.provider,
                 need_atoms=bound.ceiling_atoms,
                 currency=bound.currency.code,
+                since=call.asked_at,
             ),
             discard=lambda late: _release(late, authority),
         )
     if isinstance(covered, Uncovered):
         fewer = await _counted(call, covered, authority)
         if fewer is not None:
-            return await authorize(fewer, authority)
+            return await authorize(msgspec.structs.replace(fewer, asked_at=began), authority)
         shorter = _shortened(call, bound, covered, authority)
         if shorter is not None:
-            verdict = await authorize(shorter, authority)
-            if isinstance(verdict, Admitted) or verdict.reason is Reason.BUDGET_IN_FLIGHT:
+            verdict = await authorize(msgspec.structs.replace(shorter, asked_at=began), authority)
+            if isinstance(verdict, Admitted) or verdict.reason not in FOR_GOOD:
                 return verdict
+            # There was enough for a shorter answer a moment ago, and others were quicker: not a no for good.
+            covered = msgspec.structs.replace(covered, reason=Reason.BUDGET_IN_FLIGHT)
         return _denied(call, bound, covered)
     if covered.standing.currency != bound.currency.code:
         if covered.held is not None:

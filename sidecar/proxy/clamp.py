@@ -6,9 +6,10 @@ therefore tried again with less output. The order is: ask the ledger for more, w
 (both `Keeper.cover`), then shorten, then deny. Waiting goes first, since an answer a quarter of a second
 late is worth more than one that is cut; and for a moment only, since most open calls take longer.
 
-Who shortens takes all that is left only where no call is open. Where some are, it takes half, so that a
-crowd that arrives at once shares what is there and the last of it is not held by the first. Where open calls
-hold all of it, a share of what they may give back is waited for.
+Who shortens takes all that is left only where no call is open, and at its first try. Else it takes half, so
+that a crowd that arrives at once shares what is there and the last of it is not held by the first. Where open
+calls hold all of it, a share of what they may give back is waited for. All tries together wait no longer than
+one, and where enough was left a moment ago the answer is `budget_in_flight`: others were quicker, that is all.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from sidecar.proxy.price import Priced, affordable_output_tokens
 CLAMP_FLOOR_TOKENS: Final = 256
 """An answer is not shortened below this, unless the settings say otherwise."""
 
-MAX_CLAMPS: Final = 2
+MAX_CLAMPS: Final = 4
 """How often one call is shortened: what was left may be gone when it comes to take it."""
 
 SHARES: Final = 8
 """Of what open calls hold, who waits for it asks for this part."""
 
-_FOR_MONEY: Final = frozenset(
-    {Reason.REQUEST_EXCEEDS_BUDGET, Reason.BUDGET_EXCEEDED, Reason.BUDGET_IN_FLIGHT, Reason.CREDITS_EXHAUSTED}
-)
+FOR_GOOD: Final = frozenset({Reason.REQUEST_EXCEEDS_BUDGET, Reason.BUDGET_EXCEEDED, Reason.CREDITS_EXHAUSTED})
+"""Refusals for money that waiting does not end."""
+
+_FOR_MONEY: Final = FOR_GOOD | {Reason.BUDGET_IN_FLIGHT}
 
 Shortener = Callable[[RequestFacts, int], RequestFacts | None]
 """A request's facts with an output limit of so many tokens, its body too; None where it cannot have that."""
@@ -75,7 +77,7 @@ def shortened(
     if limit > bound.card.max_output_tokens:  # no such answer exists: a mistake, which is not to pass for a wish
         return None
     asked = facts.ceiling.output_limit if clamp is None else clamp.asked
-    for tokens in _to_try(facts, bound, uncovered, uncovered.affordable_atoms, floor_tokens):
+    for tokens in _to_try(facts, bound, uncovered, uncovered.affordable_atoms, floor_tokens, alone=not times):
         shorter = shorten(facts, tokens) if tokens < limit else None
         if shorter is not None:
             return shorter, Clamp(asked, times + 1)
@@ -83,12 +85,18 @@ def shortened(
 
 
 def _to_try(
-    facts: RequestFacts, bound: Priced, uncovered: Uncovered, affordable_atoms: int, floor_tokens: int
+    facts: RequestFacts,
+    bound: Priced,
+    uncovered: Uncovered,
+    affordable_atoms: int,
+    floor_tokens: int,
+    *,
+    alone: bool,
 ) -> tuple[int, ...]:
     """Output limits that may fit, the one to be tried first in front."""
     most = affordable_output_tokens(facts.ceiling, bound, affordable_atoms) or 0
     held = (uncovered.binding.held or 0) if uncovered.binding is not None else 0
-    if not held:
+    if not held and alone:
         return (most,) if most >= floor_tokens else ()
     if most >= floor_tokens:
         return (max(floor_tokens, most // 2), most)

@@ -76,7 +76,14 @@ class _Keeper:
         return Covered(STANDING, 7, None)
 
     async def cover(
-        self, subject: Subject, *, model: str, provider: str, need_atoms: int, currency: str
+        self,
+        subject: Subject,
+        *,
+        model: str,
+        provider: str,
+        need_atoms: int,
+        currency: str,
+        since: float | None = None,
     ) -> Covered | Uncovered:
         raise AssertionError("a hit does not ask")
 

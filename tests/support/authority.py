@@ -73,6 +73,7 @@ class ScriptedKeeper:
     refusal: Uncovered = field(default_factory=lambda: Uncovered(Reason.BUDGET_EXCEEDED))
     lends: int = 0
     asked: list[tuple[int, str]] = field(default_factory=list)
+    since: list[float | None] = field(default_factory=list)
 
     def standing(self, subject: Subject) -> Covered | None:
         """From memory."""
@@ -80,10 +81,18 @@ class ScriptedKeeper:
         return None if found is None else Covered(found, 7, None)
 
     async def cover(
-        self, subject: Subject, *, model: str, provider: str, need_atoms: int, currency: str
+        self,
+        subject: Subject,
+        *,
+        model: str,
+        provider: str,
+        need_atoms: int,
+        currency: str,
+        since: float | None = None,
     ) -> Covered | Uncovered:
         """After a turn of the loop."""
         self.asked.append((need_atoms, currency))
+        self.since.append(since)
         await asyncio.sleep(0)
         self.known |= self.unheard
         found = self.known.get(subject.customer)
