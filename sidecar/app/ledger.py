@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 
 from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
-from sidecar.app.data_folder import BOOK, open_data_folder
+from sidecar.app.data_folder import BOOK
 from sidecar.app.ledger_port import ledger_port
-from sidecar.app.serving import check_currency, health_port, product_version, say, settle_memory, stop_on_signals
-from sidecar.app.settings import Settings, files_wanted
-from sidecar.app.start_guards import guard_start
+from sidecar.app.serving import (
+    check_currency,
+    health_port,
+    product_version,
+    say,
+    settle_in,
+    settle_memory,
+    show_clock_jump,
+    stop_on_signals,
+)
+from sidecar.app.settings import Settings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.ledger.http_access import admin_access
@@ -22,7 +29,6 @@ from sidecar.ledger.http_api import AdminAPI
 from sidecar.ledger.http_contract import ContractAPI
 from sidecar.ledger.service import LedgerService
 from sidecar.storage.sqlite import open_book
-from sidecar.telemetry import logs
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -32,9 +38,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
     Raises:
         ConfigurationError: it cannot start; says what is wrong and, where it can, what to do.
     """
-    open_data_folder(data)
-    logs.configure(settings.sidecar.log)
-    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
+    settle_in(settings, data)
     catalog = read_catalog(catalog_path)
     check_currency(settings, catalog)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -51,11 +55,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         token = lasting_token(data)
         api = AdminAPI(ledger, [admin_access(token)], ids, version=product_version())
         contract = ContractAPI(ledger, clock.monotonic)
-        metrics.gauge(
-            "spend_ledger_clock_jump_seconds",
-            "How far the wall clock jumped from the time that the ledger uses; 0 while it is believed.",
-            lambda: ledger.clock_jump_ms / 1000,
-        )
+        show_clock_jump(metrics, lambda: ledger.clock_jump_ms)
         metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
         async with (
             ledger_port(api, ours.listen, contract=contract) as address,

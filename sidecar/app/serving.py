@@ -7,17 +7,22 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from aiohttp import web
 
+from sidecar.app.data_folder import open_data_folder
 from sidecar.app.health import Obstacles, health_app
-from sidecar.app.settings import Listen, Settings, UpstreamSettings, uses_demo
+from sidecar.app.settings import Listen, Settings, UpstreamSettings, files_wanted, uses_demo
+from sidecar.app.start_guards import guard_start
 from sidecar.catalog.read import Catalog
 from sidecar.demo.provider import start_demo
 from sidecar.errors import ConfigurationError
+from sidecar.telemetry import logs
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -28,6 +33,26 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def settle_in(settings: Settings, data: Path) -> None:
+    """What comes before anything of a process's own: its folder, its log, and what must hold of the machine.
+
+    Raises:
+        ConfigurationError: the folder is not ours alone, or the machine is not fit to serve.
+    """
+    open_data_folder(data)
+    logs.configure(settings.sidecar.log)
+    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
+
+
+def show_clock_jump(metrics: Metrics, jump_ms: Callable[[], int]) -> None:
+    """Show how far the machine's clock has jumped from the ledger's, at each scrape."""
+    metrics.gauge(
+        "spend_ledger_clock_jump_seconds",
+        "How far the wall clock jumped from the time that the ledger uses; 0 while it is believed.",
+        lambda: jump_ms() / 1000,
+    )
 
 
 def check_currency(settings: Settings, catalog: Catalog) -> None:

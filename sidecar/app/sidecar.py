@@ -11,23 +11,19 @@ import json
 import logging
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import uvloop
 
-from sidecar.app.data_folder import open_data_folder
 from sidecar.app.running import RunningSidecar
-from sidecar.app.serving import health_port, say, settle_memory, stop_on_signals, upstreams_or_demo
-from sidecar.app.settings import LOOPBACK, Settings, files_wanted
-from sidecar.app.start_guards import guard_start
+from sidecar.app.serving import health_port, say, settle_in, settle_memory, stop_on_signals, upstreams_or_demo
+from sidecar.app.settings import LOOPBACK, Settings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.errors import ConfigurationError, LedgerUnavailable
 from sidecar.ledger.http_client import HttpLedger
-from sidecar.telemetry import logs
 from sidecar.telemetry.metrics import Metrics
 
 ADDRESSES_FILE: Final = "sidecar.json"
@@ -46,9 +42,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path, ledger_url: str, t
     """
     check_address(ledger_url)
     read_token(token_file)
-    open_data_folder(data)
-    logs.configure(settings.sidecar.log)
-    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
+    settle_in(settings, data)
     if is_in_the_clear(ledger_url):
         logger.warning("ledger_without_tls", extra={"facts": {"ledger": urlsplit(ledger_url).hostname}})
     catalog = read_catalog(catalog_path)

@@ -305,7 +305,7 @@ class LeaseTable:
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
             self._accounts = {key: account for key, account in self._accounts.items() if account.lease or account.ahead}
-        placed = msgspec.structs.replace(subject, path=standing.path)  # as the plan has it
+        placed = msgspec.structs.replace(subject, path=standing.path)
         customer, currency = standing.customer, standing.currency
         budgets = tuple(
             (budget, self._account(customer, "budget", budget.budget_id, budget.child_of(placed)))
@@ -318,7 +318,7 @@ class LeaseTable:
             if grant.currency == currency
         )
         plan = self._plans[subject, model, provider] = Plan(
-            standing, subject, model=model, provider=provider, budgets=budgets, grants=grants
+            standing, subject, placed=placed, model=model, provider=provider, budgets=budgets, grants=grants
         )
         for account in plan.hard:
             account.plan = plan

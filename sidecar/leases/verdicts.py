@@ -53,6 +53,7 @@ class Plan:
         standing: Standing,
         subject: Subject,
         *,
+        placed: Subject,
         model: str,
         provider: str,
         budgets: tuple[tuple[Budget, Account], ...],
@@ -60,7 +61,7 @@ class Plan:
     ) -> None:
         self.standing = standing
         self.subject = subject
-        self.placed = subject if subject.path == standing.path else msgspec.structs.replace(subject, path=standing.path)
+        self.placed = placed
         self.model = model
         self.provider = provider
         self.budgets = budgets

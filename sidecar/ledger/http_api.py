@@ -19,6 +19,7 @@ from aiohttp import web
 from sidecar import errors
 from sidecar.ledger.administration import Act, Administration, NewBudget, NewGrant
 from sidecar.ledger.http_access import Access, Call, Permission, Route, RouteTable, authenticate, path_parts
+from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
 from sidecar.ledger.http_problems import CONTENT_TYPE, RequestRefused, problem_of
 from sidecar.ledger.views import ExplainView, Page
 from sidecar.ports import Ids
@@ -404,18 +405,12 @@ async def _read_body(request: web.BaseRequest) -> bytes:
     """The whole body, within its cap and its time; JSON, and not compressed."""
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
         raise RequestRefused("unsupported_media_type", "expected Content-Type: application/json, not compressed")
-    too_large = RequestRefused("body_too_large", f"expected at most {MAX_BODY_BYTES} bytes")
-    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-        raise too_large
-    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for piece in request.content.iter_any():
-                body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large
-    except TimeoutError:
-        raise RequestRefused("body_too_slow", f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise RequestRefused("malformed_request", "the body broke off") from None
-    return bytes(body)
+        return await read_body(request, most_bytes=MAX_BODY_BYTES, timeout_s=BODY_TIMEOUT_S)
+    except BodyRefused as refused:
+        fault = refused.fault
+    if fault is BodyFault.TOO_LARGE:
+        raise RequestRefused("body_too_large", f"expected at most {MAX_BODY_BYTES} bytes")
+    if fault is BodyFault.TOO_SLOW:
+        raise RequestRefused("body_too_slow", f"the body did not come within {BODY_TIMEOUT_S:g} s")
+    raise RequestRefused("malformed_request", "the body broke off")

@@ -34,6 +34,7 @@ from sidecar.contract.messages import (
 )
 from sidecar.contract.versions import UnknownVersion, check_version
 from sidecar.errors import Conflict, LedgerUnavailable, SidecarError, StaleIncarnation, Unavailable, WireFormatError
+from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
 from sidecar.ports import Ledger
 
 PREFIX: Final = "/contract/v1/"
@@ -286,21 +287,15 @@ async def _read_message(request: web.BaseRequest) -> bytes:
     """The whole body, within its cap and its time."""
     if request.content_type != CONTENT_TYPE or "Content-Encoding" in request.headers:
         raise WireFormatError("sidecar", f"expected Content-Type: {CONTENT_TYPE}, not compressed")
-    too_large = _Refused("message_too_large", f"a message is at most {MAX_MESSAGE_BYTES} bytes")
-    if request.content_length is not None and request.content_length > MAX_MESSAGE_BYTES:
-        raise too_large
-    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for piece in request.content.iter_any():
-                body += piece
-                if len(body) > MAX_MESSAGE_BYTES:
-                    raise too_large
-    except TimeoutError:
-        raise _Refused("body_too_slow", f"the message did not come within {BODY_TIMEOUT_S:g} s") from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise WireFormatError("sidecar", "the message broke off") from None
-    return bytes(body)
+        return await read_body(request, most_bytes=MAX_MESSAGE_BYTES, timeout_s=BODY_TIMEOUT_S)
+    except BodyRefused as refused:
+        fault = refused.fault
+    if fault is BodyFault.TOO_LARGE:
+        raise _Refused("message_too_large", f"a message is at most {MAX_MESSAGE_BYTES} bytes")
+    if fault is BodyFault.TOO_SLOW:
+        raise _Refused("body_too_slow", f"the message did not come within {BODY_TIMEOUT_S:g} s")
+    raise WireFormatError("sidecar", "the message broke off")
 
 
 def _refusal_of(problem: Exception) -> Refusal:

@@ -288,6 +288,15 @@ def _admit(
         budget_leases,
         slices,
     )
+    denied = write_admission(admission, held, authority)
+    if denied is not None:
+        return denied
+    prices = None if bound is None else _prices(call, bound, rates, now_ms)
+    return Admitted(call, admission, held, prices, remaining)
+
+
+def write_admission(admission: Admission, held: Held | None, authority: Authority) -> Denied | None:
+    """Write that work may run, or free what is held for it and say no: what cannot be written may not (L49)."""
     try:
         authority.spool.admit(admission)
     except Exception as problem:
@@ -295,9 +304,8 @@ def _admit(
             authority.table.release(held)
         if not isinstance(problem, SpoolFull):
             raise
-        return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), call.request_id)
-    prices = None if bound is None else _prices(call, bound, rates, now_ms)
-    return Admitted(call, admission, held, prices, remaining)
+        return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), admission.request_id)
+    return None
 
 
 def _prices(call: Call, bound: Priced, rates: RateBook, now_ms: int) -> Prices:

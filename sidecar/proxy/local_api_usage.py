@@ -26,8 +26,7 @@ from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.errors import SpoolFull
 from sidecar.leases.table import Covered
 from sidecar.providers.dialect import Ending
-from sidecar.proxy.authorize import Authority
-from sidecar.proxy.denial_texts import plain_detail
+from sidecar.proxy.authorize import Authority, write_admission
 from sidecar.proxy.local_api_decide import Wanted, feature_wanted, hold
 from sidecar.proxy.local_api_problems import Refused
 from sidecar.proxy.local_api_types import Amount, UsageAnswer, UsageReport
@@ -153,14 +152,9 @@ class Reports:
             () if held is None else held.slices,
             reported=usage,
         )
-        try:
-            authority.spool.admit(admission)
-        except Exception as problem:
-            if held is not None:
-                authority.table.release(held)
-            if not isinstance(problem, SpoolFull):
-                raise
-            return Denied(Reason.OUTBOX_FULL, plain_detail(Reason.OUTBOX_FULL), request_id)
+        denied = write_admission(admission, held, authority)
+        if denied is not None:
+            return denied
         split = Split((), 0) if held is None else authority.table.settle(held, wanted.atoms)
         event = UsageEvent(
             msgspec.structs.replace(admission, reported=None),

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 class Passage:
     """Makes the call's meter, and settles and records it exactly once, however it ends."""
 
-    __slots__ = ("_admitted", "_authority", "_call", "_dialect", "_metrics", "_overhead_s", "_recent", "_settled")
+    __slots__ = ("_admitted", "_authority", "_dialect", "_metrics", "_overhead_s", "_recent", "_settled")
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class Passage:
         overhead_s: float,
     ) -> None:
         """Begin; `overhead_s` is what we have taken so far, for the log and the metric."""
-        self._call = call = admitted.call
         self._admitted = admitted
         self._dialect = dialect
         self._authority = authority
@@ -57,24 +56,24 @@ class Passage:
         self._settled = False
         metrics.decisions.add("admitted", admitted.admission.decision.source.value)
         metrics.overhead.observe(overhead_s)
-        recent.opened(call.request_id, admitted)
+        recent.opened(admitted.call.request_id, admitted)
 
     def headers(self) -> list[Header]:
         """What a relayed answer gets beside the provider's own headers."""
         prices, left = self._admitted.prices, self._admitted.remaining_atoms
-        headers = [FROM_PROVIDER, (b"Spend-Request-Id", self._call.request_id.encode())]
+        headers = [FROM_PROVIDER, (b"Spend-Request-Id", self._admitted.call.request_id.encode())]
         if left is not None and prices is not None:
             headers.append((b"Spend-Remaining", format_amount(left, prices.currency).encode()))
-        clamp = self._call.clamp
+        clamp = self._admitted.call.clamp
         if clamp is not None:
             asked = b"" if clamp.asked is None else b"; asked=%d" % clamp.asked
-            headers.append((b"Spend-Clamped", b"%d%b" % (self._call.facts.ceiling.output_limit or 0, asked)))
+            headers.append((b"Spend-Clamped", b"%d%b" % (self._admitted.call.facts.ceiling.output_limit or 0, asked)))
         return headers
 
     def meter_for(self, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """The meter for an answer with this head."""
         return self._dialect.meter(
-            self._call.facts, status=status, content_type=content_type, content_encoding=content_encoding
+            self._admitted.call.facts, status=status, content_type=content_type, content_encoding=content_encoding
         )
 
     def on_end(self, outcome: Outcome) -> Sequence[Header]:
@@ -95,9 +94,9 @@ class Passage:
             table=authority.table,
             metrics=self._metrics,
         )
-        self._recent.remember(self._call.request_id, recorded)
+        self._recent.remember(self._admitted.call.request_id, recorded)
         self._metrics.settlements.add(outcome.ending.value, "no" if ESTIMATED in event.flags else "yes")
-        self._metrics.requests.add(self._call.provider, status_class(outcome.status))
+        self._metrics.requests.add(self._admitted.call.provider, status_class(outcome.status))
         prices = admitted.prices
         level = logging.INFO if event.flags else logging.DEBUG
         if logger.isEnabledFor(level):
@@ -111,21 +110,20 @@ class Passage:
 
     def forget_body(self) -> None:
         """Hold the request's body no longer: a stream may run for long."""
-        call = self._call
-        self._call = msgspec.structs.replace(call, facts=msgspec.structs.replace(call.facts, body=b""))
-        self._admitted.call = self._call
+        call = self._admitted.call
+        self._admitted.call = msgspec.structs.replace(call, facts=msgspec.structs.replace(call.facts, body=b""))
 
     def close(self) -> None:
         """Settle it as an unknown outcome if nothing else has; does nothing after `on_end`."""
         if not self._settled:
-            self.on_end(_unknown(len(self._call.facts.body)))
+            self.on_end(_unknown(len(self._admitted.call.facts.body)))
 
     def _settle(self, outcome: Outcome) -> Settlement:
         held_atoms, prices = self._admitted.admission.held_atoms, self._admitted.prices
         try:
             return settle(held_atoms, prices, reading(outcome), ending=outcome.ending, status=outcome.status)
         except Exception:  # a meter's fault must not leave a hold open: then nothing was read
-            logger.exception("reading_failed", extra={"facts": {"request_id": self._call.request_id}})
+            logger.exception("reading_failed", extra={"facts": {"request_id": self._admitted.call.request_id}})
             return settle(held_atoms, prices, NOTHING_READ, ending=outcome.ending, status=outcome.status)
 
 

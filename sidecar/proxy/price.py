@@ -17,7 +17,7 @@ from sidecar.core.credits.amounts import MAX_ATOMS, Currency
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Subject
-from sidecar.core.pricing.ceilings import Bound, Ceiling, Unbounded, bound_of, price_ceiling
+from sidecar.core.pricing.ceilings import Bound, Ceiling, Unbounded, bound_of
 from sidecar.core.pricing.rate_cards import RateBook, RateCard
 
 REMEMBERED_BOUNDS: Final = 4096
@@ -115,11 +115,11 @@ def admit_unpriced(standing: Standing, subject: Subject, *, model: str, provider
 
 def affordable_output_tokens(ceiling: Ceiling, priced: Priced, remaining_atoms: int) -> int | None:
     """The largest output limit (per choice) whose ceiling still fits, None if not even one token's does."""
+    bound = bound_of(ceiling, priced.card, priced.currency)
     low, high = 0, priced.card.max_output_tokens if ceiling.output_limit is None else ceiling.output_limit
     while low < high:
         middle = (low + high + 1) // 2
-        smaller = msgspec.structs.replace(ceiling, output_limit=middle)
-        if price_ceiling(smaller, priced.card, priced.currency) <= remaining_atoms:
+        if bound.atoms(ceiling.input_tokens, middle * ceiling.choices) <= remaining_atoms:
             low = middle
         else:
             high = middle - 1
