@@ -11,13 +11,13 @@ from typing import Any, Protocol, TypeVar
 
 from sidecar.contract.messages import (
     Admission,
+    AnySync,
     Change,
     RegisterReply,
     RegisterRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
-    SyncRequest,
     UsageEvent,
 )
 
@@ -62,7 +62,7 @@ class Ledger(Protocol):
         """Who is this, and lend me enough for this call."""
         ...
 
-    async def sync(self, request: SyncRequest) -> SyncReply:
+    async def sync(self, request: AnySync) -> SyncReply:
         """What was spent, what comes back, what more is wanted."""
         ...
 

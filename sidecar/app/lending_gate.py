@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.contract.messages import (
+    AnySync,
     Change,
     RegisterReply,
     RegisterRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
-    SyncRequest,
 )
 from sidecar.errors import LedgerUnavailable
 from sidecar.ports import Ledger
@@ -50,7 +50,7 @@ class LendingGate:
             raise LedgerUnavailable("the ledger lacks calls that are on their way to it")
         return await self._ledger.resolve(request)
 
-    async def sync(self, request: SyncRequest) -> SyncReply:
+    async def sync(self, request: AnySync) -> SyncReply:
         """As the ledger does."""
         return await self._ledger.sync(request)
 

@@ -46,11 +46,17 @@ def _cells(entry: EntryView) -> tuple[str, ...]:
         str(entry.sequence),
         show_instant(entry.recorded_at_ms),
         entry.kind,
-        entry.key,
+        entry.key or _calls(entry),
         entry.actor,
         " ".join(map(_move, entry.legs)) or "-",
         entry.hash[:12],
     )
+
+
+def _calls(entry: EntryView) -> str:
+    """How many settled calls an entry books; they have no key in common."""
+    count = entry.facts.get("calls")
+    return "" if count is None else f"{count} calls"
 
 
 def _move(leg: Leg) -> str:

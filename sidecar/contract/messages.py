@@ -227,6 +227,34 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = VERSION
 
 
+class RecordedPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `CustomerPart` whose events are still the bytes in which they were recorded.
+
+    On the wire it is the same: each of `events` is a UsageEvent as `contract.codec` writes it. So who
+    only passes it on need not read it, and who books it reads of it what booking takes.
+    """
+
+    customer: str
+    events: tuple[msgspec.Raw, ...] = ()
+    leases: tuple[LeaseReport, ...] = ()
+
+
+class RecordedSync(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `SyncRequest` of such parts; on the wire it is the same."""
+
+    sidecar: str
+    incarnation: str
+    sent_at_ms: int
+    parts: tuple[RecordedPart, ...] = ()
+    ended: bool = False
+    all_booked: bool = False
+    version: int = VERSION
+
+
+AnyPart = CustomerPart | RecordedPart
+AnySync = SyncRequest | RecordedSync
+
+
 class PartReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one customer's part.
 

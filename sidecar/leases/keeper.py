@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sidecar.contract.messages import Change, CustomerPart, LeaseReport, PartReply, ResolveRequest
+from sidecar.contract.messages import AnyPart, Change, LeaseReport, PartReply, ResolveRequest
 from sidecar.core.governance.decisions import Consulted, Reason, Source
 from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.flights import Flights
@@ -370,7 +370,7 @@ class Keeper:
         """Reports on leases to send now, by customer."""
         return self._renewal.due()
 
-    def heard(self, part: CustomerPart, reply: PartReply, sent_at: float) -> None:
+    def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
         """A part that was sent at an instant (monotonic) has been answered."""
         self._flights.heard()
         self._renewal.heard(part, reply, sent_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sidecar.contract.messages import MAX_LEASES_PER_SYNC, CustomerPart, LeaseReport, PartReply
+from sidecar.contract.messages import MAX_LEASES_PER_SYNC, AnyPart, LeaseReport, PartReply
 from sidecar.leases.accounts import NEVER, Lease
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.table import LeaseTable
@@ -107,7 +107,7 @@ class Renewal:
         """Whether there is something to report."""
         return bool(self._due)
 
-    def heard(self, part: CustomerPart, reply: PartReply, sent_at: float) -> None:
+    def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
         """Take in the answer to a part that was sent at an instant (monotonic)."""
         if reply.error and part.leases:
             facts = {"customer": part.customer, "problem": reply.error[:512]}

@@ -9,11 +9,8 @@ from sidecar.core.governance.tenancy import Subject, parse_path
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.purse import ACTOR
-from sidecar.ledger.reading import first_since
-from sidecar.ledger.usage_facts import UsageBody, read_usage
-
-PAGE = 500
-"""Entries read at a time."""
+from sidecar.ledger.usage_facts import UsageBody
+from sidecar.ledger.usage_reading import MAX_ENTRIES_AT_ONCE, calls_of, first_since
 
 
 async def count_period(journal: Journal, budget: Budget) -> None:
@@ -27,18 +24,19 @@ async def count_period(journal: Journal, budget: Budget) -> None:
     # What occurred in a period was recorded in it or later.
     sequence = await first_since(journal.tx, journal.customer, period.starts_at_ms) - 1
     while rows := await journal.tx.fetch(
-        "SELECT sequence, body FROM entries WHERE customer = ? AND sequence > ? AND kind = 'usage'"
-        " AND occurred_at_ms >= ? ORDER BY sequence LIMIT ?",
-        (journal.customer, sequence, period.starts_at_ms, PAGE),
+        "SELECT customer, sequence, recorded_at_ms, body, calls FROM entries"
+        " WHERE customer = ? AND sequence > ? AND kind = 'usage' AND occurred_at_ms >= ? ORDER BY sequence LIMIT ?",
+        (journal.customer, sequence, period.starts_at_ms, MAX_ENTRIES_AT_ONCE),
     ):
-        for row in rows:
-            sequence = row["sequence"]
-            body = read_usage(row["body"])
+        sequence = rows[-1]["sequence"]
+        for call in (call for row in rows for call in calls_of(row)):
+            body = call.read()
             subject = _subject(body)
             facts = body.facts
             if (
                 facts.currency == budget.currency
                 and facts.charge_atoms
+                and body.occurred_at_ms >= period.starts_at_ms  # an entry is as late as the latest of its calls
                 and (period.ends_at_ms is None or body.occurred_at_ms < period.ends_at_ms)
                 and applies(budget, subject, model=facts.model, provider=facts.provider)
             ):

@@ -1,35 +1,40 @@
 """Booking settled calls: every one is recorded, once, whatever state it arrives in (L29).
 
 The money is spent by the time an event comes here. So nothing about it is refused: a lease we
-do not know, a lease that is closed, a charge above what was held are flags on its entry, and
+do not know, a lease that is closed, a charge above what was held are flags on its record, and
 what no lease covers is found elsewhere.
 
-The calls of a batch are many and much alike. What they have in common, namely where the caller
-stands in the tree, which budgets apply and which accounts those are, is worked out once for each
-kind of call (`_Route`); what is left for each call are its amounts and its entry.
+The calls of a batch are many and much alike, and they become one entry. What calls of one kind have
+in common, namely where the caller stands in the tree, which budgets apply and which accounts those
+are, is worked out once (`_Group`). As long as the leases hold what their calls charge, nothing
+depends on the order of the calls, and a group is posted as one sum. Only a call that needs more than
+its leases have, or about which anything is odd, is posted by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import msgspec
 
-from sidecar.contract.messages import Admission, CustomerPart, SyncRequest, UsageEvent, lease_account
+from sidecar.contract.messages import AnySync, lease_account
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import BURN_ORDER
 from sidecar.core.credits.entries import Bucket
 from sidecar.core.governance.budgets import Budget
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
+from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
 from sidecar.ledger.budget_accounts import HOUR_MS, BudgetAccounts, account_at
 from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.policies import Refusal, load_budgets, load_paths, locate, nodes_named
-from sidecar.ledger.posting import CallMoves
+from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
 from sidecar.ledger.purse import Purse, debt_account
+from sidecar.ledger.recorded_events import Event, Events, Recorded, read_leases
 from sidecar.ledger.sql import fetch_in
-from sidecar.ledger.usage_facts import UsageFacts
 
 BUDGET, GRANT = "budget:", "grant:"
 """What the accounts of either kind begin with."""
@@ -42,9 +47,9 @@ def counted_account(currency: str) -> str:
 
 @dataclass(slots=True)
 class _Charged:
-    """What one event moves, and what was odd about it, while it is being put together."""
+    """What one call moves, and what was odd about it, while it is being put together."""
 
-    flags: list[str]
+    flags: list[str] = field(default_factory=list)
     moves: CallMoves = field(default_factory=CallMoves)
     debt_atoms: int = 0
 
@@ -71,101 +76,114 @@ class _Line:
     flag: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What calls of one kind charge: the leases they name, and the budgets that apply without one."""
+_Kind = tuple[bytes, str, str, str, int]
+"""What decides which budgets apply and on which accounts: subject, model, provider, currency, hour."""
+
+_Key = tuple[_Kind, bytes, tuple[str, ...]]
+"""What decides which accounts a call charges: its kind, its budgets' leases, the leases that paid."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Calls that charge the same accounts: the leases they name, and the budgets that apply without one.
+
+    `plain` calls of them are posted together, `charge` and `legs` (one for each of `paying`) are their
+    sums; none is where the group `is_odd`.
+    """
 
     place: _Place
+    currency: str
+    shape: int
     lines: tuple[_Line, ...]
     counting: tuple[tuple[Budget, str], ...]
-
-
-_Kind = tuple[Subject, str, str, str, int]
-"""What decides which budgets apply and on which accounts: subject, model, provider, currency, hour."""
+    paying: tuple[_Line, ...]
+    is_odd: bool
+    plain: int = 0
+    charge: int = 0
+    legs: list[int] = field(default_factory=list)
 
 
 class Booking:
     """Books the events of one customer's part of a sync."""
 
-    def __init__(self, journal: Journal, purse: Purse, request: SyncRequest) -> None:
+    def __init__(self, journal: Journal, purse: Purse, request: AnySync) -> None:
         self._journal = journal
         self._purse = purse
         self._request = request
-        self._actor = f"sidecar:{request.sidecar}"
         self._accounts = BudgetAccounts(journal, ())
+        self._places: dict[bytes, _Place] = {}
         self._counting: dict[_Kind, tuple[tuple[Budget, str], ...]] = {}
-        self._routes: dict[tuple[_Kind, tuple[str, ...]], _Route] = {}
+        self._groups: dict[_Key, _Group] = {}
+        self._shapes: dict[Shape, int] = {}
         self._lines: dict[tuple[str, str, str], _Line] = {}
         self._posted: dict[str, Lease] = {}
+        self._total = CallMoves()
 
-    async def book(self, part: CustomerPart) -> None:
-        """Post an entry for each event that was not booked before, and the thresholds they crossed."""
-        events = await self._fresh(part.events)
-        if not events:
+    async def book(self, events: Events) -> None:
+        """Post one entry for the events that were not booked before, and the thresholds that they crossed."""
+        calls = await self._fresh(events.calls)
+        if not calls:
             return
-        places = await self._places({event.admission.subject for event in events})
-        nodes = {node for at in places.values() for node in (*at.subject.path, Node("user", at.subject.user))}
+        self._places = await self._locate({call.subject: events.subjects[call.subject] for call in calls})
+        at = self._places.values()
+        nodes = {node for place in at for node in (*place.subject.path, Node("user", place.subject.user))}
         self._accounts = BudgetAccounts(
             self._journal, await load_budgets(self._journal.tx, self._journal.customer, sorted(nodes))
         )
-        kinds = [self._kind(event) for event in events]
-        for kind in dict.fromkeys(kinds):
-            self._counting[kind] = self._applying(kind, places[kind[0]].subject)
-        await self._load(events)
-        for event, kind in zip(events, kinds, strict=True):
-            self._book_one(event, self._route(kind, event.admission, places))
+        instants = [self._occurred_at_ms(call.event) for call in calls]
+        keys = [_key(call, instant) for call, instant in zip(calls, instants, strict=True)]
+        await self._load(dict.fromkeys(keys))
+        odd = self._add_up(calls, keys)
+        self._post_groups()
+        records = self._post_odd(calls, keys, instants, odd)
+        self._post_entry(calls, records, max(instants))
         for lease in self._posted.values():
             self._journal.keep_posted(lease)
         self._accounts.post_crossings()
 
-    async def _fresh(self, events: Sequence[UsageEvent]) -> list[UsageEvent]:
-        """The events that are not in the journal, each id once."""
-        by_id: dict[str, UsageEvent] = {}
-        for event in events:
-            by_id.setdefault(event.admission.request_id, event)
-        sql = "SELECT entry_key FROM entries WHERE customer = ? AND kind = 'usage' AND entry_key IN ({})"
-        rows = await fetch_in(self._journal.tx, sql, (self._journal.customer,), list(by_id))
-        for row in rows:
-            del by_id[row["entry_key"]]
+    async def _fresh(self, calls: Sequence[Recorded]) -> list[Recorded]:
+        """The events that are not in the book."""
+        by_id = {call.event.admission.request_id: call for call in calls}
+        sql = "SELECT request_id FROM calls WHERE customer = ? AND request_id IN ({})"
+        for row in await fetch_in(self._journal.tx, sql, (self._journal.customer,), list(by_id)):
+            del by_id[row["request_id"]]
         return list(by_id.values())
 
-    async def _places(self, subjects: Iterable[Subject]) -> dict[Subject, _Place]:
+    async def _locate(self, subjects: Mapping[bytes, Subject]) -> dict[bytes, _Place]:
         """Each subject with its canonical path; one that the tree does not know stays as it came."""
-        nodes = {subject: nodes_named(subject) for subject in subjects}
-        named = sorted({node for some in nodes.values() for node in some})
+        named = sorted({node for subject in subjects.values() for node in nodes_named(subject)})
         paths = await load_paths(self._journal.tx, self._journal.customer, named)
-        places: dict[Subject, _Place] = {}
-        for subject in nodes:
+        places: dict[bytes, _Place] = {}
+        for key, subject in subjects.items():
             place = locate(subject, paths)
             if isinstance(place, Refusal):
-                places[subject] = _Place(subject, format_path(subject.path), is_unknown=True)
+                places[key] = _Place(subject, format_path(subject.path), is_unknown=True)
             else:
                 located = msgspec.structs.replace(subject, path=place)
-                places[subject] = _Place(located, format_path(place), is_unknown=False)
+                places[key] = _Place(located, format_path(place), is_unknown=False)
         return places
 
-    async def _load(self, events: Sequence[UsageEvent]) -> None:
-        """Read every account and lease that the events touch or may touch."""
+    async def _load(self, keys: Iterable[_Key]) -> None:
+        """Read every account and lease that calls of these keys touch or may touch, and make their groups."""
         leases: set[str] = set()
-        for event in events:
-            leases.update(event.admission.budget_leases)
-            leases.update([lease for lease, _ in event.paid])
-        currencies = sorted({event.admission.currency for event in events})
-        names = set(map(lease_account, leases))
-        names.update(account for counting in self._counting.values() for _, account in counting)
-        names.update(account(currency) for currency in currencies for account in (counted_account, debt_account))
+        names: set[str] = set()
+        for kind, budget_leases, paying in keys:
+            if kind not in self._counting:
+                self._counting[kind] = self._applying(kind, self._places[kind[0]].subject)
+                names.update([account for _, account in self._counting[kind]])
+                names.update((counted_account(kind[3]), debt_account(kind[3])))
+            leases.update(read_leases(budget_leases) or ())
+            leases.update(paying)
+        names.update(map(lease_account, leases))
         await self._journal.load_accounts(sorted(names))
         await self._journal.load_leases(sorted(leases))
+        for key in keys:
+            self._groups[key] = self._group(*key)
 
-    def _occurred_at_ms(self, event: UsageEvent) -> int:
+    def _occurred_at_ms(self, event: Event) -> int:
         """When the call was admitted, on our clock: only the distance of the sender's instants is used."""
-        age_ms = max(0, self._request.sent_at_ms - event.admission.admitted_at_ms)
-        return max(0, self._journal.now_ms - age_ms)
-
-    def _kind(self, event: UsageEvent) -> _Kind:
-        admission = event.admission
-        hour = self._occurred_at_ms(event) // HOUR_MS
-        return admission.subject, admission.model, admission.provider, admission.currency, hour
+        age_ms = self._request.sent_at_ms - event.admission.admitted_at_ms
+        return max(0, self._journal.now_ms - age_ms) if age_ms > 0 else self._journal.now_ms
 
     def _applying(self, kind: _Kind, subject: Subject) -> tuple[tuple[Budget, str], ...]:
         """The budgets that apply to a call, hard and soft, each with its account at the time of the call."""
@@ -173,19 +191,32 @@ class Booking:
         applying = self._accounts.applying(subject, model=model, provider=provider, currency=currency)
         return tuple((budget, account_at(budget, subject, hour)) for budget in applying)
 
-    def _route(self, kind: _Kind, admission: Admission, places: dict[Subject, _Place]) -> _Route:
-        """What a call charges: its budgets' leases, each once, and beside them the budgets without one.
+    def _group(self, kind: _Kind, budget_leases: bytes, paying: tuple[str, ...]) -> _Group:
+        """What calls charge: their budgets' leases, each once, and beside them the budgets without one.
 
         Without a lease are the soft ones (L36a), and hard ones set after the call was admitted (L31).
         """
-        route = self._routes.get((kind, admission.budget_leases))
-        if route is None:
-            names = dict.fromkeys(admission.budget_leases)
-            lines = tuple(self._line(name, BUDGET, admission.currency) for name in names)
-            counted = {_budget_id(line.lease.account) for line in lines if line.lease is not None}
-            counting = tuple(one for one in self._counting[kind] if one[0].budget_id not in counted)
-            route = self._routes[kind, admission.budget_leases] = _Route(places[kind[0]], lines, counting)
-        return route
+        place, currency = self._places[kind[0]], kind[3]
+        lines = tuple(self._line(name, BUDGET, currency) for name in dict.fromkeys(read_leases(budget_leases) or ()))
+        counted = {_budget_id(line.lease.account) for line in lines if line.lease is not None}
+        counting = tuple(one for one in self._counting[kind] if one[0].budget_id not in counted)
+        payers = tuple(self._line(name, GRANT, currency) for name in paying)
+        is_wallet = self._journal.wallet is not Wallet.NONE
+        known = [line.lease.account for line in (*lines, *payers) if line.lease is not None and not line.flag]
+        is_odd = (
+            place.is_unknown
+            or bool(payers) is not is_wallet
+            or len(known) < len(lines) + len(payers)  # one that may not be charged, or is closed
+            or len(set(paying)) < len(paying)
+        )
+        charged = [(line.lease.account, LEASED) for line in lines if line.lease is not None]
+        charged += [(account, AVAILABLE) for _, account in counting]
+        if not is_wallet:
+            charged.append((counted_account(currency), SOURCE))
+        payers_accounts = tuple(line.lease.account for line in payers if line.lease is not None)
+        shape = Shape(place.path) if is_odd else Shape(place.path, tuple(charged), payers_accounts)
+        number = self._shapes.setdefault(shape, len(self._shapes))
+        return _Group(place, currency, number, lines, counting, payers, is_odd, legs=[0] * len(payers))
 
     def _line(self, lease_id: str, prefix: str, currency: str) -> _Line:
         """A lease that the sender may charge for calls in a currency, or None and a flag."""
@@ -205,43 +236,129 @@ class Booking:
         self._lines[lease_id, prefix, currency] = line
         return line
 
-    def _book_one(self, event: UsageEvent, route: _Route) -> None:
-        charged = _Charged(list(event.flags))
+    # plain calls: by the group
+
+    def _add_up(self, calls: Sequence[Recorded], keys: Sequence[_Key]) -> set[int]:
+        """Sum the plain calls up in their groups; gives the positions of all others.
+
+        A call is plain if its leases hold all that is charged to them in this batch, whoever comes first.
+        """
+        odd: set[int] = set()
+        needed: dict[str, int] = {}
+        for position, (call, key) in enumerate(zip(calls, keys, strict=True)):
+            group, event = self._groups[key], call.event
+            charge, paid = event.charge_atoms, event.paid
+            if group.is_odd or charge is None or not 0 <= charge <= MAX_ATOMS or not _is_covered(charge, paid):
+                odd.add(position)
+                continue
+            group.plain += 1
+            group.charge += charge
+            for number, (_, atoms) in enumerate(paid):
+                group.legs[number] += atoms
+        for position in odd:
+            _need(needed, self._groups[keys[position]], calls[position].event)
+        for group in self._groups.values():
+            for line, atoms in (
+                *((line, group.charge) for line in group.lines),
+                *zip(group.paying, group.legs, strict=True),
+            ):
+                if line.lease is not None:
+                    needed[line.lease.lease_id] = needed.get(line.lease.lease_id, 0) + atoms
+        for group in self._groups.values():
+            group.is_odd = group.is_odd or any(
+                line.lease is not None and needed[line.lease.lease_id] > max(0, line.lease.raw)
+                for line in (*group.lines, *group.paying)
+            )
+        odd.update([position for position, key in enumerate(keys) if self._groups[key].is_odd])
+        return odd
+
+    def _post_groups(self) -> None:
+        """Post the sums of the plain calls, and open or adjust the accounts of their budgets."""
+        for group in self._groups.values():
+            if group.is_odd or not group.plain:
+                continue
+            moves, currency = CallMoves(), group.currency
+            for line in group.lines:
+                if line.lease is not None:
+                    if line.budget is not None:
+                        self._fit_limit(line.lease.account, line.budget)
+                    self._consume_leased(moves, line.lease, currency, group.charge)
+            for budget, account in group.counting:
+                self._fit_limit(account, budget)
+                moves.consume(account, currency, 0, group.charge)
+            for line, atoms in zip(group.paying, group.legs, strict=True):
+                if line.lease is not None:
+                    self._consume_leased(moves, line.lease, currency, atoms)
+            if self._journal.wallet is Wallet.NONE:
+                moves.move(counted_account(currency), currency, Bucket.SOURCE, Bucket.CONSUMED, group.charge)
+            self._apply(moves.rows())
+
+    def _consume_leased(self, moves: CallMoves, lease: Lease, currency: str, atoms: int) -> None:
+        lease.posted += atoms
+        self._posted[lease.lease_id] = lease
+        moves.consume(lease.account, currency, atoms, 0)
+
+    def _fit_limit(self, account: str, budget: Budget) -> None:
+        """Open a budget's account, or bring it to a limit that was edited: no call's doing, but of the same entry."""
+        moves = CallMoves()
+        self._accounts.fit_limit(moves, account, budget)
+        self._apply(moves.rows())
+
+    def _apply(self, legs: Legs) -> None:
+        if legs:
+            self._journal.move(legs)
+            self._total.add(legs)
+
+    # all others: one by one
+
+    def _post_odd(
+        self, calls: Sequence[Recorded], keys: Sequence[_Key], instants: Sequence[int], odd: set[int]
+    ) -> list[bytes]:
+        """Post what is not plain, in the order it came; gives the records of all calls."""
+        records: list[bytes] = []
+        for position, (call, key, instant) in enumerate(zip(calls, keys, instants, strict=True)):
+            group = self._groups[key]
+            if position in odd:
+                charged = self._charge(call.event, group)
+                legs = charged.moves.rows()
+                self._apply(legs)
+                records.append(
+                    write_call(group.shape, instant, call.raw, tuple(charged.flags), charged.debt_atoms, legs)
+                )
+            else:
+                records.append(write_call(group.shape, instant, call.raw))
+        return records
+
+    def _charge(self, event: Event, group: _Group) -> _Charged:
+        charged = _Charged()
         charge = event.charge_atoms
         if charge is not None and not 0 <= charge <= MAX_ATOMS:
-            charged.flag("charge_refused")
+            charged.flag(CHARGE_REFUSED)
             charge = None
-        if route.place.is_unknown:
+        if group.place.is_unknown:
             charged.flag("path_unknown")
         if charge is not None:
-            self._count_budgets(charged, event.admission.currency, route, charge)
-            self._pay(charged, event, charge)
-        self._journal.post_call(
-            self._facts(event, route.place, charge, charged),
-            charged.moves,
-            actor=self._actor,
-            occurred_at_ms=self._occurred_at_ms(event),
-        )
+            self._count_budgets(charged, group, charge)
+            self._pay(charged, event, group, charge)
+        return charged
 
-    def _count_budgets(self, charged: _Charged, currency: str, route: _Route, charge: int) -> None:
+    def _count_budgets(self, charged: _Charged, group: _Group, charge: int) -> None:
         """Charge every budget that applies once: its lease where there was one, else what is free."""
-        for line in route.lines:
+        for line in group.lines:
             if line.flag:
                 charged.flag(line.flag)
             if line.lease is not None:
                 if line.budget is not None:
-                    self._accounts.fit_limit(charged.moves, line.lease.account, line.budget)
-                self._post_on_lease(charged, line.lease, currency, charge, charge)
-        for budget, account in route.counting:
-            self._accounts.fit_limit(charged.moves, account, budget)
-            charged.moves.consume(account, currency, 0, charge)
+                    self._fit_limit(line.lease.account, line.budget)
+                self._post_on_lease(charged, line.lease, group.currency, charge, charge)
+        for budget, account in group.counting:
+            self._fit_limit(account, budget)
+            charged.moves.consume(account, group.currency, 0, charge)
 
-    def _pay(self, charged: _Charged, event: UsageEvent, charge: int) -> None:
+    def _pay(self, charged: _Charged, event: Event, group: _Group, charge: int) -> None:
         """Let the grants' leases pay their legs; what they do not pay is an excess, or only counted."""
-        admission, owed = event.admission, charge
-        currency = admission.currency
-        for lease_id, atoms in event.paid:
-            line = self._line(lease_id, GRANT, currency)
+        owed, currency = charge, group.currency
+        for line, (_, atoms) in zip(group.paying, event.paid, strict=True):
             if line.flag:
                 charged.flag(line.flag)
             if line.lease is not None and atoms > 0:
@@ -253,8 +370,9 @@ class Booking:
             charged.moves.move(counted_account(currency), currency, Bucket.SOURCE, Bucket.CONSUMED, owed)
         elif owed:
             charged.flag("overrun")
+            subject = group.place.subject
             charged.debt_atoms = self._purse.take_excess(
-                charged.moves, owed, currency, model=admission.model, feature=admission.subject.feature
+                charged.moves, owed, currency, model=event.admission.model, feature=subject.feature
             )
 
     def _post_on_lease(self, charged: _Charged, lease: Lease, currency: str, posted: int, consumed: int) -> None:
@@ -262,48 +380,52 @@ class Booking:
 
         `posted` counts whole, as the holder counted it; `consumed` is what this account bears.
         """
-        escrow = lease.granted - lease.returned - lease.posted
+        from_escrow = min(lease.escrow, consumed)
         lease.posted += posted
         self._posted[lease.lease_id] = lease
-        if escrow >= consumed:  # nearly always
-            charged.moves.consume(lease.account, currency, consumed, 0)
-            return
-        from_escrow = max(0, escrow)
         charged.moves.consume(lease.account, currency, from_escrow, consumed - from_escrow)
         if from_escrow < consumed:
             charged.flag("overrun")
 
-    def _facts(self, event: UsageEvent, place: _Place, charge: int | None, charged: _Charged) -> UsageFacts:
-        admission, subject = event.admission, place.subject
-        return UsageFacts(  # by place: it is made for every call, and names would cost as much again
-            admission.request_id,
-            place.path,
-            subject.user,
-            subject.agent,
-            subject.session,
-            subject.feature,
-            subject.product,
-            admission.provider,
-            admission.protocol,
-            admission.model,
-            event.usage.state,
-            event.usage.tier or "",
-            event.status,
-            event.ending,
-            event.duration_ms,
-            admission.currency,
-            charge,
-            admission.held_atoms,
-            charged.debt_atoms,
-            self._request.sidecar,
-            self._request.incarnation,
-            admission.budget_leases,
-            event.paid,
-            BURN_ORDER if event.paid else "",
-            event.usage,
-            admission.decision,
-            tuple(charged.flags),
+    # the entry
+
+    def _post_entry(self, calls: Sequence[Recorded], records: Sequence[bytes], occurred_at_ms: int) -> None:
+        request = self._request
+        stored = write_batch(request.sidecar, request.incarnation, tuple(self._shapes), records)
+        facts: dict[str, object] = {
+            "calls": len(records),
+            "sha256": hashlib.sha256(stored).hexdigest(),
+            "burn_order": BURN_ORDER,
+        }
+        places = [(call.event.admission.request_id, crc32(record)) for call, record in zip(calls, records, strict=True)]
+        self._journal.post_calls(
+            self._total.rows(), facts, stored, places, actor=f"sidecar:{request.sidecar}", occurred_at_ms=occurred_at_ms
         )
+
+
+def _key(call: Recorded, occurred_at_ms: int) -> _Key:
+    event, admission = call.event, call.event.admission
+    kind = (call.subject, admission.model, admission.provider, admission.currency, occurred_at_ms // HOUR_MS)
+    return kind, bytes(admission.budget_leases), tuple([lease for lease, _ in event.paid])
+
+
+def _is_covered(charge: int, paid: Sequence[tuple[str, int]]) -> bool:
+    """Whether the grants' leases pay for all of a charge, if there are any."""
+    if len(paid) == 1:  # nearly always
+        return paid[0][1] == charge
+    return not paid or (min(atoms for _, atoms in paid) >= 0 and sum(atoms for _, atoms in paid) == charge)
+
+
+def _need(needed: dict[str, int], group: _Group, event: Event) -> None:
+    """Note what a call that is no part of its group's sums charges to its leases, at most."""
+    charge = event.charge_atoms or 0
+    atoms = [max(0, min(leg, MAX_ATOMS)) for _, leg in event.paid]
+    for line, most in (
+        *((line, max(0, min(charge, MAX_ATOMS))) for line in group.lines),
+        *zip(group.paying, atoms, strict=True),
+    ):
+        if line.lease is not None:
+            needed[line.lease.lease_id] = needed.get(line.lease.lease_id, 0) + most
 
 
 def _budget_id(account: str) -> str:

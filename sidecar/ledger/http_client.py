@@ -16,7 +16,7 @@ import random
 import ssl
 from collections.abc import Callable
 from io import BytesIO
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import aiohttp
 import msgspec
@@ -25,6 +25,7 @@ from sidecar.contract import messages
 from sidecar.contract.change_frames import FrameReader
 from sidecar.contract.codec import MAX_MESSAGE_BYTES, decode, encode
 from sidecar.contract.messages import (
+    AnySync,
     Change,
     ChangesRequest,
     Refusal,
@@ -33,7 +34,6 @@ from sidecar.contract.messages import (
     ResolveReply,
     ResolveRequest,
     SyncReply,
-    SyncRequest,
 )
 from sidecar.contract.versions import check_version, is_known
 from sidecar.errors import Conflict, LedgerUnavailable, SidecarError, StaleIncarnation, WireFormatError
@@ -66,7 +66,7 @@ MAX_CUSTOMERS: Final = 16_384
 MAX_REFUSAL_TEXT: Final = 512
 
 M = TypeVar("M", RegisterReply, ResolveReply, SyncReply)
-Q = TypeVar("Q", RegisterRequest, ResolveRequest, SyncRequest, ChangesRequest)
+Question: TypeAlias = RegisterRequest | ResolveRequest | AnySync | ChangesRequest
 
 logger = logging.getLogger("sidecar.ledger")
 
@@ -117,7 +117,7 @@ class HttpLedger:
             self._note(reply.standing.customer, reply.standing.revision)
         return reply
 
-    async def sync(self, request: SyncRequest) -> SyncReply:
+    async def sync(self, request: AnySync) -> SyncReply:
         """See `ports.Ledger`."""
         reply = await self._ask("sync", request, SyncReply)
         self._note_history(reply.history_id)
@@ -187,7 +187,7 @@ class HttpLedger:
                     if before != change.revision:
                         self._tell(change)
 
-    async def _ask(self, name: str, request: Q, kind: type[M]) -> M:
+    async def _ask(self, name: str, request: Question, kind: type[M]) -> M:
         spoken = self._in_our_version(request)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S[name], sock_connect=CONNECT_TIMEOUT_S)
         try:
@@ -206,7 +206,7 @@ class HttpLedger:
             raise LedgerUnavailable(str(problem)) from problem
         return reply
 
-    def _in_our_version(self, request: Q) -> Q:
+    def _in_our_version(self, request: Question) -> Question:
         """A message that is in the newest version, in the one that the ledger speaks."""
         if request.version != messages.VERSION or self._version == messages.VERSION:
             return request

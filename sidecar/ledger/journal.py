@@ -7,18 +7,17 @@ events. That is safe because the engine lets only one transaction at a time writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from sidecar.core.credits import entries
-from sidecar.core.credits.entries import MAX_BUCKET, Balance, Entry, Moves, PostingError
+from sidecar.core.credits.entries import MAX_BUCKET, Balance, Entry, Leg, Moves, PostingError
 from sidecar.core.credits.leases import escrow
 from sidecar.core.governance.standing import Wallet
-from sidecar.ledger.posting import CallMoves, post_legs
+from sidecar.ledger.posting import Legs, post_legs
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.usage_facts import KIND as USAGE
-from sidecar.ledger.usage_facts import UsageFacts, UsageText, write_usage
 from sidecar.ports import Row, Transaction
 
 
@@ -71,6 +70,7 @@ class Journal:
         self._changed_leases: set[str] = set()
         self._charged_leases: set[str] = set()
         self._rows: list[tuple[object, ...]] = []
+        self._calls: list[tuple[str, str, int, int, int]] = []
 
     @classmethod
     async def open(cls, tx: Transaction, customer: str, wall_ms: int) -> Journal | None:
@@ -180,42 +180,58 @@ class Journal:
             self.balance(leg.account, leg.currency)
         entries.post(self._balances, legs)
         self._changed.update(leg.account for leg in legs)
+        occurred = self.now_ms if occurred_at_ms is None else occurred_at_ms
         self.head_sequence += 1
-        entry = Entry(
-            self.customer,
-            self.head_sequence,
-            kind,
-            key,
-            actor,
-            self.now_ms,
-            self.now_ms if occurred_at_ms is None else occurred_at_ms,
-            legs,
-            facts or {},
+        self._append(
+            Entry(self.customer, self.head_sequence, kind, key, actor, self.now_ms, occurred, legs, facts or {})
         )
-        self._append(kind, key, entry.occurred_at_ms, entries.body_of(entry))
         if policy:
             self.revision = self.head_sequence
         return self.head_sequence
 
-    def post_call(self, facts: UsageFacts, moves: CallMoves, *, actor: str, occurred_at_ms: int) -> None:
-        """Append the entry of a settled call and apply its legs.
+    def move(self, legs: Legs) -> None:
+        """Apply some legs of an entry that is still being put together; `post_calls` must follow.
 
         Raises:
             PostingError: as `post`.
         """
-        legs = moves.rows()
         post_legs(self._balances, self._absent, legs)
         self._changed.update([leg[0] for leg in legs])
-        self.head_sequence += 1
-        key = facts.request_id
-        entry = UsageText(self.customer, self.head_sequence, key, actor, self.now_ms, occurred_at_ms, legs, facts)
-        self._append(USAGE, key, occurred_at_ms, write_usage(entry))
 
-    def _append(self, kind: str, key: str, occurred_at_ms: int, body: str) -> None:
-        """Chain an entry's text to the one before, and have it written."""
+    def post_calls(
+        self,
+        legs: Legs,
+        facts: dict[str, object],
+        calls: bytes,
+        places: Sequence[tuple[str, int]],
+        *,
+        actor: str,
+        occurred_at_ms: int,
+    ) -> None:
+        """Append the entry of settled calls, whose legs were applied already.
+
+        Args:
+            legs: the sum of what `move` was given.
+            facts: of all calls together.
+            calls: as they stand beside the entry (`booked_calls.write_batch`).
+            places: the request id and the checksum of each, in their order.
+            actor: who reported them.
+            occurred_at_ms: of the latest.
+        """
+        self.head_sequence += 1
+        sequence, moved = self.head_sequence, tuple(Leg(*leg) for leg in legs)
+        self._append(Entry(self.customer, sequence, USAGE, "", actor, self.now_ms, occurred_at_ms, moved, facts), calls)
+        self._calls += [
+            (request_id, self.customer, sequence, position, checksum)
+            for position, (request_id, checksum) in enumerate(places)
+        ]
+
+    def _append(self, entry: Entry, calls: bytes | None = None) -> None:
+        """Chain an entry to the one before, and have it written."""
+        body = entries.body_of(entry)
         self._head_hash = entries.chain(self._head_hash, body)
-        row = (self.customer, self.head_sequence, kind, key or None, self.now_ms, occurred_at_ms, self._head_hash, body)
-        self._rows.append(row)
+        head = (self.customer, entry.sequence, entry.kind, entry.key or None)
+        self._rows.append((*head, entry.recorded_at_ms, entry.occurred_at_ms, self._head_hash, body, calls))
 
     async def write(self) -> None:
         """Write what was posted: the entries, each changed account and lease once, the head.
@@ -225,6 +241,8 @@ class Journal:
         """
         if self._rows:
             await self.tx.execute_many(_INSERT_ENTRY, self._rows)
+            if self._calls:
+                await self.tx.execute_many(_INSERT_CALL, sorted(self._calls))  # neighbours together: fewer pages
             await self.tx.execute(
                 "UPDATE customers SET revision = ?, head_sequence = ?, head_hash = ?, last_recorded_at_ms = ?"
                 " WHERE customer = ?",
@@ -234,7 +252,8 @@ class Journal:
             entries.check(name, self._balances[name])
         await self._write_accounts(sorted(self._changed))  # in one order everywhere: no two engines' locks can cross
         await self._write_leases()
-        self._rows, self._changed, self._changed_leases, self._charged_leases = [], set(), set(), set()
+        self._rows, self._calls = [], []
+        self._changed, self._changed_leases, self._charged_leases = set(), set(), set()
 
     async def _write_accounts(self, names: list[str]) -> None:
         new = [name for name in names if name in self._absent]
@@ -296,9 +315,11 @@ def lease_of(row: Row) -> Lease:
 _BUCKETS = tuple(bucket.value for bucket in entries.Bucket)
 
 _INSERT_ENTRY = (
-    "INSERT INTO entries (customer, sequence, kind, entry_key, recorded_at_ms, occurred_at_ms, hash, body)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO entries (customer, sequence, kind, entry_key, recorded_at_ms, occurred_at_ms, hash, body, calls)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+_INSERT_CALL = "INSERT INTO calls (request_id, customer, sequence, position, checksum) VALUES (?, ?, ?, ?, ?)"
 
 _INSERT_ACCOUNT = (
     "INSERT INTO accounts (customer, account, currency, source, available, held, leased, consumed, expired, revoked,"

@@ -1,10 +1,10 @@
-"""Putting together and applying what a settled call moves.
+"""Putting together and applying what settled calls move.
 
-It is what `entries.Moves` and `entries.post` do, for the entries that there are most of. Here a
-balance is changed where it stands instead of in a copy, and of it only what the entry changed is
-looked at. That the legs of an account sum to zero follows from how they are made: each move leaves
-one bucket and enters another of the same account. The journal checks each whole balance by
-`entries.check` once, before it is written.
+It is what `entries.Moves` and `entries.post` do, for moves that come many to an entry: each is
+applied before the next is thought of, and the entry says their sum. Here a balance is changed where
+it stands instead of in a copy, and of it only what was moved is looked at. That the legs of an
+account sum to zero follows from how they are made: each move leaves one bucket and enters another of
+the same account. The journal checks each whole balance by `entries.check` once, before it is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Legs = list[tuple[str, str, str, int]]
 
 
 class CallMoves(Moves):
-    """The moves of one call."""
+    """The moves of one call, or of several."""
 
     def consume(self, account: str, currency: str, leased: int, available: int) -> None:
         """Move atoms (zero or more) to `consumed`: some that were lent, some that were free."""
@@ -39,6 +39,11 @@ class CallMoves(Moves):
             out = (account, AVAILABLE, currency)
             atoms[out] = atoms.get(out, 0) - available
             atoms[into] = atoms.get(into, 0) + available
+
+    def add(self, legs: Legs) -> None:
+        """Take in what others have moved."""
+        for account, bucket, currency, n in legs:
+            self._atoms[account, bucket, currency] = self._atoms.get((account, bucket, currency), 0) + n
 
     def rows(self) -> Legs:
         """The legs, as `legs` gives them, without a type of their own."""

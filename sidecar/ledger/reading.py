@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sidecar.core.credits.entries import read_body
 from sidecar.core.pricing.rate_cards import RateBook
-from sidecar.errors import NotFound, Rejected
+from sidecar.errors import NotFound
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.showing import Shower, entry_view, totals, whole_path
-from sidecar.ledger.usage_facts import read_usage
+from sidecar.ledger.usage_reading import calls_since, find_call, read_cursor
 from sidecar.ledger.views import (
     BalanceView,
     BudgetView,
@@ -17,6 +15,7 @@ from sidecar.ledger.views import (
     EntryView,
     ExplainView,
     GrantView,
+    Leg,
     NodeView,
     UsageView,
 )
@@ -83,21 +82,17 @@ class Reader:
     ) -> tuple[list[UsageView], str]:
         """Settled calls recorded since an instant, in the order booked; the cursor is this method's own."""
         size = page_size(limit)
-        rows = await usage_rows(tx, customer, since_ms, _cursor(after), size + 1)
-        views = [self._show.usage(read_usage(row["body"])) for row in rows[:size]]
-        if len(rows) <= size:
-            return views, ""
-        last = views[-1]
-        return views, f"{last.recorded_at_ms}:{last.sequence}:{last.customer}"
+        calls = await calls_since(tx, customer, since_ms, read_cursor(after), size + 1)
+        views = [self._show.usage(call.read()) for call in calls[:size]]
+        return views, calls[size - 1].cursor if len(calls) > size else ""
 
     async def explain(self, tx: Transaction, request_id: str) -> ExplainView:
         """One settled call: what decided it, and what it cost."""
-        rows = await tx.fetch(
-            "SELECT body, hash FROM entries WHERE entry_key = ? AND kind = 'usage' LIMIT 1", (request_id,)
-        )
-        if not rows:
+        found = await find_call(tx, request_id)
+        if found is None:
             raise NotFound("request", request_id)
-        body = read_usage(rows[0]["body"])
+        call, row = found
+        body = call.read()
         facts = body.facts
         subject = {
             "customer": body.customer,
@@ -122,7 +117,8 @@ class Reader:
             decision=facts.decision.told(),
             usage=facts.usage,
             flags=facts.flags,
-            entry=entry_view(read_body(rows[0]["body"]), rows[0]["hash"]),
+            legs=tuple(Leg(*leg) for leg in call.legs()),
+            entry=entry_view(read_body(row["body"]), row["hash"]),
         )
 
     async def entries(
@@ -161,65 +157,3 @@ def now_of(row: Row, wall_ms: int) -> int:
 def page_size(limit: int) -> int:
     """How many rows a page has."""
     return min(max(1, limit), MAX_PAGE)
-
-
-async def first_since(tx: Transaction, customer: str, since_ms: int) -> int:
-    """The first sequence number recorded at or after an instant; one past the last if there is none.
-
-    Found by halving: a customer's entries are recorded in the order of their numbers, at
-    instants that never go back.
-    """
-    low, high = 1, (await customer_row(tx, customer))["head_sequence"] + 1
-    while low < high:
-        middle = (low + high) // 2
-        rows = await tx.fetch(
-            "SELECT recorded_at_ms FROM entries WHERE customer = ? AND sequence = ?", (customer, middle)
-        )
-        if rows and rows[0]["recorded_at_ms"] >= since_ms:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
-async def usage_rows(
-    tx: Transaction, customer: str, since_ms: int, after: tuple[int, int, str], limit: int
-) -> Sequence[Row]:
-    """Bodies of settled calls recorded since an instant, in the order booked.
-
-    Args:
-        tx: the snapshot.
-        customer: whose; of all customers where it is empty.
-        since_ms: Unix milliseconds.
-        after: where the page before ended: instant, sequence, customer.
-        limit: rows at most.
-
-    Raises:
-        NotFound: there is no such customer.
-    """
-    at_ms, sequence, name = after
-    if customer:
-        await customer_row(tx, customer)
-        first = max(sequence + 1, await first_since(tx, customer, since_ms))
-        return await tx.fetch(
-            "SELECT body FROM entries WHERE customer = ? AND sequence >= ? AND kind = 'usage'"
-            " ORDER BY sequence LIMIT ?",
-            (customer, first, limit),
-        )
-    return await tx.fetch(
-        "SELECT body FROM entries WHERE kind = 'usage' AND recorded_at_ms >= ?"
-        " AND (recorded_at_ms, customer, sequence) > (?, ?, ?)"
-        " ORDER BY recorded_at_ms, customer, sequence LIMIT ?",
-        (max(since_ms, at_ms), at_ms, name, sequence, limit),
-    )
-
-
-def _cursor(text: str) -> tuple[int, int, str]:
-    """Where a page of usage ended: instant, sequence, customer; the beginning for ``."""
-    if not text:
-        return -1, 0, ""
-    at_ms, _, rest = text.partition(":")
-    sequence, _, customer = rest.partition(":")
-    if not (at_ms.isascii() and at_ms.isdigit() and sequence.isascii() and sequence.isdigit()):
-        raise Rejected("invalid_cursor", {"after": "a cursor that an earlier page gave"})
-    return min(int(at_ms[:19]), 2**62), min(int(sequence[:19]), 2**62), customer

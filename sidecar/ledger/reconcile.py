@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sidecar.contract.messages import CustomerPart, LeaseGrant, LeaseReport, PartReply, SyncRequest
+from sidecar.contract.messages import AnyPart, AnySync, CustomerPart, LeaseGrant, LeaseReport, PartReply
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Grant
@@ -17,34 +17,38 @@ from sidecar.ledger.lending import Holder, Lender, Target, grant_target
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import budget_of
 from sidecar.ledger.purse import Purse
+from sidecar.ledger.recorded_events import read_events
 from sidecar.ledger.resolving import may_borrow
 from sidecar.ledger.sql import fetch_in
 from sidecar.ports import Transaction
 
 
 async def apply_part(
-    tx: Transaction, request: SyncRequest, part: CustomerPart, wall_ms: int, options: LedgerOptions
+    tx: Transaction, request: AnySync, part: AnyPart, wall_ms: int, options: LedgerOptions
 ) -> PartReply:
     """One part in one transaction. What is odd about a report is told in `error`; the rest is applied."""
     journal = await Journal.open(tx, part.customer, wall_ms)
     if journal is None:
         return PartReply(part.customer, error=f"customer {part.customer!r} is not known")
-    strangers = [e for e in part.events if e.admission.subject.customer != part.customer]
+    events = read_events(part)
+    strangers = events.customers - {part.customer}
     if strangers:
-        return PartReply(part.customer, error=f"{len(strangers)} events are of another customer")
+        return PartReply(part.customer, error=f"events of {len(strangers)} other customers are among them")
     purse = await Purse.open(journal)
-    await Booking(journal, purse, request).book(part)
+    await Booking(journal, purse, request).book(events)
     reconciling = _Reconciling(journal, purse, request, options)
     leases = await reconciling.apply(part.leases)
-    currencies = {options.currency, *(event.admission.currency for event in part.events)}
+    currencies = {options.currency, *(call.event.admission.currency for call in events.calls)}
     for currency in sorted(currencies):
         await purse.repay(currency)
     await journal.write()
+    if events.unreadable:
+        reconciling.problems.append(f"{events.unreadable} events make no sense")
     problems = "; ".join(reconciling.problems)
     return PartReply(part.customer, leases, error=problems, booked=True, revision=journal.revision)
 
 
-async def end_incarnation(tx: Transaction, request: SyncRequest, wall_ms: int) -> None:
+async def end_incarnation(tx: Transaction, request: AnySync, wall_ms: int) -> None:
     """It gets no new grant from now on (L43); what still comes from it is taken in."""
     await tx.execute(
         "UPDATE incarnations SET ended_at_ms = ? WHERE incarnation = ? AND sidecar = ? AND ended_at_ms IS NULL",
@@ -52,7 +56,7 @@ async def end_incarnation(tx: Transaction, request: SyncRequest, wall_ms: int) -
     )
 
 
-async def leases_left(tx: Transaction, request: SyncRequest) -> list[CustomerPart]:
+async def leases_left(tx: Transaction, request: AnySync) -> list[CustomerPart]:
     """A close of every open lease of an incarnation whose calls are all booked: what is not posted on it is free."""
     rows = await tx.fetch(
         "SELECT customer, lease_id, granted, posted FROM leases"
@@ -69,7 +73,7 @@ async def leases_left(tx: Transaction, request: SyncRequest) -> list[CustomerPar
 class _Reconciling:
     """The lease reports of one part."""
 
-    def __init__(self, journal: Journal, purse: Purse, request: SyncRequest, options: LedgerOptions) -> None:
+    def __init__(self, journal: Journal, purse: Purse, request: AnySync, options: LedgerOptions) -> None:
         self._journal = journal
         self._purse = purse
         self._request = request

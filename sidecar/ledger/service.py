@@ -15,6 +15,8 @@ from typing import Any
 from sidecar.contract.messages import (
     MAX_EVENTS_PER_SYNC,
     MAX_LEASES_PER_SYNC,
+    AnyPart,
+    AnySync,
     Change,
     CustomerPart,
     PartReply,
@@ -23,7 +25,6 @@ from sidecar.contract.messages import (
     ResolveReply,
     ResolveRequest,
     SyncReply,
-    SyncRequest,
 )
 from sidecar.contract.versions import check_version
 from sidecar.core.credits.entries import PostingError
@@ -123,7 +124,7 @@ class LedgerService:
         customer = request.subject.customer
         return await self._book.transact(customer, lambda tx: resolve(tx, request, self._clock.now_ms(), self._options))
 
-    async def sync(self, request: SyncRequest) -> SyncReply:
+    async def sync(self, request: AnySync) -> SyncReply:
         """Apply each customer's part in a transaction of its own; one that fails loses no other.
 
         Raises:
@@ -192,7 +193,7 @@ class LedgerService:
         """Which sidecars are let in: names by the SHA-256 of their token."""
         return await self._book.read(sidecar_tokens.digests)
 
-    async def _apply(self, request: SyncRequest, part: CustomerPart) -> PartReply:
+    async def _apply(self, request: AnySync, part: AnyPart) -> PartReply:
         try:
             return await self._book.transact(
                 part.customer, lambda tx: apply_part(tx, request, part, self._clock.now_ms(), self._options)

@@ -18,8 +18,9 @@ import msgspec
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.governance.tenancy import KIND_PATTERN
 from sidecar.errors import Rejected
-from sidecar.ledger.reading import usage_rows
+from sidecar.ledger.booked_calls import CHARGE_REFUSED
 from sidecar.ledger.showing import Shower
+from sidecar.ledger.usage_reading import FoundCall, calls_since, read_cursor
 from sidecar.ledger.views import SumView
 from sidecar.ports import Transaction
 
@@ -82,13 +83,36 @@ class _Facts(msgspec.Struct, gc=False):
 
 class _Body(msgspec.Struct, gc=False):
     customer: str
-    sequence: int
-    recorded_at_ms: int
     occurred_at_ms: int
     facts: _Facts
 
 
-_DECODER: Final = msgspec.json.Decoder(_Body)
+class _Subject(msgspec.Struct, gc=False):
+    user: str = ""
+    agent: str = ""
+    session: str = ""
+    feature: str = ""
+    product: str = ""
+
+
+class _Admission(msgspec.Struct, gc=False):
+    subject: _Subject
+    provider: str
+    model: str
+    currency: str
+
+
+class _Event(msgspec.Struct, gc=False):
+    """As much of a `UsageEvent`."""
+
+    admission: _Admission
+    usage: _Usage
+    charge_atoms: int | None
+    flags: tuple[str, ...] = ()
+
+
+_TEXT: Final = msgspec.json.Decoder(_Body)
+_EVENT: Final = msgspec.msgpack.Decoder(_Event)
 Grouping = Callable[[_Body], str | None]
 Counts = tuple[int | None, ...]
 """One for each of COUNTERS."""
@@ -139,11 +163,11 @@ async def sum_usage(
         NotFound: no such customer.
     """
     group_of = grouping(by)
-    rows = await usage_rows(tx, customer, since_ms, _cursor(after), MAX_CALLS_PER_PAGE + 1)
+    calls = await calls_since(tx, customer, since_ms, read_cursor(after), MAX_CALLS_PER_PAGE + 1)
     sums: dict[tuple[str | None, str], _Sum] = {}
-    last: _Body | None = None
-    for row in rows[:MAX_CALLS_PER_PAGE]:
-        body = _DECODER.decode(row["body"])
+    last: FoundCall | None = None
+    for call in calls[:MAX_CALLS_PER_PAGE]:
+        body = _body(call)
         facts = body.facts
         key = (group_of(body), "" if facts.charge_atoms is None else facts.currency)
         group = sums.get(key)
@@ -151,9 +175,9 @@ async def sum_usage(
             group = sums[key] = _Sum()
         if not group.add(_counts(facts.usage), facts.charge_atoms or 0, estimated="estimated" in facts.flags):
             break
-        last = body
+        last = call
     else:
-        if len(rows) <= MAX_CALLS_PER_PAGE:
+        if len(calls) <= MAX_CALLS_PER_PAGE:
             last = None
     views = [
         SumView(
@@ -166,7 +190,7 @@ async def sum_usage(
         )
         for (name, currency), one in sums.items()
     ]
-    return views, "" if last is None else f"{last.recorded_at_ms}:{last.sequence}:{last.customer}"
+    return views, "" if last is None else last.cursor
 
 
 def grouping(by: str) -> Grouping:
@@ -197,6 +221,30 @@ def _time_text(hour: int, shape: str) -> str:
     return datetime.fromtimestamp(hour * 3600, UTC).strftime(shape)
 
 
+def _body(found: FoundCall) -> _Body:
+    """What is summed of a call, whichever way it is kept."""
+    if found.batch is None:
+        return _TEXT.decode(found.text)
+    call = found.booked()
+    event = _EVENT.decode(call.event)
+    admission, subject = event.admission, event.admission.subject
+    facts = _Facts(
+        found.batch.path(call),
+        subject.user,
+        subject.agent,
+        subject.session,
+        subject.feature,
+        subject.product,
+        admission.provider,
+        admission.model,
+        admission.currency,
+        None if CHARGE_REFUSED in call.flags else event.charge_atoms,
+        event.usage,
+        event.flags,
+    )
+    return _Body(found.customer, call.occurred_at_ms, facts)
+
+
 def _counts(usage: _Usage) -> Counts:
     """What a call used, over all its lines; a counter is None only where no line said it."""
     counts: Counts = (None,) * len(COUNTERS)
@@ -215,13 +263,3 @@ def _counts(usage: _Usage) -> Counts:
 
 def _plus(some: Counts, more: Counts) -> Counts:
     return tuple([b if a is None else a if b is None else a + b for a, b in zip(some, more, strict=True)])
-
-
-def _cursor(text: str) -> tuple[int, int, str]:
-    """Where a page ended: instant, sequence, customer; the beginning for ``."""
-    if not text:
-        return -1, 0, ""
-    match = re.fullmatch(r"(\d{1,18}):(\d{1,18}):([^:].*)", text, re.ASCII)
-    if match is None:
-        raise Rejected("invalid_cursor", {"cursor": "expected one that an earlier page gave"})
-    return int(match[1]), int(match[2]), match[3]

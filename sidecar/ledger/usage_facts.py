@@ -1,16 +1,13 @@
-"""What the journal keeps of a settled call, beside the amounts it moved.
+"""What the book knows of a settled call, beside the amounts it moved, whichever way it is kept.
 
-One type writes it and reads it back: the entry's `facts` are its fields.
+An entry of one call, as they were once written, has the fields of `UsageFacts` for its facts. A call
+that was booked with others is kept as it was recorded (`booked_calls`), and read as the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
-from sidecar.core.credits import entries
-from sidecar.core.credits.entries import Entry, Leg
 from sidecar.core.governance.decisions import Decision
 from sidecar.core.pricing.usage import Usage
 
@@ -56,7 +53,7 @@ class UsageFacts(msgspec.Struct, frozen=True):
 
 
 class UsageBody(msgspec.Struct, frozen=True):
-    """As much of a usage entry's canonical text as a reader of usage needs."""
+    """A settled call and its place in the journal: of an entry's text, what a reader of usage needs."""
 
     customer: str
     sequence: int
@@ -65,58 +62,9 @@ class UsageBody(msgspec.Struct, frozen=True):
     facts: UsageFacts
 
 
-class UsageText(msgspec.Struct, frozen=True):
-    """A usage entry as its canonical text has it: the members of `entries.Entry`, and the version.
-
-    `legs` are (account, bucket, currency, atoms). `key` is the request's id.
-    """
-
-    customer: str
-    sequence: int
-    key: str
-    actor: str
-    recorded_at_ms: int
-    occurred_at_ms: int
-    legs: Sequence[tuple[str, str, str, int]]
-    facts: UsageFacts
-    kind: str = KIND
-    v: int = entries.VERSION
-
-
-_ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(UsageBody)
 
 
-def write_usage(entry: UsageText) -> str:
-    """A usage entry's canonical text: what `entries.body_of` gives for it, at a tenth of the time.
-
-    The encoder writes the same bytes wherever all text is ASCII, but for one character; where it
-    is not, `body_of` writes them. No float can come here: the contract has read every fact as its type.
-    """
-    try:
-        text = _ENCODER.encode(entry).decode("ascii")
-    except (OverflowError, UnicodeError):  # a number over 64 bits, half a surrogate pair, what is not ASCII
-        return _by_the_book(entry)
-    return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
-
-
 def read_usage(body: str) -> UsageBody:
-    """Read a usage entry's canonical text."""
+    """Read the text of an entry of one call, as they were written before calls were booked together."""
     return _DECODER.decode(body)
-
-
-def _by_the_book(text: UsageText) -> str:
-    facts: dict[str, object] = msgspec.to_builtins(text.facts)
-    legs = tuple(Leg(*leg) for leg in text.legs)
-    entry = Entry(
-        text.customer,
-        text.sequence,
-        text.kind,
-        text.key,
-        text.actor,
-        text.recorded_at_ms,
-        text.occurred_at_ms,
-        legs,
-        facts,
-    )
-    return entries.body_of(entry)

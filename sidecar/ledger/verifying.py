@@ -1,7 +1,9 @@
 """Checking a customer's book against itself (L8, L9).
 
 From the entries alone: that the chain of hashes holds, that every number is there once, and
-that each says what its columns say. Then that the balances rebuilt from them are the ones
+that each says what its columns say. Of an entry that books calls, that the calls beside it are those
+whose digest it holds, that they moved what it says, and that each is where its id is looked up and
+nothing else is (`verifying_calls`). Then that the balances rebuilt from the entries are the ones
 stored, and that what is with sidecars is what their leases add up to.
 """
 
@@ -12,14 +14,16 @@ from collections.abc import Sequence
 from sidecar.core.credits.entries import GENESIS, Balance, Entry, PostingError, body_of, chain, post, read_body
 from sidecar.ledger.journal import balance_of, lease_of
 from sidecar.ledger.reading import customer_row
+from sidecar.ledger.usage_facts import KIND as USAGE
+from sidecar.ledger.verifying_calls import CheckingCalls
 from sidecar.ledger.views import VerifyView
 from sidecar.ports import Row, Transaction
 
 MAX_PROBLEMS = 100
 """Problems listed; a book with more is not worth listing further."""
 
-PAGE = 500
-"""Entries read at a time."""
+PAGE = 16
+"""Entries read at a time: each may hold a whole message's events."""
 
 
 async def verify(tx: Transaction, customer: str) -> VerifyView:
@@ -30,12 +34,15 @@ async def verify(tx: Transaction, customer: str) -> VerifyView:
     """
     head = await customer_row(tx, customer)
     checking = _Checking(customer)
+    calls = CheckingCalls(tx, customer, checking.problem)
     while rows := await tx.fetch(
         "SELECT * FROM entries WHERE customer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
         (customer, checking.sequence, PAGE),
     ):
         for row in rows:
             checking.take(row)
+        await calls.take([row for row in rows if row["kind"] == USAGE])
+    await calls.finish()
     if (checking.sequence, checking.hash) != (head["head_sequence"], head["head_hash"]):
         checking.problem(f"the journal ends at {checking.sequence}, its head says {head['head_sequence']}")
     accounts = await tx.fetch("SELECT * FROM accounts WHERE customer = ?", (customer,))

@@ -204,6 +204,7 @@ class ExplainView(msgspec.Struct, frozen=True):
     `outcome` is settled, open (admitted, not yet settled) or denied. A denial is known to the
     sidecar that made it, for as long as it remembers; then `reason` and `detail` are set.
     `consulted` are the budgets and grants that were asked, also of a denial, which has no decision.
+    `legs` are what this call moved; `entry` is the one that books it, with others of its batch or alone.
     """
 
     request_id: str
@@ -221,6 +222,7 @@ class ExplainView(msgspec.Struct, frozen=True):
     detail: str = ""
     flags: tuple[str, ...] = ()
     consulted: tuple[Consulted, ...] = ()
+    legs: tuple[Leg, ...] = ()
     entry: EntryView | None = None
 
 

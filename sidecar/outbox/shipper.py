@@ -1,7 +1,8 @@
 """The outbox's sending side: settled calls, and reports on leases, to the ledger until it acknowledges them.
 
-It reads from the files, not from a queue in memory: however long the ledger is away, what waits
-costs disk and nothing else, and a restart goes on where the last one stopped.
+What waits stands in the files: however long the ledger is away, it costs disk and nothing else, and a
+restart goes on where the last one stopped. Only what was settled a moment ago is still in memory (`Latest`),
+and is sent from there without being read again.
 """
 
 from __future__ import annotations
@@ -11,47 +12,40 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-import msgspec
-
-from sidecar.contract.codec import decode
 from sidecar.contract.messages import (
-    MAX_EVENTS_PER_SYNC,
-    CustomerPart,
+    AnyPart,
     LeaseReport,
     PartReply,
+    RecordedPart,
+    RecordedSync,
     RegisterReply,
     SyncReply,
     SyncRequest,
-    UsageEvent,
 )
 from sidecar.errors import LedgerUnavailable, SidecarError, WireFormatError
+from sidecar.outbox.batches import (
+    Batch,
+    Latest,
+    count_unshipped,
+    parts_of,
+    read_batch,
+    refused_incarnations,
+    request_id_of,
+)
 from sidecar.outbox.cursor import Cursor, Position
-from sidecar.outbox.frames import HEAD_BYTES, MAX_PAYLOAD_BYTES, frame, scan
-from sidecar.outbox.records import Kind, settle_record
-from sidecar.outbox.segments import segment_numbers, segment_path
+from sidecar.outbox.frames import frame
+from sidecar.outbox.records import encoded_settle_record
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ledger
-
-READ_BYTES: Final = 2 * (HEAD_BYTES + MAX_PAYLOAD_BYTES)
-"""Read at a time: at least one whole frame, wherever in it the reading begins."""
-
-MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
-"""Of events in one sync; well below the contract's limit for a message."""
 
 REFUSED: Final = "refused"
 """The folder beside the segments for events that the ledger would not book."""
 
 MAX_REFUSALS: Final = 5
 """Times that the ledger may refuse a batch before the refused events are put aside."""
-
-_SETTLE: Final = bytes([Kind.SETTLE])
-"""What stands behind the first byte of a settlement's payload: that is the array's, this its kind."""
-
-_RECORD: Final = msgspec.msgpack.Decoder(tuple[int, bytes])
 
 logger = logging.getLogger("sidecar.outbox")
 
@@ -78,27 +72,13 @@ class LeaseReports(Protocol):
         """Reports to send now, by customer."""
         ...
 
-    def heard(self, part: CustomerPart, reply: PartReply, sent_at: float) -> None:
+    def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
         """A part that was sent at an instant (monotonic) has been answered."""
         ...
 
     def missed(self) -> None:
         """A sync was not answered."""
         ...
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Events from the cursor on, and the position behind the last of them."""
-
-    end: Position
-    events: list[UsageEvent] = field(default_factory=list)
-    size: int = 0
-    reaches_end: bool = False
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.events) >= MAX_EVENTS_PER_SYNC or self.size >= MAX_BATCH_BYTES
 
 
 class Shipper:
@@ -113,7 +93,7 @@ class Shipper:
     def __init__(self, ledger: Ledger, spool: Spool, clock: Clock, options: ShipperOptions) -> None:
         """Make it once the spool is open: what earlier runs left is counted."""
         self._cursor = Cursor(spool.directory)
-        self.depth = _count_unshipped(spool, self._cursor.position)
+        self.depth = count_unshipped(spool, self._cursor.position)
         self.refused = 0
         self.booked_before = float("-inf")
         self._ledger = ledger
@@ -129,6 +109,7 @@ class Shipper:
         self._urgent = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._work.set()
+        self._latest = Latest(Position(spool.number, spool.size))
         spool.on_settle = self._on_settle
 
     def attach(self, reports: LeaseReports) -> None:
@@ -226,7 +207,7 @@ class Shipper:
         async with self._one_at_a_time:
             read_at = self._clock.monotonic()
             batch = self._read_batch()
-            parts = _parts(batch.events, {} if self._reports is None else self._reports.due())
+            parts = parts_of(batch.events, {} if self._reports is None else self._reports.due())
             if not parts:
                 self._pass_admissions(batch)
                 self.booked_before = read_at
@@ -250,14 +231,15 @@ class Shipper:
     def _has_due(self) -> bool:
         return self._reports is not None and self._reports.has_due
 
-    def _on_settle(self) -> None:
+    def _on_settle(self, customer: str, recorded: bytes) -> None:
+        self._latest.add(Position(self._spool.number, self._spool.size), customer, recorded)
         self.depth += 1
         if self._waits_since is None:
             self._waits_since = self._clock.monotonic()
             self._work.set()
 
-    async def _exchange(self, parts: list[CustomerPart]) -> SyncReply:
-        request = SyncRequest(self._spool.sidecar, self._spool.incarnation, self._clock.wall_ms(), tuple(parts))
+    async def _exchange(self, parts: list[RecordedPart]) -> SyncReply:
+        request = RecordedSync(self._spool.sidecar, self._spool.incarnation, self._clock.wall_ms(), tuple(parts))
         try:
             async with asyncio.timeout(self._options.sync_timeout_s):
                 reply = await self._ledger.sync(request)
@@ -272,33 +254,22 @@ class Shipper:
             raise LedgerUnavailable("the ledger did not take a sync") from problem
         return reply
 
-    def _read_batch(self) -> _Batch:
+    def _read_batch(self) -> Batch:
         """Settlements from the cursor on, at most as many as one sync may carry."""
-        batch = _Batch(self._cursor.position)
-        while not batch.is_full:
-            at = batch.end
-            data, is_all = self._spool.read(at.segment, at.offset, READ_BYTES)
-            if not data:
-                following = self._spool.segment_after(at.segment)
-                if following is None:
-                    batch.reaches_end = True
-                    break
-                batch.end = Position(following, 0)
-                continue
-            _add(batch, data, is_all)
-        return batch
+        position = self._cursor.position
+        return self._latest.batch(position, self._spool) or read_batch(self._spool, position)
 
-    def _pass_admissions(self, batch: _Batch) -> None:
+    def _pass_admissions(self, batch: Batch) -> None:
         """Move behind what holds no settlement."""
         if self.is_replaying:
             self._cursor.move(batch.end, self._cursor.history_id, self._cursor.heard)
         else:
             self._cursor.position = batch.end  # not worth a write
 
-    def _acknowledge(self, batch: _Batch, read_at: float, reply: SyncReply) -> None:
+    def _acknowledge(self, batch: Batch, read_at: float, reply: SyncReply) -> None:
         self._refusals = 0
         self._cursor.move(batch.end, reply.history_id, max(self._cursor.heard, reply.heard))
-        self.depth = max(0, self.depth - len(batch.events))
+        self.depth = max(0, self.depth - batch.count)
         if batch.reaches_end:
             self.booked_before = read_at
             self._waits_since = self._clock.monotonic() if self.depth else None
@@ -316,12 +287,12 @@ class Shipper:
         facts = {"before": before, "now": history_id} if is_other else {"heard": heard, "heard_before": seen}
         logger.error("book_replaced" if is_other else "book_rolled_back", extra={"facts": facts})
         self._cursor.begin_again(history_id, heard, Position(self._spool.number, self._spool.size))
-        self.depth = _count_unshipped(self._spool, Position())
+        self.depth = count_unshipped(self._spool, Position())
         self._waits_since = self._clock.monotonic() if self.depth else None
         self._work.set()
         return True
 
-    def _take_refusals(self, parts: list[CustomerPart], reply: SyncReply) -> bool:
+    def _take_refusals(self, parts: list[RecordedPart], reply: SyncReply) -> bool:
         """False: some events were not booked and are to be sent again.
 
         Those refused often are put aside; in a replay at once: a start waits for it, and the
@@ -344,12 +315,12 @@ class Shipper:
             self._put_aside(part)
         return True
 
-    def _put_aside(self, part: CustomerPart) -> None:
+    def _put_aside(self, part: RecordedPart) -> None:
         """Keep what nobody books where a person finds it: the ledger can be given it later."""
         aside = self._spool.directory / REFUSED
         aside.mkdir(mode=0o700, exist_ok=True)
-        path = aside / f"{self._clock.wall_ms()}-{part.events[0].admission.request_id}.seg"
-        path.write_bytes(b"".join(frame(settle_record(event)) for event in part.events))
+        path = aside / f"{self._clock.wall_ms()}-{request_id_of(part.events[0])}.seg"
+        path.write_bytes(b"".join(frame(encoded_settle_record(bytes(event))) for event in part.events))
         self.refused += len(part.events)
         facts = {"customer": part.customer, "events": len(part.events), "path": str(path)}
         logger.error("events_put_aside", extra={"facts": facts})
@@ -359,78 +330,3 @@ class Shipper:
         self._failures += 1
         longest = min(options.max_backoff_s, options.min_backoff_s * 2 ** min(self._failures, 10))
         return random.uniform(longest / 2, longest)
-
-
-def _add(batch: _Batch, data: bytes, is_all: bool) -> None:
-    """Add the settlements of some bytes that begin at the batch's end, and move that behind what was used of them."""
-    start = batch.end.offset
-    used = 0
-    for span in scan(data):
-        if span.payload is None and span.end == len(data) and not is_all:
-            # Perhaps the head of a frame whose rest was not read; so much cannot be one, and is damage.
-            used = max(span.start, len(data) - (HEAD_BYTES + MAX_PAYLOAD_BYTES))
-            break
-        used = span.end
-        event = None if span.payload is None else _event(span.payload)
-        if event is not None:
-            batch.events.append(event)
-            batch.size += span.end - span.start
-            if batch.is_full:
-                break
-    batch.end = Position(batch.end.segment, start + used)
-
-
-def _event(payload: bytes) -> UsageEvent | None:
-    """The settlement that a frame holds, if it holds one; damage was reported when the outbox was opened."""
-    if payload[1:2] != _SETTLE:  # half of them are admissions: not worth reading
-        return None
-    try:
-        kind, event = _RECORD.decode(payload)
-        return decode(event, UsageEvent) if kind == Kind.SETTLE else None
-    except (WireFormatError, msgspec.MsgspecError):
-        return None
-
-
-def _parts(events: Sequence[UsageEvent], reports: Mapping[str, Sequence[LeaseReport]]) -> list[CustomerPart]:
-    """Events and reports together, by customer."""
-    by_customer: dict[str, list[UsageEvent]] = {customer: [] for customer in reports}
-    for event in events:
-        by_customer.setdefault(event.admission.subject.customer, []).append(event)
-    return [
-        CustomerPart(customer, tuple(settled), tuple(reports.get(customer, ())))
-        for customer, settled in by_customer.items()
-    ]
-
-
-def refused_incarnations(aside: Path) -> set[str] | None:
-    """On whose leases the calls in a folder of refused events are; None: a file in it cannot be read whole."""
-    found: set[str] = set()
-    try:
-        for path in sorted(aside.iterdir()):
-            for span in scan(path.read_bytes()):
-                event = None if span.payload is None else _event(span.payload)
-                if event is None:
-                    return None
-                leases = (
-                    *event.admission.budget_leases,
-                    *(lease for lease, _ in (*event.admission.slices, *event.paid)),
-                )
-                found.update(lease.partition("/")[0] for lease in leases)
-    except FileNotFoundError:
-        return found
-    except OSError:
-        return None
-    return found
-
-
-def _count_unshipped(spool: Spool, position: Position) -> int:
-    """How many settlements stand behind a position."""
-    count = 0
-    for number in segment_numbers(spool.directory):
-        if number < position.segment:
-            continue
-        data = segment_path(spool.directory, number).read_bytes()
-        skip = position.offset if number == position.segment else 0
-        payloads = [span.payload for span in scan(data[skip:]) if span.payload is not None]
-        count += sum(_event(payload) is not None for payload in payloads)
-    return count

@@ -71,7 +71,7 @@ class Spool:
         number: of the segment being written.
         size: of it, in bytes: what may be read.
         settled: settlements written since the start.
-        on_settle: called after each; must not raise.
+        on_settle: called after each with its customer and its bytes as recorded; must not raise.
         fault: why nothing is admitted now; empty while all is well.
     """
 
@@ -95,7 +95,7 @@ class Spool:
         self.incarnation = incarnation
         self.size = 0
         self.settled = 0
-        self.on_settle: Callable[[], None] | None = None
+        self.on_settle: Callable[[str, bytes], None] | None = None
         self.fault = ""
         self._lock = lock
         self._clock = clock
@@ -173,7 +173,7 @@ class Spool:
             else:
                 logger.error("settlement_lost_until_restart", extra={"facts": {"backlog": MAX_BACKLOG}})
             raise problem if isinstance(problem, SpoolFull) else _spool_full(problem) from problem
-        self._note_settled(event)
+        self._note_settled(event, recorded)
         return recorded
 
     # reading back
@@ -237,8 +237,9 @@ class Spool:
         """Try a failed disk again: True once the backlog is written and the ballast is back."""
         try:
             while self._backlog:
-                self._append(event_frame(self._backlog[0])[1])
-                self._note_settled(self._backlog.popleft())
+                recorded, body = event_frame(self._backlog[0])
+                self._append(body)
+                self._note_settled(self._backlog.popleft(), recorded)
             self._fill_ballast()
             self._begin_segment()  # the old one may be torn, or not be on the disk although the kernel says so
         except (SpoolFull, OSError) as problem:
@@ -288,14 +289,14 @@ class Spool:
 
     # inside
 
-    def _note_settled(self, event: UsageEvent) -> None:
+    def _note_settled(self, event: UsageEvent, recorded: bytes) -> None:
         admission = event.admission
         _, kept = self._open.pop(admission.request_id, (0, 0))
         self._reserved -= kept
         self._tallies.charge(admission.budget_leases, event.paid, event.charge_atoms)
         self.settled += 1
         if self.on_settle is not None:
-            self.on_settle()
+            self.on_settle(admission.subject.customer, recorded)
 
     def _append(self, body: bytes) -> None:
         """One record to the kernel, whole or not at all.

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from sidecar.contract.codec import decode
 from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.core.governance.decisions import Decision, Source
 from sidecar.core.governance.tenancy import Subject
@@ -29,3 +34,8 @@ def event(admitted: Admission, charge_atoms: int, paid: tuple[tuple[str, int], .
     """Its settlement."""
     usage = Usage(UsageState.FINAL, (Line(Tokens(input_tokens=3, output_tokens=4)),), raw=b'{"total_tokens":7}')
     return UsageEvent(admitted, 20, 200, "complete", usage, charge_atoms, paid)
+
+
+def read_back(recorded: Mapping[str, Sequence[msgspec.Raw]]) -> list[UsageEvent]:
+    """Events, by customer, as they were recorded."""
+    return [decode(bytes(one), UsageEvent) for some in recorded.values() for one in some]

@@ -11,6 +11,7 @@ import msgspec
 from sidecar.contract import codec
 from sidecar.contract.messages import (
     Admission,
+    AnySync,
     Change,
     CustomerPart,
     LeaseReport,
@@ -152,7 +153,7 @@ class OverTheWire:
         """There and back."""
         return again(await self._ledger.resolve(again(request)))
 
-    async def sync(self, request: SyncRequest) -> SyncReply:
+    async def sync(self, request: AnySync) -> SyncReply:
         """There and back."""
         return again(await self._ledger.sync(again(request)))
 

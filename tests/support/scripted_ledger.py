@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sidecar.contract import codec
 from sidecar.contract.messages import (
     AccountReading,
+    AnySync,
     Change,
     CustomerPart,
     LeaseGrant,
@@ -109,7 +111,8 @@ class ScriptedLedger:
         self._maybe_lose()
         return reply
 
-    async def sync(self, request: SyncRequest) -> SyncReply:
+    async def sync(self, request: AnySync) -> SyncReply:
+        request = codec.decode(codec.encode(request), SyncRequest)  # recorded or not, on the wire it is the same
         self.syncs.append(request)
         await self._wait()
         replies = tuple(self._apply(request, part) for part in request.parts)

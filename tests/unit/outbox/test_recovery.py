@@ -24,7 +24,7 @@ from sidecar.outbox.remains import read_remains
 from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
 from sidecar.outbox.shipper import Shipper, ShipperOptions
 from sidecar.outbox.spool import Spool, SpoolOptions
-from tests.support.calls import admission, event
+from tests.support.calls import admission, event, read_back
 from tests.support.clock import FakeClock
 from tests.support.scripted_ledger import AccountBook, CustomerBook, Lent, ScriptedLedger
 
@@ -101,7 +101,7 @@ class TestOpenCalls:
         recovery = opened(tmp_path, "i2", clock)
         assert recovery.settled_calls == 1
         batch = Shipper(ScriptedLedger(clock), recovery.spool, clock, ShipperOptions())._read_batch()
-        found = {each.admission.request_id: each for each in batch.events}
+        found = {each.admission.request_id: each for each in read_back(batch.events)}
         assert set(found) == {"r1", "r2"}
         left = found["r2"]
         assert (left.charge_atoms, left.paid, left.ending) == (100, ((f"i1/{GRANT}", 100),), "abandoned")
@@ -117,7 +117,9 @@ class TestOpenCalls:
         recovery = opened(tmp_path, "i2")
         clock = FakeClock()
         found = Shipper(ScriptedLedger(clock), recovery.spool, clock, ShipperOptions())._read_batch().events
-        assert [(one.charge_atoms, one.flags) for one in found] == [(None, ("estimated", "crash", "unpriced"))]
+        assert [(one.charge_atoms, one.flags) for one in read_back(found)] == [
+            (None, ("estimated", "crash", "unpriced"))
+        ]
 
     def test_it_is_settled_once(self, tmp_path: Path) -> None:
         """L20: a further restart finds nothing open."""
@@ -327,7 +329,7 @@ from pathlib import Path
 from sidecar.app.system import SystemClock
 from sidecar.outbox.recovery import open_spool
 from sidecar.outbox.spool import SpoolOptions
-from tests.support.calls import admission, event
+from tests.support.calls import admission, event, read_back
 directory, incarnation = Path(sys.argv[1]), sys.argv[2]
 options = SpoolOptions(segment_bytes=16384, ballast_bytes=0)
 spool = open_spool(directory, SystemClock(), options, sidecar="s", incarnation=incarnation).spool
@@ -375,7 +377,7 @@ def test_killed_at_a_random_moment(tmp_path: Path, seed: int) -> None:
     charges: dict[str, int] = {}
     while events := (batch := shipper._read_batch()).events:
         shipper._cursor.position = batch.end
-        charges |= {one.admission.request_id: one.charge_atoms or 0 for one in events}
+        charges |= {one.admission.request_id: one.charge_atoms or 0 for one in read_back(events)}
     assert said["admitted"] <= set(charges)
     assert all(charges[name] == 4 for name in said["settled"])
     for life in range(2):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.contract.messages import MAX_EVENTS_PER_SYNC, CustomerPart, LeaseReport, PartReply, RegisterRequest
+from sidecar.contract.messages import MAX_EVENTS_PER_SYNC, AnyPart, LeaseReport, PartReply, RegisterRequest
 from sidecar.errors import LedgerUnavailable
 from sidecar.outbox.cursor import Cursor
 from sidecar.outbox.recovery import open_spool
@@ -49,7 +49,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[LeaseReport]] = {"acme": [LeaseReport(f"i1/{BUDGET}", 7)]}
-        self.answers: list[tuple[CustomerPart, PartReply, float]] = []
+        self.answers: list[tuple[AnyPart, PartReply, float]] = []
         self.misses = 0
 
     @property
@@ -60,7 +60,7 @@ class Reports:
         due, self.waiting = self.waiting, {}
         return due
 
-    def heard(self, part: CustomerPart, reply: PartReply, sent_at: float) -> None:
+    def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
         self.answers.append((part, reply, sent_at))
 
     def missed(self) -> None:
