@@ -20,7 +20,7 @@ help: ## what there is to make
 run: $(VENV)/.run ## start the sidecar, its ledger and, without a provider key, a demo provider
 	@exec $(VENV)/bin/spend up $(ARGS)
 
-test: lint $(VENV)/.clients $(VENV)/.builder ## check everything: linters, types, and all tests but the soak
+test: lint $(VENV)/.clients $(VENV)/.builder $(VENV)/.postgres ## check everything: linters, types, and all tests but the soak
 	@echo "== tests (on $(WORKERS) processes; a few minutes)"
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
 
@@ -31,7 +31,7 @@ lint: $(VENV)/.test ## ruff and mypy
 	@echo "== mypy"
 	@$(VENV)/bin/mypy
 
-soak: $(VENV)/.test ## the tests that take longer than a test run should
+soak: $(VENV)/.test $(VENV)/.postgres ## the tests that take longer than a test run should
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m soak $(ARGS)
 	@HYPOTHESIS_PROFILE=explore $(VENV)/bin/python -m pytest -n $(WORKERS) tests/properties $(ARGS)
 
@@ -83,3 +83,7 @@ $(VENV)/.clients: $(VENV)/bin/python $(CLIENTS)/package.json $(CLIENTS)/package-
 # Installed without asking only where that is all in a day's work: on a machine whose user is root.
 $(VENV)/.builder: $(VENV)/bin/python
 	@if [ "$$(id -u)" -ne 0 ] || .ci/need buildah=buildah; then touch $@; else echo "== so the test that builds the image is skipped"; fi
+
+# The tests start servers of their own with its programs, each on its own port and folder.
+$(VENV)/.postgres: $(VENV)/bin/python
+	@if [ "$$(id -u)" -ne 0 ] || .ci/need initdb=postgresql; then touch $@; else echo "== so the tests on PostgreSQL are skipped"; fi

@@ -112,6 +112,14 @@ class Transaction(Protocol):
         """All rows of a query."""
         ...
 
+    async def fetch_locked(self, sql: str, parameters: Sequence[object] = (), *, share: bool = False) -> Sequence[Row]:
+        """All rows of a query, which no other transaction changes before this one ends.
+
+        Nor does another lock them, unless both `share`. Whoever writes a customer's book locks that
+        customer's row before anything else.
+        """
+        ...
+
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """A statement without rows."""
         ...
@@ -123,6 +131,11 @@ class Transaction(Protocol):
 
 class Book(Protocol):
     """Where the ledger keeps what it knows."""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether transactions commit in the order in which they were asked for, whomever they are of."""
+        ...
 
     async def transact(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in one serialisable transaction on a customer's book, and commit.

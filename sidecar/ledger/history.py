@@ -5,6 +5,11 @@ from __future__ import annotations
 from sidecar.ports import Ids, Transaction
 
 
+async def lock_system(tx: Transaction) -> None:
+    """What comes first in every transaction that writes what belongs to no customer: they come one by one."""
+    await tx.fetch_locked("SELECT value FROM meta WHERE name = 'system'")
+
+
 async def history_id(tx: Transaction, ids: Ids) -> str:
     """The name of this book's history, made when it is first asked for."""
     rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
@@ -27,7 +32,7 @@ async def hear(tx: Transaction, sidecar: str) -> int:
     """
     rows = await tx.fetch(
         "INSERT INTO meta (name, value) VALUES (?, '1')"
-        " ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(meta.value AS INTEGER) + 1 AS TEXT) RETURNING value",
+        " ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT) RETURNING value",
         (f"heard:{sidecar}",),
     )
     return int(rows[0]["value"])

@@ -75,7 +75,7 @@ class Journal:
     @classmethod
     async def open(cls, tx: Transaction, customer: str, wall_ms: int) -> Journal | None:
         """The customer's journal, or None: there is no such customer."""
-        rows = await tx.fetch("SELECT * FROM customers WHERE customer = ?", (customer,))
+        rows = await tx.fetch_locked("SELECT * FROM customers WHERE customer = ?", (customer,))
         return cls(tx, rows[0], wall_ms) if rows else None
 
     @classmethod

@@ -54,9 +54,11 @@ async def resolve(tx: Transaction, request: ResolveRequest, wall_ms: int, option
 
 
 async def may_borrow(tx: Transaction, holder: Holder) -> bool:
-    """Whether an incarnation is registered and has not ended (L43)."""
-    rows = await tx.fetch(
-        "SELECT sidecar FROM incarnations WHERE incarnation = ? AND ended_at_ms IS NULL", (holder.incarnation,)
+    """Whether an incarnation is registered and has not ended (L43), nor does before this transaction."""
+    rows = await tx.fetch_locked(
+        "SELECT sidecar FROM incarnations WHERE incarnation = ? AND ended_at_ms IS NULL",
+        (holder.incarnation,),
+        share=True,
     )
     return bool(rows) and rows[0]["sidecar"] == holder.sidecar
 

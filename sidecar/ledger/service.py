@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sidecar.contract.messages import (
     MAX_EVENTS_PER_SYNC,
@@ -33,7 +33,7 @@ from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger import sidecar_tokens
 from sidecar.ledger.acts import Acts, Done
 from sidecar.ledger.administration import Act, NewBudget, NewGrant
-from sidecar.ledger.history import hear, history_id
+from sidecar.ledger.history import hear, history_id, lock_system
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.quarantine import silent_leases
@@ -63,6 +63,8 @@ from sidecar.ledger.watching import BookWatch
 from sidecar.ports import Book, Clock, Ids, Transaction
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SYSTEM = "_system"
 """The book of what belongs to no customer (L7)."""
@@ -109,7 +111,7 @@ class LedgerService:
             )
             return await history_id(tx, self._ids), await hear(tx, request.sidecar)
 
-        return RegisterReply(*await self._book.transact(SYSTEM, work))
+        return RegisterReply(*await self._transact_system(work))
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """Say who this is and what limits them, and lend enough for the call; see `ports.Ledger`.
@@ -149,10 +151,16 @@ class LedgerService:
                 left = await leases_left(tx, request) if request.all_booked else []
             return await history_id(tx, self._ids), await hear(tx, request.sidecar), left
 
-        # Queued behind the last parts, so that they share a commit; what ends an incarnation comes after all of them.
-        last, (history, heard, left) = await asyncio.gather(
-            asyncio.gather(*(self._apply(request, part) for part in together)), self._book.transact(SYSTEM, work)
-        )
+        async def last_parts() -> list[PartReply]:
+            return await asyncio.gather(*(self._apply(request, part) for part in together))
+
+        # What was heard must not be committed before what it brought (L50a), and what ends an incarnation comes
+        # after all of it. Where the book keeps the order of its queue, both can share a commit.
+        if self._book.in_order:
+            last, (history, heard, left) = await asyncio.gather(last_parts(), self._transact_system(work))
+        else:
+            last = await last_parts()
+            history, heard, left = await self._transact_system(work)
         replies += last
         for part in left:
             await self._apply(request, part)
@@ -193,12 +201,21 @@ class LedgerService:
         """Which sidecars are let in: names by the SHA-256 of their token."""
         return await self._book.read(sidecar_tokens.digests)
 
+    async def _transact_system(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """A transaction on what belongs to no customer."""
+
+        async def locked(tx: Transaction) -> T:
+            await lock_system(tx)
+            return await work(tx)
+
+        return await self._book.transact(SYSTEM, locked)
+
     async def _apply(self, request: AnySync, part: AnyPart) -> PartReply:
         try:
             return await self._book.transact(
                 part.customer, lambda tx: apply_part(tx, request, part, self._clock.now_ms(), self._options)
             )
-        except PostingError as problem:
+        except (PostingError, WireFormatError) as problem:
             return PartReply(part.customer, error=str(problem))
 
     # As people see it; each method is described in `administration.Administration`.
@@ -272,13 +289,13 @@ class LedgerService:
 
     async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
         """Let a sidecar in by a token."""
-        view = await self._book.transact(SYSTEM, lambda tx: sidecar_tokens.put(tx, name, token_sha256))
+        view = await self._transact_system(lambda tx: sidecar_tokens.put(tx, name, token_sha256))
         logger.warning("sidecar_token_set", extra={"facts": {"name": name, "actor": act.actor}})
         return view
 
     async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
         """Let it in no more."""
-        view = await self._book.transact(SYSTEM, lambda tx: sidecar_tokens.drop(tx, name))
+        view = await self._transact_system(lambda tx: sidecar_tokens.drop(tx, name))
         logger.warning("sidecar_token_revoked", extra={"facts": {"name": name, "actor": act.actor}})
         return view
 

@@ -48,6 +48,8 @@ _PRAGMAS: Final = (
 class SQLiteBook:
     """`ports.Book` in one SQLite file; made by `open_book`. May be used from several event loops."""
 
+    in_order = True
+
     def __init__(self, path: Path, lock: int) -> None:
         self._lock = lock
         self._writer = _Worker("book-writer", _connect(path), "BEGIN IMMEDIATE", MAX_GROUP)
@@ -265,6 +267,10 @@ class _SQLiteTransaction:
         """All rows of a query."""
         rows: list[Row] = self._connection.execute(sql, _bound(parameters)).fetchall()
         return rows
+
+    async def fetch_locked(self, sql: str, parameters: Sequence[object] = (), *, share: bool = False) -> Sequence[Row]:
+        """All rows of a query: with one writer nobody else changes them."""
+        return await self.fetch(sql, parameters)
 
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """A statement without rows."""

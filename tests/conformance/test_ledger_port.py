@@ -29,6 +29,7 @@ from sidecar.ledger.administration import NewBudget, NewGrant
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
 from sidecar.ledger.views import BudgetView, ClockView
+from tests.support.engines import POSTGRES, SQLITE, STUMBLING, book_on
 from tests.support.http_ledger import connected, served
 from tests.support.ledger import RATES, Desk, OverTheWire, usd
 
@@ -36,15 +37,22 @@ ACME = Subject("acme")
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
-@pytest.fixture(params=["in process", "over the wire", "over HTTP"])
+WAYS = ["in process", "over the wire", "over HTTP"]
+
+
+@pytest.fixture(
+    params=[(SQLITE, way) for way in WAYS] + [(POSTGRES, WAYS[0]), (POSTGRES, WAYS[2]), (STUMBLING, WAYS[0])],
+    ids=lambda param: f"{param[0]}, {param[1]}",
+)
 async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
     """A ledger with an empty book."""
-    desk = Desk(tmp_path, LedgerOptions(max_new_children_per_hour=3))
+    engine, way = request.param
     async with AsyncExitStack() as stack:
-        stack.callback(desk.close)
-        if request.param == "over the wire":
+        book = await stack.enter_async_context(book_on(engine, tmp_path))
+        desk = Desk(book, LedgerOptions(max_new_children_per_hour=3))
+        if way == "over the wire":
             desk.ledger = OverTheWire(desk.service)
-        elif request.param == "over HTTP":
+        elif way == "over HTTP":
             address = await stack.enter_async_context(served(desk.service))
             desk.ledger = await stack.enter_async_context(connected(address))
         yield desk

@@ -31,7 +31,7 @@ from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.ledger.administration import Act
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
-from sidecar.ports import Ledger
+from sidecar.ports import Book, Ledger
 from sidecar.storage.sqlite import SQLiteBook, open_book
 from tests.support.clock import FakeClock, SequentialIds
 
@@ -59,10 +59,11 @@ def usd(atoms: int) -> str:
 class Desk:
     """A service with everything it stands on, and short words for what tests say often."""
 
-    def __init__(self, folder: Path, options: LedgerOptions | None = None) -> None:
+    def __init__(self, on: Path | Book, options: LedgerOptions | None = None) -> None:
+        """On a book, or on an embedded one that is made in a folder."""
         self.clock = FakeClock()
         self.ids = SequentialIds()
-        self.book: SQLiteBook = open_book(folder / "book.db")
+        self.book: Book = open_book(on / "book.db") if isinstance(on, Path) else on
         self.service = LedgerService(self.book, self.clock, self.ids, RATES, options or LedgerOptions())
         self.ledger: Ledger = self.service
         self._acts = 0
@@ -73,8 +74,9 @@ class Desk:
         return Act("ada@example.com", f"key-{self._acts}")
 
     def close(self) -> None:
-        """Close the book."""
-        self.book.close()
+        """Close the book, if it is an embedded one."""
+        if isinstance(self.book, SQLiteBook):
+            self.book.close()
 
     async def problems(self, customer: str = "acme") -> tuple[str, ...]:
         """What `verify` finds wrong with a customer's book."""

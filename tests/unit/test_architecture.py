@@ -45,6 +45,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvloop": ("app",),
     "splintr": ("app.tokenizing",),
     "sqlite3": ("storage.sqlite",),
+    "asyncpg": ("storage.postgres",),
     "yaml": ("catalog", "app"),
     "click": ("cli",),
     "prometheus_client": ("telemetry", "app"),

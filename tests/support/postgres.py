@@ -1,0 +1,157 @@
+"""A PostgreSQL server for tests: its own folder, port and user, started when first asked for, and killable.
+
+PostgreSQL refuses to run as root, so where the tests do, the server runs as the user `postgres` that
+Debian's package makes. It listens on a free loopback port, and dies with the process that started it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+START_TIMEOUT_S = 30.0
+
+SPEED = (
+    "fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=200",
+    "autovacuum=off", "jit=off",
+)  # fmt: skip
+"""Settings of a server whose data need not outlive the test."""
+
+
+def binaries() -> Path | None:
+    """Where `initdb` and `postgres` are; None: they are not installed."""
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).resolve().parent
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    return Path(found[-1]).parent if found else None
+
+
+class Server:
+    """One server. `settings` are `name=value`, over PostgreSQL's defaults."""
+
+    def __init__(self, settings: tuple[str, ...] = SPEED) -> None:
+        found = binaries()
+        if found is None:
+            raise RuntimeError("PostgreSQL is not installed (Debian: apt install postgresql)")
+        self._binaries = found
+        self._settings = settings
+        self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="spend-pg-"))
+        self._databases = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._user is not None:
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        self._run(
+            "initdb", "-D", str(self.folder / "data"), "-U", "spend", "-A", "trust", "--no-sync", "-E", "UTF8",
+            "--locale=C.UTF-8",
+        )  # fmt: skip
+        self.port = _free_port()
+        self.start()
+
+    def _as_user(self) -> dict[str, object]:
+        if self._user is None:
+            return {}
+        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._binaries / program), *arguments],
+            check=False,
+            capture_output=True,
+            cwd=self.folder,
+            **self._as_user(),  # type: ignore[call-overload]
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stderr.decode(errors='replace')}")
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}"]
+        for setting in self._settings:
+            command += ["-c", setting]
+        setpriv = shutil.which("setpriv")
+        if setpriv:  # SIGQUIT ends it at once, should this process be killed
+            command = [setpriv, "--pdeathsig", "QUIT", *command]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._as_user(),  # type: ignore[call-overload]
+            )
+        until = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < until:
+            ready = subprocess.run(
+                [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+            )
+            if ready.returncode == 0:
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise RuntimeError(f"PostgreSQL did not start:\n{self.log()}")
+
+    def log(self) -> str:
+        """What it wrote."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def url(self, database: str) -> str:
+        """How to reach one of its databases."""
+        return f"postgresql://spend@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """An empty database of its own; gives its URL."""
+        self._databases += 1
+        name = f"book_{self._databases}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "spend", name)
+        return self.url(name)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes: what a machine's loss looks like to who is connected."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            time.sleep(0.2)
+            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def stop(self, signal_number: int = signal.SIGQUIT) -> None:
+        """End it at once, or as another signal says (SIGINT: open transactions are rolled back)."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal_number)
+            self._process.wait(30)
+
+    def remove(self) -> None:
+        """End it and its data."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_shared: list[Server] = []
+
+
+def shared_server() -> Server:
+    """The server that the tests of this process share, each with databases of its own."""
+    if not _shared:
+        _shared.append(Server())
+        atexit.register(_shared[0].remove)
+    return _shared[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
