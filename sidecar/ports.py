@@ -15,6 +15,8 @@ from sidecar.contract.messages import (
     Change,
     RegisterReply,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
@@ -60,6 +62,10 @@ class Ledger(Protocol):
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """Who is this, and lend me enough for this call."""
+        ...
+
+    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
+        """Whom does this virtual key name."""
         ...
 
     async def sync(self, request: AnySync) -> SyncReply:

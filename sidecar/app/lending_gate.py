@@ -9,6 +9,8 @@ from sidecar.contract.messages import (
     Change,
     RegisterReply,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
@@ -49,6 +51,10 @@ class LendingGate:
         if self._is_replaying():
             raise LedgerUnavailable("the ledger lacks calls that are on their way to it")
         return await self._ledger.resolve(request)
+
+    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
+        """As the ledger does: it lends nothing."""
+        return await self._ledger.resolve_key(request)
 
     async def sync(self, request: AnySync) -> SyncReply:
         """As the ledger does."""

@@ -15,7 +15,7 @@ from sidecar.ledger.views import EntryView, Leg
 
 KINDS: Final = (
     "usage", "customer_added", "nodes_added", "grant_issued", "grant_expired", "budget_set", "budget_counted",
-    "threshold_crossed", "lent", "returned", "debt_repaid",
+    "threshold_crossed", "lent", "returned", "debt_repaid", "key_created", "key_revoked",
 )  # fmt: skip
 """Every kind of entry that the ledger writes."""
 

@@ -99,9 +99,10 @@ def sidecar_token(client: LedgerClient, name: str, revoke: bool, as_json: bool) 
         else:
             click.echo(f"{name} is let in no more", err=True)
         return
-    from sidecar.ledger import http_access  # noqa: PLC0415 (not for --help)
+    from sidecar.core.governance.checked_tokens import SECRET_BYTES  # noqa: PLC0415 (not for --help)
+    from sidecar.ledger.http_access import sidecar_token as write  # noqa: PLC0415
 
-    token = http_access.sidecar_token(secrets.token_bytes(http_access.SECRET_BYTES))
+    token = write(secrets.token_bytes(SECRET_BYTES))
     digest = hashlib.sha256(token.encode()).hexdigest()
     decoded(client.post("/v1/sidecar-tokens", {"name": name, "token_sha256": digest}), SidecarTokenView)
     click.echo(f'{{"name": "{name}", "token": "{token}"}}' if as_json else token)

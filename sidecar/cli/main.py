@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "nodes": "The departments, teams … below a customer: add and list.",
     "grants": "Lots of credit: add and list.",
     "budgets": "Limits per period or job: set and list.",
+    "keys": "Virtual keys, each of which names who spends: create, list and revoke.",
     "balance": "What a customer has, and has used.",
     "usage": "Settled calls, in the order booked; or their sums.",
     "watch": "Spend, holds and denials as they happen.",

@@ -1,7 +1,8 @@
 """What a sidecar and the ledger say to each other.
 
-Three exchanges: `register` once per start, `resolve` on a miss (who is this, and lend me enough
-for this call), `sync` in the background (what was spent, what I return, what I want more of).
+Four exchanges: `register` once per start, `resolve` on a miss (who is this, and lend me enough
+for this call), `resolve_key` for a virtual key not heard of for a while (whom does it name), `sync` in
+the background (what was spent, what I return, what I want more of).
 Durations only, never deadlines: neither side trusts the other's clock. Every part of a sync is
 applied customer by customer and is idempotent: events by their id, lease totals by maximum.
 """
@@ -88,6 +89,27 @@ class ResolveRequest(msgspec.Struct, frozen=True):
     demand_atoms: int = 0
     holdings: tuple[Holding, ...] = ()
     next_period: bool = False
+    version: int = VERSION
+
+
+class ResolveKeyRequest(msgspec.Struct, frozen=True):
+    """Whom does this virtual key name? It is asked for by its SHA-256; the key itself stays with the asker."""
+
+    sidecar: str
+    sha256: bytes
+    version: int = VERSION
+
+
+class ResolveKeyReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The subject that a good key names, the key's name in the book, and the revision of that customer.
+
+    `subject` None: there is no such key, or it was revoked; the two are not told apart. A change of the
+    customer to a later `revision` may have revoked it.
+    """
+
+    subject: Subject | None = None
+    key_id: str = ""
+    revision: int = 0
     version: int = VERSION
 
 

@@ -15,8 +15,8 @@ from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Conflict, NotFound, Rejected
-from sidecar.ledger import backfill, forms
-from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger import backfill, forms, virtual_keys
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.idempotency import Asked, once
 from sidecar.ledger.journal import Journal
@@ -24,7 +24,7 @@ from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Path, Refusal, budget_of, load_paths, locate
 from sidecar.ledger.purse import MAX_LIVE_GRANTS, Purse
 from sidecar.ledger.showing import Shower, whole_path
-from sidecar.ledger.views import BudgetView, CustomerView, GrantView, NodeView
+from sidecar.ledger.views import BudgetView, CustomerView, GrantView, KeyView, NodeView
 from sidecar.ports import Ids, Transaction
 
 T = TypeVar("T")
@@ -182,6 +182,31 @@ class Acts:
 
         asked = Asked(customer, "set_budget", act, msgspec.structs.asdict(form))
         return await self._do(tx, wall_ms, asked, effect, BudgetView)
+
+    async def add_key(self, tx: Transaction, wall_ms: int, form: NewKey, act: Act) -> Done:
+        """Take a virtual key; the nodes that it names must exist."""
+        subject = forms.key(form)
+
+        async def effect(journal: Journal | None) -> KeyView:
+            journal = _known(journal, subject.customer)
+            await _place(tx, subject.customer, subject.path)
+            view = await virtual_keys.create(journal, form, subject, key_id=self._ids.new("key"), actor=act.actor)
+            await journal.write()
+            return view
+
+        asked = Asked(subject.customer, "add_key", act, msgspec.structs.asdict(form))
+        return await self._do(tx, wall_ms, asked, effect, KeyView)
+
+    async def revoke_key(self, tx: Transaction, wall_ms: int, customer: str, key_id: str, act: Act) -> Done:
+        """Revoke a virtual key; twice is once."""
+
+        async def effect(journal: Journal | None) -> KeyView:
+            journal = _known(journal, customer)
+            view = await virtual_keys.revoke(journal, key_id, actor=act.actor)
+            await journal.write()
+            return view
+
+        return await self._do(tx, wall_ms, Asked(customer, "revoke_key", act, {"key_id": key_id}), effect, KeyView)
 
     async def _do(
         self,

@@ -14,6 +14,7 @@ from sidecar.ledger.views import (
     EntryView,
     ExplainView,
     GrantView,
+    KeyView,
     NodeView,
     SidecarTokenView,
     SilentLeaseView,
@@ -59,6 +60,21 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     each: str = ""
     hard: bool = True
     clamp: bool = True
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A virtual key that was made, known by the SHA-256 of its text (64 hex digits), and whom it names.
+
+    `path` is `acme`, `acme/team:data` or `acme/user:ada`; what is left empty a request may say for itself.
+    """
+
+    path: str
+    sha256: str
+    name: str = ""
+    agent: str = ""
+    session: str = ""
+    feature: str = ""
+    product: str = ""
 
 
 class Administration(Protocol):
@@ -133,6 +149,18 @@ class Administration(Protocol):
 
     async def sidecar_tokens(self) -> list[SidecarTokenView]:
         """The names that have a token."""
+        ...
+
+    async def add_key(self, key: NewKey, act: Act) -> KeyView:
+        """Let in whoever brings this virtual key, as the subject that it names. The key itself never comes here."""
+        ...
+
+    async def revoke_key(self, customer: str, key_id: str, act: Act) -> KeyView:
+        """Let in nobody by it any more, from within a second; one that is revoked stays so."""
+        ...
+
+    async def keys(self, customer: str, *, after: int, limit: int) -> tuple[list[KeyView], int]:
+        """A customer's virtual keys as made, revoked ones too, and the number to go on with (0 at the end)."""
         ...
 
     async def explain(self, request_id: str) -> ExplainView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
@@ -10,9 +11,9 @@ from sidecar.core.credits.scopes import is_pattern
 from sidecar.core.governance.budgets import DIMENSIONS, Each
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.standing import Wallet
-from sidecar.core.governance.tenancy import Node, is_id, parse_path
+from sidecar.core.governance.tenancy import Node, Subject, is_id, parse_path
 from sidecar.errors import Rejected
-from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.idempotency import MAX_KEY
 
 MAX_PATTERNS = 64
@@ -22,6 +23,9 @@ MAX_PRIORITY = 1_000_000
 
 MAX_INSTANT_MS = 253_402_300_799_000
 """The last second of the year 9999."""
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class _Problems:
@@ -107,6 +111,29 @@ def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tu
             problems.add("invalid_field", "match", f"a pattern for any of {', '.join(DIMENSIONS)}")
     problems.raise_any()
     return name, nodes, atoms or 0
+
+
+def key(form: NewKey) -> Subject:
+    """The subject that a virtual key names, its nodes as named."""
+    problems = _Problems()
+    customer, nodes = _path(problems, form.path)
+    if not _SHA256.fullmatch(form.sha256):
+        problems.add("invalid_field", "sha256", "64 hex digits, the SHA-256 of the key")
+    for field in ("name", "agent", "session", "feature", "product"):
+        value: str = getattr(form, field)
+        if value and not is_id(value):
+            problems.add("invalid_field", field, "at most 128 of A-Z a-z 0-9 . _ : @ -")
+    problems.raise_any()
+    user = nodes[-1].id if nodes and nodes[-1].kind == "user" else ""
+    return Subject(
+        customer,
+        nodes[:-1] if user else nodes,
+        user=user,
+        agent=form.agent,
+        session=form.session,
+        feature=form.feature,
+        product=form.product,
+    )
 
 
 def _check_customer(problems: _Problems, field: str, name: str) -> None:

@@ -7,25 +7,20 @@ decision, so no two readers of a path can disagree about which route it is.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
-import re
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
+from sidecar.core.governance.checked_tokens import digest_of, is_token, write_token
 from sidecar.core.governance.tenancy import is_id
 from sidecar.ledger.administration import Act
 from sidecar.ledger.http_problems import RequestRefused
 
 TOKEN_PREFIX: Final = "spend_admin_"  # noqa: S105 (what tokens begin with, so that scanners of leaked secrets find them)
 SIDECAR_TOKEN_PREFIX: Final = "spend_sidecar_"  # noqa: S105 (likewise)
-SECRET_BYTES: Final = 32
-_TOKEN: Final = re.compile(rf"{TOKEN_PREFIX}([a-z2-7]{{52}})_([a-z2-7]{{7}})", re.ASCII)
 
 
 def admin_token(secret: bytes) -> str:
@@ -34,7 +29,7 @@ def admin_token(secret: bytes) -> str:
     Raises:
         ValueError: not exactly SECRET_BYTES of them.
     """
-    return _token(TOKEN_PREFIX, secret)
+    return write_token(TOKEN_PREFIX, secret)
 
 
 def sidecar_token(secret: bytes) -> str:
@@ -43,28 +38,12 @@ def sidecar_token(secret: bytes) -> str:
     Raises:
         ValueError: not exactly SECRET_BYTES of them.
     """
-    return _token(SIDECAR_TOKEN_PREFIX, secret)
-
-
-def _token(prefix: str, secret: bytes) -> str:
-    if len(secret) != SECRET_BYTES:
-        raise ValueError(f"a token is made of {SECRET_BYTES} random bytes, not {len(secret)}")
-    body = prefix + _base32(secret)
-    return f"{body}_{_checksum(body)}"
+    return write_token(SIDECAR_TOKEN_PREFIX, secret)
 
 
 def is_admin_token(text: str) -> bool:
     """Whether `text` has the form and the checksum of a token; says nothing of its being accepted."""
-    match = _TOKEN.fullmatch(text)
-    return match is not None and match[2] == _checksum(TOKEN_PREFIX + match[1])
-
-
-def _checksum(body: str) -> str:
-    return _base32(zlib.crc32(body.encode()).to_bytes(4, "big"))
-
-
-def _base32(raw: bytes) -> str:
-    return base64.b32encode(raw).decode().rstrip("=").lower()
+    return is_token(TOKEN_PREFIX, text)
 
 
 class Permission(StrEnum):
@@ -86,7 +65,7 @@ class Access:
 
 def admin_access(token: str, *, actor: str = "admin") -> Access:
     """The access of the administrator's token: everything."""
-    digest = hashlib.sha256(token.encode()).digest()
+    digest = digest_of(token)
     return Access(digest, actor, frozenset({Permission.READ, Permission.WRITE}))
 
 
@@ -105,7 +84,7 @@ def authenticate(authorizations: Sequence[str], accesses: Iterable[Access]) -> A
     scheme, _, token = authorizations[0].partition(" ")
     if scheme.lower() != "bearer":
         return None
-    digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    digest = digest_of(token)
     found: Access | None = None
     for access in accesses:
         if hmac.compare_digest(digest, access.token_sha256):

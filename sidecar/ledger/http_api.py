@@ -10,24 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, TypeVar
-from urllib.parse import parse_qsl
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from sidecar import errors
-from sidecar.ledger.administration import Act, Administration, NewBudget, NewGrant
+from sidecar.ledger.administration import Act, Administration, NewBudget, NewGrant, NewKey
 from sidecar.ledger.http_access import Access, Call, Permission, Route, RouteTable, authenticate, path_parts
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
+from sidecar.ledger.http_fields import MAX_NUMBER, read_cursor, read_json, read_limit, read_number, read_query
 from sidecar.ledger.http_problems import CONTENT_TYPE, RequestRefused, problem_of
 from sidecar.ledger.views import ExplainView, Page
 from sidecar.ports import Ids
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-MAX_CURSOR_LENGTH: Final = 512
-MAX_PAGE_ROWS: Final = 1000
-DEFAULT_PAGE_ROWS: Final = 100
 MAX_REQUESTS_AT_ONCE: Final = 64
 """More are told to come again: this API serves people and scripts, not the request path."""
 
@@ -35,11 +32,9 @@ BODY_TIMEOUT_S: Final = 10.0
 FLUSH_TIMEOUT_S: Final = 10.0
 """How long a read waits for what is still on its way to the book."""
 
-_MAX_NUMBER: Final = 2**62
 _MAX_KEY_LENGTH: Final = 255
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +65,13 @@ class SidecarName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose token."""
 
     name: str
+
+
+class NamedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which virtual key of whose."""
+
+    customer: str
+    key_id: str
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -144,6 +146,9 @@ class AdminAPI:
             Route("GET", "/v1/sidecar-tokens", read, self._sidecar_tokens),
             Route("POST", "/v1/sidecar-tokens", write, self._set_sidecar_token),
             Route("POST", "/v1/sidecar-tokens/revoke", write, self._revoke_sidecar_token),
+            Route("GET", f"{customer}/keys", read, self._keys, page),
+            Route("POST", "/v1/keys", write, self._add_key),
+            Route("POST", "/v1/keys/revoke", write, self._revoke_key),
             Route("GET", "/v1/requests/{request_id}", read, self._explain),
         )
 
@@ -234,7 +239,7 @@ class AdminAPI:
         return Version(self._version)
 
     async def _customers(self, call: Call) -> object:
-        rows, cursor = await self._administration.customers(after=_cursor(call), limit=_limit(call))
+        rows, cursor = await self._administration.customers(after=read_cursor(call), limit=read_limit(call))
         return Page(tuple(rows), cursor)
 
     async def _add_customer(self, call: Call) -> object:
@@ -264,9 +269,9 @@ class AdminAPI:
         return await self._administration.balance(call.parts["customer"])
 
     async def _entries(self, call: Call) -> object:
-        after = _number(call, "cursor", default=0, least=0, most=_MAX_NUMBER)
+        after = read_number(call, "cursor", default=0, least=0, most=MAX_NUMBER)
         rows, next_after = await self._administration.entries(
-            call.parts["customer"], after=after, kind=call.query.get("kind", ""), limit=_limit(call)
+            call.parts["customer"], after=after, kind=call.query.get("kind", ""), limit=read_limit(call)
         )
         return Page(tuple(rows), str(next_after) if next_after else "")
 
@@ -276,9 +281,9 @@ class AdminAPI:
     async def _usage(self, call: Call) -> object:
         rows, cursor = await self._administration.usage(
             customer=call.query.get("customer", ""),
-            since_ms=_number(call, "since_ms", default=0, least=0, most=_MAX_NUMBER),
-            after=_cursor(call),
-            limit=_limit(call),
+            since_ms=read_number(call, "since_ms", default=0, least=0, most=MAX_NUMBER),
+            after=read_cursor(call),
+            limit=read_limit(call),
         )
         return Page(tuple(rows), cursor)
 
@@ -286,8 +291,8 @@ class AdminAPI:
         rows, cursor = await self._administration.sums(
             by=call.query.get("by", "day"),
             customer=call.query.get("customer", ""),
-            since_ms=_number(call, "since_ms", default=0, least=0, most=_MAX_NUMBER),
-            after=_cursor(call),
+            since_ms=read_number(call, "since_ms", default=0, least=0, most=MAX_NUMBER),
+            after=read_cursor(call),
         )
         return Page(tuple(rows), cursor)
 
@@ -311,6 +316,18 @@ class AdminAPI:
     async def _revoke_sidecar_token(self, call: Call) -> object:
         return await self._administration.revoke_sidecar_token(read_json(call.body, SidecarName).name, call.act)
 
+    async def _keys(self, call: Call) -> object:
+        after = read_number(call, "cursor", default=0, least=0, most=MAX_NUMBER)
+        rows, next_after = await self._administration.keys(call.parts["customer"], after=after, limit=read_limit(call))
+        return Page(tuple(rows), str(next_after) if next_after else "")
+
+    async def _add_key(self, call: Call) -> object:
+        return await self._administration.add_key(read_json(call.body, NewKey), call.act)
+
+    async def _revoke_key(self, call: Call) -> object:
+        named = read_json(call.body, NamedKey)
+        return await self._administration.revoke_key(named.customer, named.key_id, call.act)
+
     async def _explain(self, call: Call) -> object:
         """The book knows what is settled; the sidecar beside it, what it denied or has open."""
         try:
@@ -320,85 +337,6 @@ class AdminAPI:
             if remembered is None:
                 raise
             return remembered
-
-
-def read_json(raw: bytes, kind: type[_T]) -> _T:
-    """Read a body as exactly the fields of `kind`.
-
-    Raises:
-        RequestRefused: not JSON (`malformed_json`); an unknown, missing or mistyped field, or a NUL
-            in a text, which not every database can keep (`invalid_body`).
-    """
-    try:
-        value = msgspec.json.decode(raw, type=kind)
-    except msgspec.ValidationError as error:
-        field, expected = _field_at_fault(str(error))
-        raise RequestRefused("invalid_body", f"{field}: {expected}", problems={field: expected}) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise RequestRefused("malformed_json", "the body is not JSON in UTF-8") from None
-    for name, part in msgspec.to_builtins(value).items():
-        if _has_nul(part):
-            raise RequestRefused("invalid_body", f"{name}: NUL", problems={name: "expected text without NUL"})
-    return value
-
-
-def _field_at_fault(message: str) -> tuple[str, str]:
-    """The field that a decoder's message names, and what it expected there."""
-    what, _, path = message.partition(" - at `$")
-    if "unknown field `" in what:
-        return what.split("`")[1], "not a field here"
-    if "required field `" in what:
-        return what.split("`")[1], "required"
-    return path.rstrip("`").lstrip(".") or "body", what
-
-
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(part) for key, part in value.items())
-    return isinstance(value, list | tuple) and any(map(_has_nul, value))
-
-
-def read_query(raw: str, allowed: frozenset[str]) -> dict[str, str]:
-    """Read a query of parameters that a route takes, each at most once.
-
-    Raises:
-        RequestRefused: `invalid_parameter`, naming it.
-    """
-    try:
-        pairs = parse_qsl(raw, keep_blank_values=True, strict_parsing=bool(raw), errors="strict", max_num_fields=16)
-    except ValueError:
-        raise RequestRefused("invalid_parameter", "the query cannot be read") from None
-    query: dict[str, str] = {}
-    for name, value in pairs:
-        if name not in allowed:
-            expected = f"expected some of: {', '.join(sorted(allowed))}" if allowed else "this path takes no parameters"
-            raise RequestRefused("invalid_parameter", expected, problems={name[:64]: "not a parameter here"})
-        if name in query or not value.isprintable() or len(value) > MAX_CURSOR_LENGTH:
-            expected = f"expected once, at most {MAX_CURSOR_LENGTH} printable characters"
-            raise RequestRefused("invalid_parameter", f"{name}: {expected}", problems={name: expected})
-        query[name] = value
-    return query
-
-
-def _number(call: Call, name: str, *, default: int, least: int, most: int) -> int:
-    text = call.query.get(name)
-    if text is None:
-        return default
-    digits = text.isascii() and text.isdigit() and len(text) <= 19
-    if not digits or not least <= int(text) <= most:
-        expected = f"expected a whole number from {least} to {most}"
-        raise RequestRefused("invalid_parameter", f"{name}: {expected}", problems={name: expected})
-    return int(text)
-
-
-def _limit(call: Call) -> int:
-    return _number(call, "limit", default=DEFAULT_PAGE_ROWS, least=1, most=MAX_PAGE_ROWS)
-
-
-def _cursor(call: Call) -> str:
-    return call.query.get("cursor", "")
 
 
 async def _read_body(request: web.BaseRequest) -> bytes:

@@ -31,6 +31,8 @@ from sidecar.contract.messages import (
     Refusal,
     RegisterReply,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
@@ -41,7 +43,7 @@ from sidecar.errors import Conflict, LedgerUnavailable, SidecarError, StaleIncar
 PATH: Final = "/contract/v1/"
 CONTENT_TYPE: Final = "application/msgpack"
 
-TIMEOUT_S: Final = {"register": 10.0, "resolve": 10.0, "sync": 30.0}
+TIMEOUT_S: Final = {"register": 10.0, "resolve": 10.0, "resolve_key": 10.0, "sync": 30.0}
 """The longest that an answer may take; who asks may give up earlier."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -65,8 +67,8 @@ MAX_CUSTOMERS: Final = 16_384
 
 MAX_REFUSAL_TEXT: Final = 512
 
-M = TypeVar("M", RegisterReply, ResolveReply, SyncReply)
-Question: TypeAlias = RegisterRequest | ResolveRequest | AnySync | ChangesRequest
+M = TypeVar("M", RegisterReply, ResolveKeyReply, ResolveReply, SyncReply)
+Question: TypeAlias = RegisterRequest | ResolveKeyRequest | ResolveRequest | AnySync | ChangesRequest
 
 logger = logging.getLogger("sidecar.ledger")
 
@@ -115,6 +117,13 @@ class HttpLedger:
         reply = await self._ask("resolve", request, ResolveReply)
         if reply.standing is not None:
             self._note(reply.standing.customer, reply.standing.revision)
+        return reply
+
+    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
+        """See `ports.Ledger`."""
+        reply = await self._ask("resolve_key", request, ResolveKeyReply)
+        if reply.subject is not None:
+            self._note(reply.subject.customer, reply.revision)
         return reply
 
     async def sync(self, request: AnySync) -> SyncReply:

@@ -1,7 +1,7 @@
 """The contract on the ledger's port: what sidecars ask, msgpack over HTTP, below /contract/v1.
 
-    POST /contract/v1/register, /resolve, /sync    a message and its answer
-    POST /contract/v1/changes                      an answer that does not end: changes as they happen
+    POST /contract/v1/register, /resolve, /resolve_key, /sync    a message and its answer
+    POST /contract/v1/changes                                    an answer that does not end: changes as they happen
 
 The path's number is that of these paths; the messages carry a version of their own, and an answer
 is in the version of its question. A refusal is a `Refusal` with an HTTP status. Nothing here knows
@@ -29,6 +29,7 @@ from sidecar.contract.messages import (
     ChangesRequest,
     Refusal,
     RegisterRequest,
+    ResolveKeyRequest,
     ResolveRequest,
     SyncRequest,
 )
@@ -131,7 +132,7 @@ class ContractAPI:
     async def _decide(self, request: web.BaseRequest) -> web.StreamResponse:
         digest = await self._door.open(request.headers.getall("Authorization", []))
         name = request.raw_path.removeprefix(PREFIX)
-        if name not in ("register", "resolve", "sync", "changes"):
+        if name not in ("register", "resolve", "resolve_key", "sync", "changes"):
             raise _Refused("not_found", "there is nothing at this path")
         if request.method != "POST":
             raise _Refused("method_not_allowed", "expected POST")
@@ -156,6 +157,8 @@ class ContractAPI:
             return await _ask(self._ledger.register, decode(body, RegisterRequest))
         if name == "resolve":
             return await _ask(self._ledger.resolve, decode(body, ResolveRequest))
+        if name == "resolve_key":
+            return await _ask(self._ledger.resolve_key, decode(body, ResolveKeyRequest))
         return await _ask(self._ledger.sync, decode(body, SyncRequest))
 
     async def _stream_changes(

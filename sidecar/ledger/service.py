@@ -22,17 +22,20 @@ from sidecar.contract.messages import (
     PartReply,
     RegisterReply,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
 )
 from sidecar.contract.versions import check_version
 from sidecar.core.credits.entries import PostingError
+from sidecar.core.governance.virtual_keys import DIGEST_BYTES
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
-from sidecar.ledger import sidecar_tokens
+from sidecar.ledger import sidecar_tokens, virtual_keys
 from sidecar.ledger.acts import Acts, Done
-from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.history import hear, history_id, lock_system
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
@@ -52,6 +55,7 @@ from sidecar.ledger.views import (
     EntryView,
     ExplainView,
     GrantView,
+    KeyView,
     NodeView,
     SidecarTokenView,
     SilentLeaseView,
@@ -125,6 +129,18 @@ class LedgerService:
             raise WireFormatError("sidecar", "a need below zero")
         customer = request.subject.customer
         return await self._book.transact(customer, lambda tx: resolve(tx, request, self._clock.now_ms(), self._options))
+
+    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
+        """Whom a virtual key names, as the book has it now.
+
+        Raises:
+            WireFormatError: another version of the contract, or no SHA-256.
+        """
+        check_version(request.version, peer="sidecar")
+        if len(request.sha256) != DIGEST_BYTES:
+            raise WireFormatError("sidecar", f"a key's digest is {DIGEST_BYTES} bytes")
+        found = await self._book.read(lambda tx: virtual_keys.find(tx, request.sha256))
+        return ResolveKeyReply() if found is None else ResolveKeyReply(found.subject, found.key_id, found.revision)
 
     async def sync(self, request: AnySync) -> SyncReply:
         """Apply each customer's part in a transaction of its own; one that fails loses no other.
@@ -243,6 +259,21 @@ class LedgerService:
         customer = budget.path.partition("/")[0]
         view: BudgetView = await self._act(customer, lambda tx, now: self._acts.set_budget(tx, now, budget, act))
         return view
+
+    async def add_key(self, key: NewKey, act: Act) -> KeyView:
+        """Take a virtual key."""
+        customer = key.path.partition("/")[0]
+        view: KeyView = await self._act(customer, lambda tx, now: self._acts.add_key(tx, now, key, act))
+        return view
+
+    async def revoke_key(self, customer: str, key_id: str, act: Act) -> KeyView:
+        """Revoke one."""
+        view: KeyView = await self._act(customer, lambda tx, now: self._acts.revoke_key(tx, now, customer, key_id, act))
+        return view
+
+    async def keys(self, customer: str, *, after: int, limit: int) -> tuple[list[KeyView], int]:
+        """Virtual keys."""
+        return await self._book.read(lambda tx: virtual_keys.keys(tx, customer, after, limit))
 
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
         """Customers by name."""

@@ -163,6 +163,27 @@ class SidecarTokenView(msgspec.Struct, frozen=True):
     name: str
 
 
+class KeyView(msgspec.Struct, frozen=True):
+    """One virtual key. `path` is whom it names, as people write it: `acme/team:data/user:ada`.
+
+    `fingerprint` is the beginning of its SHA-256. `revoked_at_ms` is null while it is good.
+    """
+
+    customer: str
+    key_id: str
+    name: str
+    fingerprint: str
+    path: str
+    agent: str
+    session: str
+    feature: str
+    product: str
+    created_at_ms: int
+    created_by: str
+    revoked_at_ms: int | None
+    revoked_by: str
+
+
 class SilentLeaseView(msgspec.Struct, frozen=True):
     """A lease in quarantine: what it holds is reserved until its holder is heard again."""
 

@@ -16,6 +16,8 @@ from sidecar.contract.messages import (
     Holding,
     LeaseReport,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     SyncReply,
     SyncRequest,
@@ -23,9 +25,10 @@ from sidecar.contract.messages import (
 )
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.tenancy import Node, Subject, parse_path
+from sidecar.core.governance.virtual_keys import key_digest, write_key
 from sidecar.errors import Conflict, Rejected, StaleIncarnation, WireFormatError
 from sidecar.ledger import budget_accounts
-from sidecar.ledger.administration import NewBudget, NewGrant
+from sidecar.ledger.administration import NewBudget, NewGrant, NewKey
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
 from sidecar.ledger.views import BudgetView, ClockView
@@ -639,3 +642,24 @@ async def test_a_user_is_no_node(desk: Desk) -> None:
     with pytest.raises(Rejected, match="user"):
         await desk.service.add_nodes("acme/user:ada", desk.act())
     await desk.service.set_budget(NewBudget("acme/user:ada", usd(5), "day"), desk.act())
+
+
+async def test_a_virtual_key_names_its_subject_until_it_is_revoked(desk: Desk) -> None:
+    """S-13: by its digest; an unknown one and a revoked one are not told apart, and a change tells of each."""
+    heard: list[Change] = []
+    stop = desk.ledger.subscribe(heard.append)
+    await counted(desk)
+    await desk.service.add_nodes("acme/team:data", desk.act())
+    digest = key_digest(write_key(b"k" * 32))
+    ask = ResolveKeyRequest("s1", digest)
+    assert await desk.ledger.resolve_key(ask) == ResolveKeyReply()
+    made = await desk.service.add_key(NewKey("acme/team:data/user:ada", digest.hex()), desk.act())
+    reply = await desk.ledger.resolve_key(ask)
+    assert (reply.subject, reply.key_id) == (Subject("acme", parse_path("team:data"), user="ada"), made.key_id)
+    await until(lambda: Change("acme", reply.revision) in heard)
+    await desk.service.revoke_key("acme", made.key_id, desk.act())
+    await until(lambda: any(change.revision > reply.revision for change in heard))
+    assert await desk.ledger.resolve_key(ask) == ResolveKeyReply()
+    with pytest.raises(WireFormatError):
+        await desk.ledger.resolve_key(ResolveKeyRequest("s1", b"short"))
+    stop()

@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from sidecar import errors
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.governance.tenancy import is_id, parse_path
-from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.core.governance.virtual_keys import fingerprint
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.views import (
     BalanceView,
     BudgetChildView,
@@ -21,6 +24,7 @@ from sidecar.ledger.views import (
     EntryView,
     ExplainView,
     GrantView,
+    KeyView,
     NodeView,
     SidecarTokenView,
     SilentLeaseView,
@@ -68,6 +72,8 @@ class FakeAdministration:
         self.failure: Exception | None = None
         self.acts: list[Act] = []
         self.tokens: dict[str, str] = {}
+        self.virtual: dict[str, KeyView] = {}
+        self.digests: list[str] = []
         self.made: dict[str, CustomerView] = {}
         self.tree: list[NodeView] = []
         self.lots: list[GrantView] = []
@@ -231,6 +237,36 @@ class FakeAdministration:
     async def sidecar_tokens(self) -> list[SidecarTokenView]:
         """Who is let in."""
         return [SidecarTokenView(name) for name in sorted(self.tokens)]
+
+    async def add_key(self, key: NewKey, act: Act) -> KeyView:
+        """Make one."""
+        customer = key.path.partition("/")[0]
+        self._known(customer)
+        self.acts.append(act)
+        self.digests.append(key.sha256)
+        said = (key.agent, key.session, key.feature, key.product)
+        view = KeyView(
+            customer, f"key_{len(self.virtual) + 1}", key.name, fingerprint(key.sha256), key.path, *said,
+            created_at_ms=1_795_000_000_000, created_by=act.actor, revoked_at_ms=None, revoked_by="",
+        )  # fmt: skip
+        self.virtual[view.key_id] = view
+        return view
+
+    async def revoke_key(self, customer: str, key_id: str, act: Act) -> KeyView:
+        """End one."""
+        self._known(customer)
+        if key_id not in self.virtual:
+            raise errors.NotFound("key", key_id)
+        self.acts.append(act)
+        changed = msgspec.structs.replace(self.virtual[key_id], revoked_at_ms=1_795_000_001_000, revoked_by=act.actor)
+        self.virtual[key_id] = changed
+        return changed
+
+    async def keys(self, customer: str, *, after: int, limit: int) -> tuple[list[KeyView], int]:
+        """All."""
+        self._known(customer)
+        rows = [key for key in self.virtual.values() if key.customer == customer][after:]
+        return rows[:limit], after + limit if len(rows) > limit else 0
 
     async def clock(self) -> ClockView:
         """As it is set."""

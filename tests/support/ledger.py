@@ -17,6 +17,8 @@ from sidecar.contract.messages import (
     LeaseReport,
     RegisterReply,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
@@ -154,6 +156,10 @@ class OverTheWire:
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """There and back."""
         return again(await self._ledger.resolve(again(request)))
+
+    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
+        """There and back."""
+        return again(await self._ledger.resolve_key(again(request)))
 
     async def sync(self, request: AnySync) -> SyncReply:
         """There and back."""

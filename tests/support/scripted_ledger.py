@@ -18,6 +18,8 @@ from sidecar.contract.messages import (
     PartReply,
     RegisterReply,
     RegisterRequest,
+    ResolveKeyReply,
+    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
     SyncReply,
@@ -31,6 +33,7 @@ from sidecar.core.credits.leases import escrow, lease_size
 from sidecar.core.governance.budgets import Budget, budget_account, grant_account
 from sidecar.core.governance.limits import period_at
 from sidecar.core.governance.standing import Standing, Wallet
+from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import LedgerUnavailable
 from tests.support.clock import FakeClock
 
@@ -93,6 +96,8 @@ class ScriptedLedger:
         self.refuse_events = ""
         self.history_id = "history_1"
         self.heard = 0
+        self.keys: dict[bytes, Subject] = {}  # by digest
+        self.keys_asked: list[bytes] = []
         self._listeners: list[Callable[[Change], None]] = []
 
     async def register(self, request: RegisterRequest) -> RegisterReply:
@@ -110,6 +115,12 @@ class ScriptedLedger:
         reply = self._lend(book, request)
         self._maybe_lose()
         return reply
+
+    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
+        self.keys_asked.append(request.sha256)
+        subject = self.keys.get(request.sha256)
+        await self._wait()
+        return ResolveKeyReply() if subject is None else ResolveKeyReply(subject, "key_1", 1)
 
     async def sync(self, request: AnySync) -> SyncReply:
         request = codec.decode(codec.encode(request), SyncRequest)  # recorded or not, on the wire it is the same

@@ -1,0 +1,104 @@
+"""Reading what a request to the ledger's API says: bodies and parameters, field by field."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from sidecar.ledger.http_access import Call
+from sidecar.ledger.http_problems import RequestRefused
+
+MAX_CURSOR_LENGTH: Final = 512
+MAX_PAGE_ROWS: Final = 1000
+DEFAULT_PAGE_ROWS: Final = 100
+MAX_NUMBER: Final = 2**62
+
+_T = TypeVar("_T")
+
+
+def read_json(raw: bytes, kind: type[_T]) -> _T:
+    """Read a body as exactly the fields of `kind`.
+
+    Raises:
+        RequestRefused: not JSON (`malformed_json`); an unknown, missing or mistyped field, or a NUL
+            in a text, which not every database can keep (`invalid_body`).
+    """
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        field, expected = _field_at_fault(str(error))
+        raise RequestRefused("invalid_body", f"{field}: {expected}", problems={field: expected}) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise RequestRefused("malformed_json", "the body is not JSON in UTF-8") from None
+    for name, part in msgspec.to_builtins(value).items():
+        if _has_nul(part):
+            raise RequestRefused("invalid_body", f"{name}: NUL", problems={name: "expected text without NUL"})
+    return value
+
+
+def _field_at_fault(message: str) -> tuple[str, str]:
+    """The field that a decoder's message names, and what it expected there."""
+    what, _, path = message.partition(" - at `$")
+    if "unknown field `" in what:
+        return what.split("`")[1], "not a field here"
+    if "required field `" in what:
+        return what.split("`")[1], "required"
+    return path.rstrip("`").lstrip(".") or "body", what
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(part) for key, part in value.items())
+    return isinstance(value, list | tuple) and any(map(_has_nul, value))
+
+
+def read_query(raw: str, allowed: frozenset[str]) -> dict[str, str]:
+    """Read a query of parameters that a route takes, each at most once.
+
+    Raises:
+        RequestRefused: `invalid_parameter`, naming it.
+    """
+    try:
+        pairs = parse_qsl(raw, keep_blank_values=True, strict_parsing=bool(raw), errors="strict", max_num_fields=16)
+    except ValueError:
+        raise RequestRefused("invalid_parameter", "the query cannot be read") from None
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in allowed:
+            expected = f"expected some of: {', '.join(sorted(allowed))}" if allowed else "this path takes no parameters"
+            raise RequestRefused("invalid_parameter", expected, problems={name[:64]: "not a parameter here"})
+        if name in query or not value.isprintable() or len(value) > MAX_CURSOR_LENGTH:
+            expected = f"expected once, at most {MAX_CURSOR_LENGTH} printable characters"
+            raise RequestRefused("invalid_parameter", f"{name}: {expected}", problems={name: expected})
+        query[name] = value
+    return query
+
+
+def read_number(call: Call, name: str, *, default: int, least: int, most: int) -> int:
+    """A parameter that is a whole number.
+
+    Raises:
+        RequestRefused: `invalid_parameter`, naming it.
+    """
+    text = call.query.get(name)
+    if text is None:
+        return default
+    digits = text.isascii() and text.isdigit() and len(text) <= 19
+    if not digits or not least <= int(text) <= most:
+        expected = f"expected a whole number from {least} to {most}"
+        raise RequestRefused("invalid_parameter", f"{name}: {expected}", problems={name: expected})
+    return int(text)
+
+
+def read_limit(call: Call) -> int:
+    """How many rows of a page are wanted."""
+    return read_number(call, "limit", default=DEFAULT_PAGE_ROWS, least=1, most=MAX_PAGE_ROWS)
+
+
+def read_cursor(call: Call) -> str:
+    """Where to go on; `` at the beginning."""
+    return call.query.get("cursor", "")

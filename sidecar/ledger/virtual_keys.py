@@ -1,0 +1,141 @@
+"""Virtual keys in the book: what each names, and whether it is good.
+
+A key is made by who asks for it, and the book gets its SHA-256 alone. Making and revoking one are
+entries that move the customer's revision, so that every sidecar hears of them at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+import msgspec
+
+from sidecar.core.governance.tenancy import Node, Subject, format_path
+from sidecar.core.governance.virtual_keys import fingerprint
+from sidecar.errors import Conflict, NotFound, Rejected
+from sidecar.ledger.administration import NewKey
+from sidecar.ledger.journal import Journal
+from sidecar.ledger.reading import customer_row, page_size
+from sidecar.ledger.showing import whole_path
+from sidecar.ledger.views import KeyView
+from sidecar.ports import Row, Transaction
+
+MAX_KEYS: Final = 10_000
+"""Keys of one customer that are good."""
+
+
+class KnownKey(msgspec.Struct, frozen=True):
+    """A good key: its name in the book, whom it names, and the revision of that customer."""
+
+    key_id: str
+    subject: Subject
+    revision: int
+
+
+async def create(journal: Journal, form: NewKey, subject: Subject, *, key_id: str, actor: str) -> KeyView:
+    """Take a key into the book.
+
+    Raises:
+        Conflict: this customer has had a key with this digest.
+        Rejected: it has MAX_KEYS.
+    """
+    tx, customer = journal.tx, journal.customer
+    if await tx.fetch("SELECT key_id FROM virtual_keys WHERE sha256 = ? AND customer = ?", (form.sha256, customer)):
+        raise Conflict("there is a key with this SHA-256; make another")
+    counted = await tx.fetch(
+        "SELECT count(*) AS n FROM virtual_keys WHERE customer = ? AND revoked_at_ms IS NULL", (customer,)
+    )
+    if counted[0]["n"] >= MAX_KEYS:
+        raise Rejected("too_many_keys", {"path": f"a customer has at most {MAX_KEYS} keys; revoke some"})
+    shown: dict[str, object] = {"key_id": key_id, "name": form.name, "fingerprint": fingerprint(form.sha256)}
+    facts = shown | {"subject": msgspec.to_builtins(subject)}
+    sequence = journal.post("key_created", actor=actor, facts=facts, key=key_id, policy=True)
+    await tx.execute(
+        "INSERT INTO virtual_keys (customer, key_id, sha256, name, subject, created_at_ms, created_by, sequence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            customer,
+            key_id,
+            form.sha256,
+            form.name,
+            msgspec.json.encode(subject).decode(),
+            journal.now_ms,
+            actor,
+            sequence,
+        ),
+    )
+    return await _one(tx, customer, key_id)
+
+
+async def revoke(journal: Journal, key_id: str, *, actor: str) -> KeyView:
+    """Let nobody in by it any more; one that is revoked stays as it is.
+
+    Raises:
+        NotFound: this customer has no such key.
+    """
+    tx, customer = journal.tx, journal.customer
+    view = await _one(tx, customer, key_id)
+    if view.revoked_at_ms is not None:
+        return view
+    journal.post("key_revoked", actor=actor, facts={"key_id": key_id}, key=key_id, policy=True)
+    await tx.execute(
+        "UPDATE virtual_keys SET revoked_at_ms = ?, revoked_by = ? WHERE customer = ? AND key_id = ?",
+        (journal.now_ms, actor, customer, key_id),
+    )
+    return await _one(tx, customer, key_id)
+
+
+async def find(tx: Transaction, digest: bytes) -> KnownKey | None:
+    """The good key with this digest; None: there is none, or it was revoked."""
+    rows = await tx.fetch(
+        "SELECT k.key_id, k.sha256, k.subject, c.revision FROM virtual_keys AS k"
+        " JOIN customers AS c ON c.customer = k.customer WHERE k.sha256 = ? AND k.revoked_at_ms IS NULL",
+        (digest.hex(),),
+    )
+    if len(rows) != 1 or not hmac.compare_digest(digest, bytes.fromhex(rows[0]["sha256"])):
+        return None  # and one that two customers have would name neither
+    row = rows[0]
+    return KnownKey(row["key_id"], msgspec.json.decode(row["subject"], type=Subject), row["revision"])
+
+
+async def keys(tx: Transaction, customer: str, after: int, limit: int) -> tuple[list[KeyView], int]:
+    """A customer's keys in the order in which they were made, revoked ones too, and the number to go on with.
+
+    Raises:
+        NotFound: the customer.
+    """
+    await customer_row(tx, customer)
+    size = page_size(limit)
+    rows = await tx.fetch(
+        "SELECT * FROM virtual_keys WHERE customer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+        (customer, after, size + 1),
+    )
+    return [_view(row) for row in rows[:size]], rows[size - 1]["sequence"] if len(rows) > size else 0
+
+
+async def _one(tx: Transaction, customer: str, key_id: str) -> KeyView:
+    rows = await tx.fetch("SELECT * FROM virtual_keys WHERE customer = ? AND key_id = ?", (customer, key_id))
+    if not rows:
+        raise NotFound("key", key_id)
+    return _view(rows[0])
+
+
+def _view(row: Row) -> KeyView:
+    subject = msgspec.json.decode(row["subject"], type=Subject)
+    nodes = (*subject.path, *((Node("user", subject.user),) if subject.user else ()))
+    return KeyView(
+        customer=row["customer"],
+        key_id=row["key_id"],
+        name=row["name"],
+        fingerprint=fingerprint(row["sha256"]),
+        path=whole_path(row["customer"], format_path(nodes)),
+        agent=subject.agent,
+        session=subject.session,
+        feature=subject.feature,
+        product=subject.product,
+        created_at_ms=row["created_at_ms"],
+        created_by=row["created_by"],
+        revoked_at_ms=row["revoked_at_ms"],
+        revoked_by=row["revoked_by"],
+    )
