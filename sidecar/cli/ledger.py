@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -83,15 +86,18 @@ def serve_command(
 @command.command("sidecar-token")
 @click.argument("name")
 @click.option("--revoke", is_flag=True, help="Let in nobody by this name any more.")
+@click.option("--out", metavar="FILE", type=_FILE, help="Write it there, for its owner only; what stood there is gone.")
 @json_option
 @with_ledger
-def sidecar_token(client: LedgerClient, name: str, revoke: bool, as_json: bool) -> None:
+def sidecar_token(client: LedgerClient, name: str, revoke: bool, out: Path | None, as_json: bool) -> None:
     """Make a token by which sidecars are let in under NAME, and print it; one made before is void.
 
     The ledger is told its hash alone: nobody can show it again. Keep it in a file for
-    `spend sidecar --token-file FILE`.
+    `spend sidecar --token-file FILE`; --out writes that file.
     """
     if revoke:
+        if out is not None:
+            raise click.UsageError("--revoke makes no token: there is nothing to write; leave --out away.")
         raw = client.post("/v1/sidecar-tokens/revoke", {"name": name})
         decoded(raw, SidecarTokenView)
         if as_json:
@@ -104,8 +110,38 @@ def sidecar_token(client: LedgerClient, name: str, revoke: bool, as_json: bool) 
 
     token = write(secrets.token_bytes(SECRET_BYTES))
     digest = hashlib.sha256(token.encode()).hexdigest()
-    decoded(client.post("/v1/sidecar-tokens", {"name": name, "token_sha256": digest}), SidecarTokenView)
+    with _private_file(out, f"{token}\n") if out is not None else nullcontext():
+        decoded(client.post("/v1/sidecar-tokens", {"name": name, "token_sha256": digest}), SidecarTokenView)
+    if out is not None:
+        if as_json:
+            click.echo(json.dumps({"name": name, "out": str(out)}))
+        else:
+            click.echo(f"{name}'s token is in {out}", err=True)
+        return
     click.echo(f'{{"name": "{name}", "token": "{token}"}}' if as_json else token)
+
+
+@contextmanager
+def _private_file(path: Path, text: str) -> Iterator[None]:
+    """Put a file in place, readable by its owner only, once the block has done its part.
+
+    It is written before: a file that cannot be must not cost the token that is in use.
+
+    Raises:
+        Failed: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+        except OSError as problem:
+            raise Failed(f"{path}: {problem.strerror}", "Give another file with --out.") from None
+        yield
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @command.command("clock")

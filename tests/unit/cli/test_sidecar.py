@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,3 +64,34 @@ def test_a_token_is_made_here_and_its_hash_alone_is_sent(shell: Shell) -> None:
     shell.run("ledger", "sidecar-token", "checkout", "--revoke")
     assert shell.administration.tokens == {}
     assert "sidecar-token NAME" in shell.run("ledger", "sidecar-token", "checkout", "--revoke", code=1).stderr
+
+
+def test_a_token_can_be_put_into_a_file_of_its_owners_alone(shell: Shell, tmp_path: Path) -> None:
+    """What stood there is replaced as a whole; nothing is printed that a log could keep."""
+    file = tmp_path / "token"
+    file.write_text("the last one")
+    file.chmod(0o644)
+    done = shell.run("ledger", "sidecar-token", "checkout", "--out", str(file))
+    token = file.read_text().strip()
+    assert shell.administration.tokens == {"checkout": hashlib.sha256(token.encode()).hexdigest()}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert token not in done.stdout + done.stderr
+    assert shell.json("ledger", "sidecar-token", "checkout", "--out", str(file)) == [
+        {"name": "checkout", "out": str(file)}
+    ]
+    assert [path.name for path in tmp_path.iterdir() if "token" in path.name] == ["token"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_token_that_is_in_use(shell: Shell, tmp_path: Path) -> None:
+    """And one that the ledger does not take leaves the file."""
+    shell.run("ledger", "sidecar-token", "checkout")
+    before = dict(shell.administration.tokens)
+    error = shell.run("ledger", "sidecar-token", "checkout", "--out", str(tmp_path / "no" / "token"), code=1).stderr
+    assert "No such file" in error
+    assert "--out" in error
+    assert shell.administration.tokens == before
+    file = tmp_path / "token"
+    file.write_text("in use")
+    shell.run("ledger", "sidecar-token", "checkout", "--out", str(file), "--token", "spend_admin_no", code=1)
+    assert file.read_text() == "in use"
+    assert "--out" in shell.run("ledger", "sidecar-token", "checkout", "--revoke", "--out", str(file), code=2).stderr
