@@ -44,6 +44,9 @@ def settle_in(settings: Settings, data: Path) -> None:
     open_data_folder(data)
     logs.configure(settings.sidecar.log)
     guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
+    # The rules of time zones are those that were installed with us: a bare machine has none, and two ledgers over
+    # one book that had different ones would end a period at different instants.
+    os.environ.setdefault("PYTHONTZPATH", "")
 
 
 def show_clock_jump(metrics: Metrics, jump_ms: Callable[[], int]) -> None:

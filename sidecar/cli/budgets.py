@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
+from typing import Final
 
 import click
 
@@ -13,6 +15,10 @@ from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_money, show_table
 from sidecar.core.governance.budgets import DIMENSIONS
 from sidecar.ledger.views import BudgetView
+
+PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year", "anniversary", "lifetime")
+WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+"""The ledger's own words (`core.governance`), in their order; a test holds them to it."""
 
 
 @click.group("budgets")
@@ -41,10 +47,30 @@ class _Match(click.ParamType[dict[str, str]]):
         return match
 
 
+class _Day(click.ParamType[str]):
+    """`2026-01-31`."""
+
+    name = "date"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read one."""
+        try:
+            return date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            self.fail(f"{str(value)[:64]!r}: expected a date such as 2026-01-31.", param, ctx)
+
+
 @command.command("set")
 @click.argument("path")
 @click.option("--limit", required=True, metavar="AMOUNT", help="A decimal such as 500 or 0.25; 0 allows nothing.")
-@click.option("--per", type=OneOf(["hour", "day", "month", "lifetime"]), required=True)
+@click.option("--per", type=OneOf(PERIODS), required=True, help="By the clocks of the customer's time zone.")
+@click.option(
+    "--anchor",
+    type=_Day(),
+    metavar="DATE",
+    help="A day on which a month, quarter, year or anniversary begins, such as 2026-01-31; others are counted from it.",
+)
+@click.option("--week-start", type=OneOf(WEEKDAYS), help="With --per week.  [monday]")
 @click.option(
     "--match",
     type=_Match(),
@@ -63,6 +89,8 @@ def set_(
     *,
     limit: str,
     per: str,
+    anchor: str | None,
+    week_start: str | None,
     match: dict[str, str] | None,
     each: str | None,
     currency: str,
@@ -74,11 +102,20 @@ def set_(
 
     The same path, match, each, period and currency again changes its limit, and whether it is hard or may
     shorten answers. A budget counts what its period has already seen.
+
+    An anniversary is a month that begins on the day of the month on which the customer was added, or on that of
+    --anchor. Where a month has no 31st, its last day stands for it.
     """
+    if week_start is not None and per != "week":
+        raise click.UsageError(f"--week-start goes with --per week; per {per}, leave it out.")
+    if anchor is not None and per not in ("month", "quarter", "year", "anniversary"):
+        hint = "say on which day with --week-start" if per == "week" else "leave it out"
+        raise click.UsageError(f"--anchor goes with --per month, quarter, year or anniversary; per {per}, {hint}.")
     budget = {
         "path": path,
         "limit": limit,
         "per": per,
+        "anchor": anchor or week_start or "",
         "match": match or {},
         "each": each or "",
         "currency": currency,
@@ -110,7 +147,7 @@ def show_budgets(budgets: Sequence[BudgetView], customer: str) -> None:
     """Print a table of budgets, a line for each account in the current period."""
     rows: list[tuple[str, ...]] = []
     for budget in budgets:
-        head = (budget.path, _scope(budget), "hard" if budget.hard else "soft", show_money(budget.limit), budget.per)
+        head = (budget.path, _scope(budget), "hard" if budget.hard else "soft", show_money(budget.limit), _per(budget))
         if not budget.children:
             rows.append((*head, "", "0", "", budget.limit.text, ""))
         for child in budget.children:
@@ -127,9 +164,13 @@ def _scope(budget: BudgetView) -> str:
     return " ".join(filter(None, (match or "all", f"each {budget.each}" if budget.each else "")))
 
 
+def _per(budget: BudgetView) -> str:
+    return f"{budget.per} from {budget.anchor}" if budget.anchor else budget.per
+
+
 def _words(budget: BudgetView) -> str:
     each = f" for each {budget.each}" if budget.each else ""
     match = f", for {_scope(budget).split(' ')[0]}" if budget.match else ""
-    period = "in its lifetime" if budget.per == "lifetime" else f"per {budget.per}"
+    period = "in its lifetime" if budget.per == "lifetime" else f"per {_per(budget)}"
     kind = ("hard" if budget.clamp else "hard, answers are never shortened") if budget.hard else "soft"
     return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind})"

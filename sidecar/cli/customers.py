@@ -14,7 +14,7 @@ from sidecar.ledger.views import CustomerView
 
 @click.group("customers")
 def command() -> None:
-    """Who pays: add and list."""
+    """Who pays: add and list, and by which clocks their periods go."""
 
 
 @command.command("add")
@@ -25,19 +25,43 @@ def command() -> None:
     help="required: calls are paid from grants, which is so where nothing is said. "
     "none: calls are counted; at least one hard budget must bound them.",
 )
+@click.option("--timezone", metavar="ZONE", help="As `spend customers timezone` sets it; UTC where nothing is said.")
 @json_option
 @with_ledger
-def add(client: LedgerClient, customer: str, wallet: str | None, as_json: bool) -> None:
+def add(client: LedgerClient, customer: str, *, wallet: str | None, timezone: str | None, as_json: bool) -> None:
     """Add a customer. Adding it again changes nothing, and its wallet is for good."""
     raw = client.post("/v1/customers", {"customer": customer, "wallet": wallet or ""})
+    if timezone is not None:
+        raw = client.post("/v1/customers/timezone", {"customer": customer, "timezone": timezone})
     if as_json:
         return show_json(raw)
     made = decoded(raw, CustomerView)
-    click.echo(f"Customer {made.customer} (wallet {made.wallet}).")
+    place = "" if timezone is None else f", time zone {made.timezone}"
+    click.echo(f"Customer {made.customer} (wallet {made.wallet}{place}).")
     if made.wallet == "required":
         click.echo(f"Give it credit with `spend grants add {made.customer} AMOUNT`.")
     else:
         click.echo(f"Bound it with `spend budgets set {made.customer} --limit AMOUNT --per day`.")
+    return None
+
+
+@command.command("timezone")
+@click.argument("customer")
+@click.argument("zone")
+@json_option
+@with_ledger
+def timezone(client: LedgerClient, customer: str, zone: str, as_json: bool) -> None:
+    """Let CUSTOMER's days, weeks and months follow the clocks of a place: Europe/Berlin, Asia/Kolkata, UTC.
+
+    What runs goes on to its end as it was told. The period after it begins there and ends with one of the new
+    time zone: where less than half of that one is left, with the next. Without a budget yet, it acts at once.
+    """
+    raw = client.post("/v1/customers/timezone", {"customer": customer, "timezone": zone})
+    if as_json:
+        return show_json(raw)
+    made = decoded(raw, CustomerView)
+    click.echo(f"The periods of {made.customer} follow {made.timezone}, each from its next one on.")
+    click.echo(f"When they end: `spend budgets list {made.customer}`.")
     return None
 
 
@@ -51,8 +75,8 @@ def list_(client: LedgerClient, as_json: bool) -> None:
         return each_row(pages)
     rows = [row for page in pages for row in page_rows(page, CustomerView)]
     show_table(
-        ("customer", "wallet", "created", ">entries"),
-        [(row.customer, row.wallet, show_instant(row.created_at_ms), str(row.entries)) for row in rows],
+        ("customer", "wallet", "timezone", "created", ">entries"),
+        [(row.customer, row.wallet, row.timezone, show_instant(row.created_at_ms), str(row.entries)) for row in rows],
         nothing="No customers yet. Add one with `spend customers add NAME`.",
     )
     return None

@@ -11,11 +11,12 @@ from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Category, Grant
 from sidecar.core.governance.budgets import Budget, Each, grant_account
 from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.local_time import local_at, zone_called
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Conflict, NotFound, Rejected
-from sidecar.ledger import backfill, forms, virtual_keys
+from sidecar.ledger import backfill, forms, timezones, virtual_keys
 from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.idempotency import Asked, once
@@ -23,7 +24,7 @@ from sidecar.ledger.journal import Journal
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Path, Refusal, budget_of, load_paths, locate
 from sidecar.ledger.purse import MAX_LIVE_GRANTS, Purse
-from sidecar.ledger.showing import Shower, whole_path
+from sidecar.ledger.showing import Shower, customer_view, whole_path
 from sidecar.ledger.views import BudgetView, CustomerView, GrantView, KeyView, NodeView
 from sidecar.ports import Ids, Transaction
 
@@ -60,9 +61,29 @@ class Acts:
                 await journal.write()
             elif wallet and journal.wallet is not kind:
                 raise Conflict(f"customer {customer!r} exists, with wallet {journal.wallet.value!r}")
-            return CustomerView(customer, journal.wallet.value, journal.created_at_ms, journal.head_sequence)
+            return _customer(journal)
 
         asked = Asked(customer, "add_customer", act, {"wallet": wallet})
+        return await self._do(tx, wall_ms, asked, effect, CustomerView)
+
+    async def set_timezone(self, tx: Transaction, wall_ms: int, customer: str, timezone: str, act: Act) -> Done:
+        """Let periods that are yet to begin follow another time zone's calendar (L37); without a budget, all."""
+        forms.timezone(customer, timezone)
+
+        async def effect(journal: Journal | None) -> CustomerView:
+            journal = _known(journal, customer)
+            told = await tx.fetch("SELECT 1 AS one FROM budgets WHERE customer = ? LIMIT 1", (customer,))
+            zones = timezones.changed(journal.zones, timezone, journal.now_ms) if told else ((0, timezone),)
+            if zones != journal.zones:
+                journal.post("timezone_set", actor=act.actor, facts={"timezone": timezone}, policy=True)
+                await tx.execute(
+                    "UPDATE customers SET timezones = ? WHERE customer = ?", (timezones.write(zones), customer)
+                )
+                journal.zones = zones
+                await journal.write()
+            return _customer(journal)
+
+        asked = Asked(customer, "set_timezone", act, {"timezone": timezone})
         return await self._do(tx, wall_ms, asked, effect, CustomerView)
 
     async def add_nodes(self, tx: Transaction, wall_ms: int, path: str, act: Act) -> Done:
@@ -154,6 +175,9 @@ class Acts:
             )
             if rows:
                 budget = budget_of(rows[0])
+                if form.anchor not in ("", budget.anchor):
+                    there = f"{budget.anchor!r}" if budget.anchor else "the calendar's own beginning"
+                    raise Conflict(f"this budget's periods are counted from {there}, and were told so; say no other")
                 if (budget.limit_atoms, budget.hard, budget.clamp) != (limit_atoms, form.hard, form.clamp):
                     edited = msgspec.structs.replace(
                         budget,
@@ -175,10 +199,11 @@ class Acts:
                     hard=form.hard,
                     thresholds_percent=self._options.thresholds_percent,
                     clamp=form.clamp,
+                    anchor=form.anchor or _first_anchor(journal, Cadence(form.per)),
                 )
                 await _new_budget(journal, budget, place, act.actor)
             await journal.write()
-            return (await self._show.budgets(tx, customer, journal.now_ms, budget.budget_id))[0]
+            return (await self._show.budgets(tx, customer, journal.now_ms, journal.zones, budget.budget_id))[0]
 
         asked = Asked(customer, "set_budget", act, msgspec.structs.asdict(form))
         return await self._do(tx, wall_ms, asked, effect, BudgetView)
@@ -226,6 +251,19 @@ class Acts:
         rows = await tx.fetch("SELECT revision FROM customers WHERE customer = ?", (asked.customer,))
         after: int = rows[0]["revision"]
         return Done(answer, None if after == before else after)
+
+
+def _customer(journal: Journal) -> CustomerView:
+    return customer_view(
+        journal.customer, journal.wallet.value, journal.created_at_ms, journal.head_sequence, journal.zones
+    )
+
+
+def _first_anchor(journal: Journal, per: Cadence) -> str:
+    """Of an anniversary: the local day on which the customer was added."""
+    if per is not Cadence.ANNIVERSARY:
+        return ""
+    return local_at(journal.created_at_ms, zone_called(journal.zones[-1][1])).date().isoformat()
 
 
 def _known(journal: Journal | None, customer: str) -> Journal:
@@ -282,8 +320,8 @@ async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str)
     )
     await journal.tx.execute(
         "INSERT INTO budgets (customer, budget_id, node, depth, path, match, each_child, currency, cadence,"
-        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             journal.customer,
             budget.budget_id,
@@ -301,6 +339,7 @@ async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str)
             budget.version,
             sequence,
             int(budget.clamp),
+            budget.anchor,
         ),
     )
     await backfill.count_period(journal, budget)

@@ -49,7 +49,8 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """A budget to set. `path` is `acme` or `acme/kind:id…` (a final `user:ID` is a user).
 
     Setting the same (path, match, each, per, currency) again changes its limit, hardness and clamping. `clamp`
-    false: near this limit an answer is refused, and never shortened.
+    false: near this limit an answer is refused, and never shortened. `anchor`: where its periods begin, a
+    weekday (weeks) or a date (what is counted in months); empty: as it is, or as the calendar says.
     """
 
     path: str
@@ -60,6 +61,7 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     each: str = ""
     hard: bool = True
     clamp: bool = True
+    anchor: str = ""
 
 
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -82,6 +84,10 @@ class Administration(Protocol):
 
     async def add_customer(self, customer: str, wallet: str, act: Act) -> CustomerView:
         """Make a customer; one that exists with the same wallet is given back, with another it is a conflict."""
+        ...
+
+    async def set_timezone(self, customer: str, timezone: str, act: Act) -> CustomerView:
+        """Let a customer's periods follow the clocks of a place (IANA name), each from its next one on (L37)."""
         ...
 
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.governance.budgets import Budget, applies, budget_account
-from sidecar.core.governance.limits import period_at
 from sidecar.core.governance.tenancy import Subject, parse_path
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.journal import Journal
@@ -19,7 +18,7 @@ async def count_period(journal: Journal, budget: Budget) -> None:
     Reads the period's usage once; that of a lifetime is all there is. Must come before anything
     else of this transaction is booked on the budget.
     """
-    period = period_at(budget.cadence, journal.now_ms)
+    period = journal.period(budget)
     used: dict[str, int] = {}
     # What occurred in a period was recorded in it or later.
     sequence = await first_since(journal.tx, journal.customer, period.starts_at_ms) - 1

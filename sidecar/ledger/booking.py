@@ -24,11 +24,11 @@ from sidecar.contract.messages import AnySync, lease_account
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import BURN_ORDER
 from sidecar.core.credits.entries import Bucket
-from sidecar.core.governance.budgets import Budget
+from sidecar.core.governance.budgets import Budget, budget_account
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
-from sidecar.ledger.budget_accounts import HOUR_MS, BudgetAccounts, account_at
+from sidecar.ledger.budget_accounts import BudgetAccounts, Slots
 from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.policies import Refusal, load_budgets, load_paths, locate, nodes_named
 from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
@@ -77,7 +77,7 @@ class _Line:
 
 
 _Kind = tuple[bytes, str, str, str, int]
-"""What decides which budgets apply and on which accounts: subject, model, provider, currency, hour."""
+"""What decides which budgets apply and on which accounts: subject, model, provider, currency, slot of time."""
 
 _Key = tuple[_Kind, bytes, tuple[str, ...]]
 """What decides which accounts a call charges: its kind, its budgets' leases, the leases that paid."""
@@ -131,7 +131,8 @@ class Booking:
             self._journal, await load_budgets(self._journal.tx, self._journal.customer, sorted(nodes))
         )
         instants = [self._occurred_at_ms(call.event) for call in calls]
-        keys = [_key(call, instant) for call, instant in zip(calls, instants, strict=True)]
+        slots = Slots(self._journal, self._accounts.budgets)
+        keys = [_key(call, slots.begin(instant)) for call, instant in zip(calls, instants, strict=True)]
         await self._load(dict.fromkeys(keys))
         odd = self._add_up(calls, keys)
         self._post_groups()
@@ -187,9 +188,11 @@ class Booking:
 
     def _applying(self, kind: _Kind, subject: Subject) -> tuple[tuple[Budget, str], ...]:
         """The budgets that apply to a call, hard and soft, each with its account at the time of the call."""
-        _, model, provider, currency, hour = kind
+        _, model, provider, currency, slot_ms = kind
         applying = self._accounts.applying(subject, model=model, provider=provider, currency=currency)
-        return tuple((budget, account_at(budget, subject, hour)) for budget in applying)
+        return tuple(
+            (b, budget_account(b.budget_id, b.child_of(subject), self._journal.period(b, slot_ms))) for b in applying
+        )
 
     def _group(self, kind: _Kind, budget_leases: bytes, paying: tuple[str, ...]) -> _Group:
         """What calls charge: their budgets' leases, each once, and beside them the budgets without one.
@@ -403,9 +406,9 @@ class Booking:
         )
 
 
-def _key(call: Recorded, occurred_at_ms: int) -> _Key:
+def _key(call: Recorded, slot_ms: int) -> _Key:
     event, admission = call.event, call.event.admission
-    kind = (call.subject, admission.model, admission.provider, admission.currency, occurred_at_ms // HOUR_MS)
+    kind = (call.subject, admission.model, admission.provider, admission.currency, slot_ms)
     return kind, bytes(admission.budget_leases), tuple([lease for lease, _ in event.paid])
 
 

@@ -8,17 +8,15 @@ so that an edit costs the same however many children there are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from sidecar.core.credits.entries import MAX_BUCKET, Bucket, Moves
 from sidecar.core.governance.budgets import Budget, applies, budget_account
-from sidecar.core.governance.limits import Cadence, Period, period_at
+from sidecar.core.governance.limits import Period
+from sidecar.core.governance.periods import SLOT_MS
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.purse import ACTOR
 from sidecar.ports import Row
-
-HOUR_MS = 3_600_000
 
 MAX_ALERTED_BY_EDIT = 1000
 """Accounts whose alerts are written by the act that edits their limit: an act stays short however many children."""
@@ -73,7 +71,7 @@ class BudgetAccounts:
 
         At most MAX_ALERTED_BY_EDIT of them; the others with their next call.
         """
-        period = period_at(budget.cadence, self._journal.now_ms)
+        period = self._journal.period(budget)
         first = budget_account(budget.budget_id, "", period)
         behind = first[:-1] + chr(ord(first[-1]) + 1)
         found: dict[str, Row] = {}
@@ -119,14 +117,37 @@ def _mark_atoms(percent: int, limit_atoms: int) -> int:
     return min(max(1, -(-percent * limit_atoms // 100)), MAX_BUCKET)
 
 
-def account_at(budget: Budget, subject: Subject, hour: int) -> str:
-    """The account on which a request counts, by the hour (UTC, since 1970) of it: every period begins with one."""
-    return _account_in(budget.budget_id, budget.child_of(subject), budget.cadence, hour)
+class Slots:
+    """Stretches of time in which none of some budgets' periods begins: calls of one count on the same accounts.
 
+    They are quarters of an hour, cut where a period does begin within one.
+    """
 
-@lru_cache(maxsize=4096)
-def _account_in(budget_id: str, child: str, cadence: Cadence, hour: int) -> str:
-    return budget_account(budget_id, child, period_at(cadence, hour * HOUR_MS))
+    def __init__(self, journal: Journal, budgets: Iterable[Budget]) -> None:
+        self._journal = journal
+        self._calendars = {budget.calendar(journal.zones): budget for budget in budgets}
+        self._cuts: dict[int, tuple[int, ...]] = {}
+
+    def begin(self, at_ms: int) -> int:
+        """When the stretch begins that an instant is in (Unix ms)."""
+        slot = at_ms // SLOT_MS
+        cuts = self._cuts.get(slot)
+        if cuts is None:
+            cuts = self._cuts[slot] = self._look(slot * SLOT_MS)
+        begin = slot * SLOT_MS
+        for cut in cuts:  # nearly always none
+            if cut <= at_ms:
+                begin = cut
+        return begin
+
+    def _look(self, from_ms: int) -> tuple[int, ...]:
+        cuts: set[int] = set()
+        for budget in self._calendars.values():
+            end_ms = self._journal.period(budget, from_ms).ends_at_ms
+            while end_ms is not None and end_ms < from_ms + SLOT_MS:
+                cuts.add(end_ms)
+                end_ms = self._journal.period(budget, end_ms).ends_at_ms
+        return tuple(sorted(cuts))
 
 
 def left_of(period: Period, now_ms: int) -> int | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.credits.grants import Category
 from sidecar.core.credits.scopes import is_pattern
 from sidecar.core.governance.budgets import DIMENSIONS, Each
 from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.periods import MONTHS, Weekday
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, is_id, parse_path
+from sidecar.core.governance.zone_names import nearest_zones, zone_names
 from sidecar.errors import Rejected
 from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.idempotency import MAX_KEY
@@ -20,6 +23,9 @@ MAX_PATTERNS = 64
 """Patterns of one kind on a grant."""
 
 MAX_PRIORITY = 1_000_000
+
+FIRST_ANCHOR, LAST_ANCHOR = date(1900, 1, 1), date(2999, 12, 31)
+"""Between which a period must begin that others are counted from."""
 
 MAX_INSTANT_MS = 253_402_300_799_000
 """The last second of the year 9999."""
@@ -64,6 +70,17 @@ def customer(name: str, wallet: str) -> Wallet:
     return Wallet(wallet)
 
 
+def timezone(customer: str, name: str) -> None:
+    """Refuse a name that no time zone has."""
+    problems = _Problems()
+    _check_customer(problems, "customer", customer)
+    if name not in zone_names():
+        near = nearest_zones(name)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        problems.add("invalid_field", "timezone", f"an IANA time zone such as Europe/Berlin{meant}")
+    problems.raise_any()
+
+
 def path(text: str) -> tuple[str, tuple[Node, ...]]:
     """The customer and the nodes to make of `acme/kind:id/…`, of which at least one must be named."""
     problems = _Problems()
@@ -104,6 +121,8 @@ def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tu
     atoms = _amount(problems, "limit", form.limit, form.currency, currencies)
     if form.per not in set(Cadence):
         problems.add("invalid_field", "per", _one_of(Cadence))
+    else:
+        _check_anchor(problems, Cadence(form.per), form.anchor)
     if form.each not in set(Each):
         problems.add("invalid_field", "each", _one_of(Each))
     for dimension, pattern in form.match.items():
@@ -134,6 +153,24 @@ def key(form: NewKey) -> Subject:
         feature=form.feature,
         product=form.product,
     )
+
+
+def _check_anchor(problems: _Problems, per: Cadence, anchor: str) -> None:
+    if per is Cadence.WEEK:
+        if anchor and anchor not in set(Weekday):
+            problems.add("invalid_field", "anchor", f"the day on which weeks start: {_one_of(Weekday)}")
+    elif per not in MONTHS:
+        if anchor:
+            problems.add("invalid_field", "anchor", f"none: a {per.value} begins by the clock")
+    elif anchor and not _is_date(anchor):
+        problems.add("invalid_field", "anchor", f"a date from {FIRST_ANCHOR} to {LAST_ANCHOR}, such as 2026-01-31")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return FIRST_ANCHOR <= date.fromisoformat(text) <= LAST_ANCHOR and len(text) == len("2026-01-31")
+    except ValueError:
+        return False
 
 
 def _check_customer(problems: _Problems, field: str, name: str) -> None:

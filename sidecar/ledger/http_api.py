@@ -44,6 +44,13 @@ class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wallet: str = ""
 
 
+class NewTimezone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose periods follow the clocks of which place: an IANA name."""
+
+    customer: str
+    timezone: str
+
+
 class NewNodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nodes to make: every one of `acme/kind:id/…` that does not exist yet."""
 
@@ -129,6 +136,7 @@ class AdminAPI:
             Route("GET", "/v1/version", read, self._show_version),
             Route("GET", "/v1/customers", read, self._customers, page),
             Route("POST", "/v1/customers", write, self._add_customer),
+            Route("POST", "/v1/customers/timezone", write, self._set_timezone),
             Route("POST", "/v1/nodes", write, self._add_nodes),
             Route("POST", "/v1/grants", write, self._add_grant),
             Route("POST", "/v1/budgets", write, self._set_budget),
@@ -245,6 +253,10 @@ class AdminAPI:
     async def _add_customer(self, call: Call) -> object:
         new = read_json(call.body, NewCustomer)
         return await self._administration.add_customer(new.customer, new.wallet, call.act)
+
+    async def _set_timezone(self, call: Call) -> object:
+        new = read_json(call.body, NewTimezone)
+        return await self._administration.set_timezone(new.customer, new.timezone, call.act)
 
     async def _add_nodes(self, call: Call) -> object:
         new = read_json(call.body, NewNodes)

@@ -14,9 +14,13 @@ import msgspec
 from sidecar.core.credits import entries
 from sidecar.core.credits.entries import MAX_BUCKET, Balance, Entry, Leg, Moves, PostingError
 from sidecar.core.credits.leases import escrow
+from sidecar.core.governance.budgets import Budget
+from sidecar.core.governance.limits import Period
+from sidecar.core.governance.periods import period_at
 from sidecar.core.governance.standing import Wallet
 from sidecar.ledger.posting import Legs, post_legs
 from sidecar.ledger.sql import fetch_in
+from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_facts import KIND as USAGE
 from sidecar.ports import Row, Transaction
 
@@ -49,7 +53,7 @@ class Journal:
     """A customer's book while a transaction runs. Nothing is in the database before `write`.
 
     `now_ms` is the wall clock, but never before the last entry: a customer's time does not go
-    back (L38). All entries of a transaction are recorded at it.
+    back (L38). All entries of a transaction are recorded at it. `zones` are the customer's time zones.
     """
 
     def __init__(self, tx: Transaction, row: Row, wall_ms: int) -> None:
@@ -60,6 +64,7 @@ class Journal:
         self.revision: int = row["revision"]
         self.head_sequence: int = row["head_sequence"]
         self.now_ms: int = max(wall_ms, row["last_recorded_at_ms"])
+        self.zones = zones_of(row)
         self._head_hash: str = row["head_hash"]
         self._balances: dict[str, Balance] = {}
         self._alerted: dict[str, int] = {}
@@ -90,6 +95,10 @@ class Journal:
         if journal is None:
             raise PostingError(f"{customer}: made and not found")
         return journal
+
+    def period(self, budget: Budget, at_ms: int | None = None) -> Period:
+        """The period of a budget at an instant, which is now unless it is said (L37)."""
+        return period_at(budget.calendar(self.zones), self.now_ms if at_ms is None else at_ms)
 
     async def load_accounts(self, names: Iterable[str]) -> None:
         """Read accounts that were not read yet; those that do not exist are remembered as absent."""

@@ -87,7 +87,7 @@ def grant_of(row: Row) -> Grant:
 
 _BUDGET_COLUMNS = (
     *("budget_id", "currency", "limit_atoms", "cadence", "node", "match", "each_child", "hard", "on_outage"),
-    *("thresholds", "version", "clamp"),
+    *("thresholds", "version", "clamp", "anchor"),
 )
 _GRANT_COLUMNS = (
     *("grant_id", "currency", "issued_atoms", "effective_at_ms", "sequence", "expires_at_ms", "category", "priority"),
@@ -100,7 +100,8 @@ _GRANT_COLUMNS = (
 
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _budget(columns: tuple[Any, ...]) -> Budget:
-    name, currency, limit_atoms, cadence, node, match, each, hard, on_outage, thresholds, version, clamp = columns
+    name, currency, limit_atoms, cadence, node, match, each, hard, on_outage, *rest = columns
+    thresholds, version, clamp, anchor = rest
     kind, _, node_id = node.partition(":")
     return Budget(
         budget_id=name,
@@ -115,6 +116,7 @@ def _budget(columns: tuple[Any, ...]) -> Budget:
         thresholds_percent=msgspec.json.decode(thresholds, type=tuple[int, ...]),
         version=version,
         clamp=bool(clamp),
+        anchor=anchor,
     )
 
 

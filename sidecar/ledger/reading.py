@@ -7,6 +7,7 @@ from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import NotFound
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.showing import Shower, entry_view, totals, whole_path
+from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_reading import calls_since, find_call, read_cursor
 from sidecar.ledger.views import (
     BalanceView,
@@ -50,7 +51,8 @@ class Reader:
 
     async def budgets(self, tx: Transaction, customer: str, wall_ms: int) -> list[BudgetView]:
         """All budgets, outermost node first."""
-        return await self._show.budgets(tx, customer, now_of(await customer_row(tx, customer), wall_ms))
+        row = await customer_row(tx, customer)
+        return await self._show.budgets(tx, customer, now_of(row, wall_ms), zones_of(row))
 
     async def balance(self, tx: Transaction, customer: str, wall_ms: int) -> BalanceView:
         """What a customer has, and what it has used with or without credit."""
@@ -74,7 +76,7 @@ class Reader:
             consumed=tuple(self._show.money(sums[code][2], code) for code in sums),
             debt=tuple(self._show.money(owed.get(code, 0), code) for code in sums),
             grants=tuple(grants),
-            budgets=tuple(await self._show.budgets(tx, customer, now_ms)),
+            budgets=tuple(await self._show.budgets(tx, customer, now_ms, zones_of(row))),
         )
 
     async def usage(

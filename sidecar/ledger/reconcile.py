@@ -9,7 +9,7 @@ from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget
-from sidecar.core.governance.limits import Period, period_at
+from sidecar.core.governance.limits import Period
 from sidecar.ledger.booking import Booking
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.journal import Journal, Lease
@@ -168,10 +168,10 @@ class _Reconciling:
 
     def _period(self, account: str, budget: Budget) -> Period | None:
         """The period of a budget's account if it is this one or the next; None: it is over."""
-        period = period_at(budget.cadence, self._journal.now_ms)
+        period = self._journal.period(budget)
         periods = [period]
         if period.ends_at_ms is not None:
-            periods.append(period_at(budget.cadence, period.ends_at_ms))
+            periods.append(self._journal.period(budget, period.ends_at_ms))
         prefix = f"budget:{budget.budget_id}:"
         return next((one for one in periods if account.startswith(f"{prefix}{one.key}:")), None)
 

@@ -6,7 +6,6 @@ import msgspec
 
 from sidecar.contract.messages import LeaseGrant, ResolveReply, ResolveRequest
 from sidecar.core.governance.decisions import Reason
-from sidecar.core.governance.limits import period_at
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.errors import StaleIncarnation
@@ -140,11 +139,11 @@ class _Resolving:
         for budget in self._accounts.applying(
             self._subject, model=request.model, provider=request.provider, currency=request.currency
         ):
-            period = period_at(budget.cadence, now_ms)
+            period = self._journal.period(budget)
             if ahead:
                 if period.ends_at_ms is None or period.ends_at_ms - now_ms > self._ahead_ms():
                     continue
-                period = period_at(budget.cadence, period.ends_at_ms)
+                period = self._journal.period(budget, period.ends_at_ms)
             targets.append(budget_target(budget, self._subject, period, now_ms, self._options))
         return targets
 

@@ -243,6 +243,13 @@ class LedgerService:
         )
         return view
 
+    async def set_timezone(self, customer: str, timezone: str, act: Act) -> CustomerView:
+        """Let a customer's periods follow the clocks of a place."""
+        view: CustomerView = await self._act(
+            customer, lambda tx, now: self._acts.set_timezone(tx, now, customer, timezone, act)
+        )
+        return view
+
     async def add_nodes(self, path: str, act: Act) -> list[NodeView]:
         """Make every node of a path."""
         customer = path.partition("/")[0]

@@ -14,10 +14,12 @@ from sidecar.core.credits.amounts import Currency
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Balance, Entry
 from sidecar.core.governance.budgets import Budget, budget_account
-from sidecar.core.governance.limits import period_at
+from sidecar.core.governance.limits import Period
+from sidecar.core.governance.periods import Zones, period_at
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.policies import budget_of, grant_of
+from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_facts import UsageBody, UsageFacts
 from sidecar.ledger.views import (
     BudgetChildView,
@@ -51,7 +53,7 @@ class Shower:
 
     def customer(self, row: Row) -> CustomerView:
         """The customer in a row of `customers`."""
-        return CustomerView(row["customer"], row["wallet"], row["created_at_ms"], row["head_sequence"])
+        return customer_view(row["customer"], row["wallet"], row["created_at_ms"], row["head_sequence"], zones_of(row))
 
     async def nodes(self, tx: Transaction, customer: str) -> list[NodeView]:
         """The tree, parents before children: a parent's path is the beginning of its child's."""
@@ -96,16 +98,21 @@ class Shower:
             for grant, balance in grants
         ]
 
-    async def budgets(self, tx: Transaction, customer: str, now_ms: int, budget_id: str = "") -> list[BudgetView]:
+    async def budgets(
+        self, tx: Transaction, customer: str, now_ms: int, zones: Zones, budget_id: str = ""
+    ) -> list[BudgetView]:
         """All budgets (or one), outermost node first, with their accounts in the current period."""
         rows = await tx.fetch(
             "SELECT * FROM budgets WHERE customer = ? AND (? = '' OR budget_id = ?) ORDER BY depth, sequence",
             (customer, budget_id, budget_id),
         )
-        return [await self._budget(tx, customer, budget_of(row), row["path"], now_ms) for row in rows]
+        budgets = [(budget_of(row), row["path"]) for row in rows]
+        return [
+            await self._budget(tx, customer, budget, path, period_at(budget.calendar(zones), now_ms))
+            for budget, path in budgets
+        ]
 
-    async def _budget(self, tx: Transaction, customer: str, budget: Budget, path: str, now_ms: int) -> BudgetView:
-        period = period_at(budget.cadence, now_ms)
+    async def _budget(self, tx: Transaction, customer: str, budget: Budget, path: str, period: Period) -> BudgetView:
         prefix = budget_account(budget.budget_id, "", period)
         rows = await tx.fetch(
             "SELECT * FROM accounts WHERE customer = ? AND account >= ? AND account < ? ORDER BY account LIMIT ?",
@@ -118,6 +125,7 @@ class Shower:
                 leased=self.money(row["leased"], budget.currency),
                 remaining=self.money(max(0, budget.limit_atoms - row["consumed"] - row["leased"]), budget.currency),
                 period=period.key,
+                starts_at_ms=period.starts_at_ms,
                 resets_at_ms=period.ends_at_ms,
             )
             for row in rows[:MAX_CHILDREN_SHOWN]
@@ -135,6 +143,7 @@ class Shower:
             children=children,
             more_children=len(rows) > MAX_CHILDREN_SHOWN,
             clamp=budget.clamp,
+            anchor=budget.anchor,
         )
 
     def usage(self, body: UsageBody) -> UsageView:
@@ -162,6 +171,12 @@ class Shower:
             charge=None if facts.charge_atoms is None else self.money(facts.charge_atoms, facts.currency),
             flags=facts.flags,
         )
+
+
+def customer_view(customer: str, wallet: str, created_at_ms: int, entries: int, zones: Zones) -> CustomerView:
+    """A customer, with the time zone that was set last."""
+    since_ms, timezone = zones[-1]
+    return CustomerView(customer, wallet, created_at_ms, entries, timezone, since_ms)
 
 
 def at_instant(balance: Balance, expires_at_ms: int | None, now_ms: int) -> Balance:

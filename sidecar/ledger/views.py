@@ -28,12 +28,14 @@ def money(atoms: int, currency: Currency) -> Money:
 
 
 class CustomerView(msgspec.Struct, frozen=True):
-    """One customer."""
+    """One customer. `timezone` is the one set last, which acts on a budget from its next period on."""
 
     customer: str
     wallet: str
     created_at_ms: int
     entries: int
+    timezone: str = "UTC"
+    timezone_set_at_ms: int = 0
 
 
 class NodeView(msgspec.Struct, frozen=True):
@@ -77,6 +79,7 @@ class BudgetChildView(msgspec.Struct, frozen=True):
     remaining: Money
     period: str
     resets_at_ms: int | None
+    starts_at_ms: int = 0
 
 
 class BudgetView(msgspec.Struct, frozen=True):
@@ -94,6 +97,7 @@ class BudgetView(msgspec.Struct, frozen=True):
     children: tuple[BudgetChildView, ...]
     more_children: bool = False
     clamp: bool = True
+    anchor: str = ""
 
 
 class BalanceView(msgspec.Struct, frozen=True):

@@ -12,7 +12,11 @@ from sidecar.core.governance.limits import Cadence
 _PERIODS: Mapping[Cadence, str] = {
     Cadence.HOUR: " this hour",
     Cadence.DAY: " this day",
+    Cadence.WEEK: " this week",
     Cadence.MONTH: " this month",
+    Cadence.QUARTER: " this quarter",
+    Cadence.YEAR: " this year",
+    Cadence.ANNIVERSARY: " this month",
     Cadence.LIFETIME: "",
 }
 

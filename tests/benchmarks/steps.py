@@ -23,7 +23,8 @@ from sidecar.app.system import RandomIds, SystemClock
 from sidecar.contract.messages import AccountReading, LeaseGrant, lease_id
 from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget, Each, budget_account, grant_account
-from sidecar.core.governance.limits import Cadence, period_at
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.periods import UTC_ONLY, period_at
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.table import Covered, Held, LeaseTable, Uncovered
@@ -91,8 +92,9 @@ class _Keeper:
 def leased_table(clock: SystemClock, subject: Subject, incarnation: str) -> LeaseTable:
     """A table with a lease on every account of the customer."""
     table, leases, readings = LeaseTable(), [], []
+    periods = {b.budget_id: period_at(b.calendar(UTC_ONLY), clock.wall_ms()) for b in BUDGETS}
     accounts = [
-        (budget_account(b.budget_id, b.child_of(subject), period_at(b.cadence, clock.wall_ms())), "budget", b.budget_id,
+        (budget_account(b.budget_id, b.child_of(subject), periods[b.budget_id]), "budget", b.budget_id,
          b.child_of(subject))
         for b in BUDGETS
     ]  # fmt: skip

@@ -105,6 +105,13 @@ class FakeAdministration:
             raise errors.IdempotencyConflict(f"{customer} exists with another wallet", field="wallet")
         return view
 
+    async def set_timezone(self, customer: str, timezone: str, act: Act) -> CustomerView:
+        """Of one that is there."""
+        self._known(customer)
+        self.acts.append(act)
+        self.made[customer] = msgspec.structs.replace(self.made[customer], timezone=timezone)
+        return self.made[customer]
+
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
         """By name."""
         if self.failure is not None:
@@ -173,8 +180,9 @@ class FakeAdministration:
         child = BudgetChildView("", NOTHING, NOTHING, limit, "2026-11", 1_795_900_000_000)
         name = f"budget_{len(self.limits) + 1}"
         view = BudgetView(
-            customer, name, budget.path, limit, budget.per, budget.match, budget.each, budget.hard, 1, (child,)
-        )
+            customer, name, budget.path, limit, budget.per, budget.match, budget.each, budget.hard, 1, (child,),
+            anchor=budget.anchor,
+        )  # fmt: skip
         self.limits[name] = view
         return view
 

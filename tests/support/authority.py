@@ -11,7 +11,8 @@ from sidecar.core.credits.amounts import Currency
 from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget, budget_account, grant_account
 from sidecar.core.governance.decisions import Reason, Source
-from sidecar.core.governance.limits import Cadence, period_at
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.periods import UTC_ONLY, period_at
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
@@ -118,7 +119,7 @@ def lend(table: LeaseTable, to: Standing, atoms: int, clock: Clock) -> None:
     now, leases, readings = clock.monotonic(), [], []
     accounts: list[tuple[str, str, str, int]] = []
     for budget in to.budgets:
-        account = budget_account(budget.budget_id, "", period_at(budget.cadence, clock.wall_ms()))
+        account = budget_account(budget.budget_id, "", period_at(budget.calendar(UTC_ONLY), clock.wall_ms()))
         accounts.append((account, "budget", budget.budget_id, budget.limit_atoms))
     accounts += [(grant_account(each.grant_id), "grant", each.grant_id, each.issued_atoms) for each in to.grants]
     for account, kind, name, limit in accounts:

@@ -13,7 +13,7 @@ from sidecar.contract.messages import UsageEvent, lease_account
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.grants import Category, Grant
 from sidecar.core.governance.budgets import Budget, applies, budget_account
-from sidecar.core.governance.limits import period_at
+from sidecar.core.governance.periods import UTC_ONLY, period_at
 from sidecar.core.governance.tenancy import Subject
 
 
@@ -93,7 +93,9 @@ class ReferenceLedger:
                 counts = leased[0] == account
             else:
                 counts = self._applies(budget, call) and account == budget_account(
-                    budget.budget_id, budget.child_of(call.subject), period_at(budget.cadence, call.occurred_at_ms)
+                    budget.budget_id,
+                    budget.child_of(call.subject),
+                    period_at(budget.calendar(UTC_ONLY), call.occurred_at_ms),
                 )
             total += (call.event.charge_atoms or 0) if counts else 0
         return total
@@ -105,7 +107,9 @@ class ReferenceLedger:
 
     def account(self, budget: Budget, subject: Subject) -> str:
         """The account on which a subject's calls count now."""
-        return budget_account(budget.budget_id, budget.child_of(subject), period_at(budget.cadence, self.now_ms))
+        return budget_account(
+            budget.budget_id, budget.child_of(subject), period_at(budget.calendar(UTC_ONLY), self.now_ms)
+        )
 
     def tick(self) -> None:
         """What follows from time and balances alone: expiry (L13), repayment (L17)."""

@@ -31,7 +31,7 @@ from sidecar.contract.messages import (
 from sidecar.core.credits.grants import Grant
 from sidecar.core.credits.leases import escrow, lease_size
 from sidecar.core.governance.budgets import Budget, budget_account, grant_account
-from sidecar.core.governance.limits import period_at
+from sidecar.core.governance.periods import UTC_ONLY, period_at
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import LedgerUnavailable
@@ -177,11 +177,11 @@ class ScriptedLedger:
         found: list[tuple[str, str, str, str, int | None, int]] = []
         standing = self._standing(book, request)
         for budget in standing.budgets_for(request.subject, model=request.model, provider=request.provider):
-            period = period_at(budget.cadence, now_ms)
+            period = period_at(budget.calendar(UTC_ONLY), now_ms)
             if request.next_period:
                 if period.ends_at_ms is None:
                     continue
-                period = period_at(budget.cadence, period.ends_at_ms)
+                period = period_at(budget.calendar(UTC_ONLY), period.ends_at_ms)
             left = None if period.ends_at_ms is None else period.ends_at_ms - now_ms
             child = budget.child_of(request.subject)
             name = budget_account(budget.budget_id, child, period)
@@ -289,7 +289,7 @@ class ScriptedLedger:
         """Milliseconds to the end of an account's period; 0 once it is over."""
         for budget in book.budgets:
             if name.startswith(f"budget:{budget.budget_id}:"):
-                period = period_at(budget.cadence, self.clock.wall_ms())
+                period = period_at(budget.calendar(UTC_ONLY), self.clock.wall_ms())
                 if period.ends_at_ms is None:
                     return None
                 return period.ends_at_ms - self.clock.wall_ms() if f":{period.key}:" in name else 0

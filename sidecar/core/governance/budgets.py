@@ -14,6 +14,7 @@ import msgspec
 
 from sidecar.core.credits.scopes import fits
 from sidecar.core.governance.limits import Cadence, Period
+from sidecar.core.governance.periods import Calendar, Zones
 from sidecar.core.governance.tenancy import Node, Subject
 
 DIMENSIONS = ("agent", "session", "feature", "product", "model", "provider")
@@ -35,7 +36,8 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     `node` None is the customer itself; kind `user` is a user. `match` maps a dimension to a
     pattern (`*` stands for any run of characters). `thresholds_percent` are the fractions of a
     limit whose crossing is an entry (L53); `version` counts the edits. `clamp`: near this limit a call's output
-    limit may be lowered so that it fits; false where an answer must not be shortened.
+    limit may be lowered so that it fits; false where an answer must not be shortened. `anchor` says where its
+    periods begin, as in `periods.Calendar`.
     """
 
     budget_id: str
@@ -50,10 +52,15 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     thresholds_percent: tuple[int, ...] = (100,)
     version: int = 1
     clamp: bool = True
+    anchor: str = ""
 
     def owner(self, customer: str) -> str:
         """The node as people write it: `acme`, `acme/team:data`."""
         return customer if self.node is None else f"{customer}/{self.node}"
+
+    def calendar(self, zones: Zones) -> Calendar:
+        """What tells its periods, by its customer's time zones."""
+        return Calendar(self.cadence, self.anchor, zones)
 
     def child_of(self, subject: Subject) -> str:
         """Which child's account a request counts on; those that name none share one, ``."""

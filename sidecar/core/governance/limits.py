@@ -1,23 +1,31 @@
-"""Periods of time over which budgets are counted (L37).
+"""How often a budget starts anew, and one such stretch of time (L37).
 
-`period_at` is a pure function of cadence and instant; counters are keyed by the period that
-it gives, so that a reset is not an operation. Instants are Unix milliseconds, UTC.
+Counters are keyed by their period, so that a reset is not an operation: nothing runs at midnight.
+Instants are Unix milliseconds, UTC. `periods` tells which period an instant is in.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Cadence(StrEnum):
-    """How often a budget starts anew."""
+    """How often a budget starts anew. All but the lifetime are told by the customer's local calendar."""
 
     HOUR = "hour"
     DAY = "day"
+    WEEK = "week"
     MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+    ANNIVERSARY = "anniversary"
+    """A month that begins on the day of the month on which the customer was added, unless another is named."""
     LIFETIME = "lifetime"
 
 
@@ -30,26 +38,23 @@ class Period(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Names the period in an account's key: `2026-11-24T13Z`, `2026-11-24`, `2026-11`, `lifetime`."""
+        """Names the period in an account's key, by when it starts in UTC; no colon is in it.
+
+        `2026-11-24T13Z` (an hour), `2026-11-24`, `2026-11` (a month), `lifetime`; and
+        `2026-11-23T1830Z` for one that begins elsewhere in an hour or day. Of the periods of one
+        budget no two start at once, so that no two have one key, whatever its time zone was.
+        """
         if self.cadence is Cadence.LIFETIME:
             return "lifetime"
-        start = datetime.fromtimestamp(self.starts_at_ms / 1000, UTC)
-        shape = {Cadence.HOUR: "%Y-%m-%dT%HZ", Cadence.DAY: "%Y-%m-%d", Cadence.MONTH: "%Y-%m"}[self.cadence]
-        return start.strftime(shape)
+        start = EPOCH + timedelta(milliseconds=self.starts_at_ms)
+        if start.second or start.microsecond:
+            return start.strftime("%Y-%m-%dT%H%M%S.%fZ")
+        if start.minute:
+            return start.strftime("%Y-%m-%dT%H%MZ")
+        if start.hour or self.cadence is Cadence.HOUR:
+            return start.strftime("%Y-%m-%dT%HZ")
+        return start.strftime("%Y-%m" if self.cadence is Cadence.MONTH and start.day == 1 else "%Y-%m-%d")
 
-
-def period_at(cadence: Cadence, at_ms: int) -> Period:
-    """The period of a cadence that contains an instant; the starting instant belongs to it."""
-    if cadence is Cadence.LIFETIME:
-        return Period(cadence, 0, None)
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
-    if cadence is Cadence.HOUR:
-        start = at.replace(minute=0, second=0, microsecond=0)
-        end = start + timedelta(hours=1)
-    elif cadence is Cadence.DAY:
-        start = at.replace(hour=0, minute=0, second=0, microsecond=0)
-        end = start + timedelta(days=1)
-    else:
-        start = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        end = (start + timedelta(days=32)).replace(day=1)
-    return Period(cadence, int(start.timestamp()) * 1000, int(end.timestamp()) * 1000)
+    def contains(self, at_ms: int) -> bool:
+        """Whether an instant is in it; the starting one is, the end is in the next."""
+        return self.starts_at_ms <= at_ms and (self.ends_at_ms is None or at_ms < self.ends_at_ms)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from sidecar.cli.budgets import PERIODS, WEEKDAYS
 from sidecar.cli.main import COMMANDS
 from sidecar.core.governance.decisions import Consulted, Decision, Source
 from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.periods import Weekday
 from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.ledger.views import EntryView, ExplainView, Leg, money
 from tests.support.administration import USD, usage_view
@@ -29,8 +31,23 @@ def test_customers(shell: Shell) -> None:
         ("globex", "none"),
     ]
     table = shell.run("customers", "list").stdout.splitlines()
-    assert table[0].split() == ["CUSTOMER", "WALLET", "CREATED", "ENTRIES"]
+    assert table[0].split() == ["CUSTOMER", "WALLET", "TIMEZONE", "CREATED", "ENTRIES"]
     assert table[1].startswith("acme    ")
+
+
+def test_a_customers_time_zone(shell: Shell) -> None:
+    """Said with the customer or later; people are told from when it acts."""
+    assert "time zone Asia/Tokyo" in shell.run("customers", "add", "acme", "--timezone", "Asia/Tokyo").stdout
+    text = shell.run("customers", "timezone", "acme", "Europe/Berlin").stdout
+    assert "follow Europe/Berlin, each from its next one on" in text
+    assert "spend budgets list acme" in text
+    assert [row["timezone"] for row in shell.json("customers", "list")] == ["Europe/Berlin"]
+
+
+def test_the_words_for_periods_are_the_ledgers() -> None:
+    """What the command line offers is what there is."""
+    assert list(PERIODS) == [cadence.value for cadence in Cadence]
+    assert list(WEEKDAYS) == [day.value for day in Weekday]
 
 
 def test_customers_are_listed_over_pages(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +100,15 @@ def test_budgets(acme: Shell) -> None:
         "session",
         False,
     )
+    acme.run("budgets", "set", "acme", "--limit", "5", "--per", "week", "--week-start", "sunday")
+    assert (
+        "per week from sunday"
+        in acme.run("budgets", "set", "acme", "--limit", "5", "--per", "week", "--week-start", "sunday").stdout
+    )
+    acme.run("budgets", "set", "acme", "--limit", "5", "--per", "year", "--anchor", "2026-04-06")
+    assert [row["anchor"] for row in acme.json("budgets", "list", "acme")[2:]] == ["sunday", "sunday", "2026-04-06"]
     table = acme.run("budgets", "list", "acme").stdout
+    assert "year from 2026-04-06" in table
     assert "agent=pipeline,model=gpt-* each session" in table
     assert "soft" in table
 

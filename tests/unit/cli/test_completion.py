@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.cli.budgets import PERIODS
 from sidecar.cli.completion import HOW
 from sidecar.cli.main import COMMANDS
 from tests.unit.cli.conftest import Shell
@@ -57,7 +58,7 @@ def test_bash_completes_commands_and_options(bin_folder: Path) -> None:
     assert completed(bin_folder, "usage", "--b") == ["--by", "--bars"]
     assert {"--json", "--data", "--since", "--customer"} <= set(completed(bin_folder, "usage", "--"))
     assert completed(bin_folder, "usage", "--by", "d") == ["day", "department"]
-    assert completed(bin_folder, "budgets", "set", "acme", "--per", "") == ["hour", "day", "month", "lifetime"]
+    assert completed(bin_folder, "budgets", "set", "acme", "--per", "") == [*PERIODS]
     assert completed(bin_folder, "journal", "acme", "--kind", "grant") == ["grant_issued", "grant_expired"]
     assert completed(bin_folder, "completion", "") == ["bash", "zsh", "fish"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sidecar.core.governance.budgets import Budget, Each, applies, budget_account
-from sidecar.core.governance.limits import Cadence, period_at
+from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.periods import Calendar, period_at
 from sidecar.core.governance.tenancy import Node, Subject
 
 SUBJECT = Subject(
@@ -53,6 +54,6 @@ def test_who_names_no_session_shares_one_account() -> None:
 
 def test_an_account_names_budget_period_and_child() -> None:
     """L37: another period is another account, so that a reset is no operation."""
-    october, november = (period_at(Cadence.MONTH, at) for at in (1_793_000_000_000, 1_795_500_000_000))
+    october, november = (period_at(Calendar(Cadence.MONTH), at) for at in (1_793_000_000_000, 1_795_500_000_000))
     assert budget_account("b", "job-7", october) == "budget:b:2026-10:job-7"
     assert budget_account("b", "job-7", november) == "budget:b:2026-11:job-7"
