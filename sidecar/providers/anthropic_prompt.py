@@ -21,10 +21,12 @@ from sidecar.providers.request_json import (
     Member,
     Members,
     Reasons,
+    is_text,
     lists_nothing,
     may_hide_words,
     read_inner,
     read_objects,
+    refuse_unfit,
     says_something,
     shown,
     text_of,
@@ -40,6 +42,12 @@ KNOWN_FIELDS: Final = frozenset(
     }
 )  # fmt: skip
 """Fields that cannot make a call cost more than its bytes and its output limit say."""
+
+_PARTS: Final = frozenset({"content", "source"})
+"""Members of a block that hold further blocks or a picture, and are read by themselves."""
+
+_NOT_SEARCHED: Final = ("text", "source")
+"""Members of a block of text that `read_objects` leaves to us."""
 
 _INLINE_BLOCKS: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use", "search_result"})
 _CALLER_TOOLS: Final = re.compile(r"(?:bash|text_editor|computer|memory)_\d+", re.ASCII)
@@ -72,7 +80,8 @@ def read_prompt(members: Members, family: Family) -> Prompt:
     prompt = Prompt(family)
     messages, system = members.get("messages"), members.get("system")
     try:
-        for message in read_objects(messages.raw, param="messages") if messages else ():
+        written = b"[]" if messages is None else messages.raw
+        for message in read_objects(written, param="messages", usual=("role", "content"), read_on=("content",)):
             _read_content(prompt, bytes(message.get("content", b"")), 0)
         _read_content(prompt, system.raw if system else b"", 0)
     except BadRequest:
@@ -101,19 +110,25 @@ def _read_content(prompt: Prompt, content: bytes, depth: int) -> None:
         if depth > _NESTING_MAX:
             prompt.unbounded.append("content nested too deeply")
             return
-        for block in read_objects(content, param="content"):
+        for block in read_objects(content, param="content", usual=("type", "text"), read_on=_PARTS):
             _read_block(prompt, block, depth)
     elif content.startswith(b"{"):
         prompt.unbounded.append("message content of an unknown shape")
+    elif not content.startswith(b'"'):
+        refuse_unfit(content, "content")
 
 
 def _read_block(prompt: Prompt, block: dict[str, msgspec.Raw], depth: int) -> None:
     kind = text_of(block.get("type"))
-    if kind == "tool_result":
-        _read_content(prompt, bytes(block.get("content", b"")), depth + 1)
-    elif kind == "image":
+    if "content" in block:
+        _read_content(prompt, bytes(block["content"]), depth + 1)
+    if kind == "image":
         _read_image(prompt, bytes(block.get("source", b"")))
-    elif kind not in _INLINE_BLOCKS:
+    elif kind in _INLINE_BLOCKS:
+        for name in _NOT_SEARCHED:
+            if name in block and not is_text(block[name]):
+                refuse_unfit(bytes(block[name]), "content")
+    elif kind != "tool_result":
         prompt.unbounded.append(_NAMELESS_BLOCK if kind is None else _unknown_block(kind))
 
 

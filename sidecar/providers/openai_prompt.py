@@ -21,10 +21,12 @@ from sidecar.providers.request_json import (
     Member,
     Members,
     Reasons,
+    is_text,
     lists_nothing,
     may_hide_words,
     read_inner,
     read_objects,
+    refuse_unfit,
     says_something,
     shown,
     text_of,
@@ -50,6 +52,9 @@ KNOWN_FIELDS: Final = frozenset({
     "tool_stream", "top_a", "top_k", "transforms", "truncate_prompt_tokens", "typical_p", "usage",
 })  # fmt: skip
 """Fields that cannot make a call cost more than its bytes and its output limit say."""
+
+_NOT_SEARCHED: Final = ("text", "image_url")
+"""Members of a part that `read_objects` leaves to us."""
 
 _INLINE_PARTS: Final = frozenset({"text", "refusal", "thinking", "input_text", "output_text"})
 _CALLER_TOOLS: Final = frozenset({"function", "custom"})
@@ -102,15 +107,17 @@ def _read_messages(prompt: Prompt, messages: Member | None) -> None:
     if messages is None:
         return
     try:
-        for message in read_objects(messages.raw, param="messages"):
+        for message in read_objects(messages.raw, param="messages", usual=("role", "content"), read_on=("content",)):
             if "audio" in message and bytes(message["audio"]) != b"null":
                 prompt.unbounded.append("an earlier spoken answer by its id: its length is not in the request")
             content = bytes(message.get("content", b""))
             if content.startswith(b"["):
-                for part in read_objects(content, param="content"):
+                for part in read_objects(content, param="content", usual=("type", "text"), read_on=("image_url",)):
                     _read_part(prompt, part)
             elif content.startswith(b"{"):
                 prompt.unbounded.append("message content of an unknown shape")
+            elif not content.startswith(b'"'):
+                refuse_unfit(content, "content")
     except BadRequest:
         raise
     except (ValueError, RecursionError):
@@ -119,10 +126,12 @@ def _read_messages(prompt: Prompt, messages: Member | None) -> None:
 
 def _read_part(prompt: Prompt, part: dict[str, msgspec.Raw]) -> None:
     kind = text_of(part.get("type"))
-    if kind in _INLINE_PARTS:
-        return
     if kind == "image_url":
         _read_image(prompt, bytes(part.get("image_url", b"")))
+    elif kind in _INLINE_PARTS:
+        for name in _NOT_SEARCHED:
+            if name in part and not is_text(part[name]):
+                refuse_unfit(bytes(part[name]), "content")
     elif kind == "input_audio":
         # Its bytes stay in the bound: a second has a thousand at least, and at most 32 tokens.
         prompt.audio = True

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 from functools import lru_cache
 from typing import Final
 
@@ -52,10 +53,14 @@ _OPEN: Final = re.compile(rb"\s*\{")
 _WHOLE: Final = re.compile(rb"-?(?:0|[1-9]\d{0,18})")
 _DIGITS: Final = frozenset(b"0123456789")
 _NOTHING: Final = frozenset({b"null", b"false"})
+_OPENING: Final = frozenset(b"[{")
+_USUAL: Final = frozenset({b'"user"', b'"assistant"', b'"system"', b'"developer"', b'"text"'})
+"""What a message says of its role, or a part of its type, where the rest of it is a text."""
+
 _CLOSING: Final = frozenset(b"]}")
 _QUOTE: Final = ord('"')
-_READ_BY_PARTS: Final = frozenset({"messages", "system", "content", "image_url", "source"})
-"""What holds long texts and is read part by part where its parts matter: not searched as a whole as well."""
+_READ_BY_PARTS: Final = frozenset({"messages", "system"})
+"""What holds long texts and is read part by part by `read_objects`: not searched as a whole as well."""
 
 _ESCAPED_WORD: Final = re.compile(rb"\\u00(?:3[0-9]|[4-7])")
 
@@ -126,7 +131,12 @@ def read_object(body: bytes, *, param: str = "") -> Members:
     return _placed(body, values) or _walk(body, values, what, param)
 
 
-def _refuse_unfit(raw: bytes, name: str) -> None:
+def refuse_unfit(raw: bytes, name: str) -> None:
+    """Refuse a value within which a key has NUL or a number is out of range; the value of `name`.
+
+    Raises:
+        BadRequest: it is so.
+    """
     if len(raw) < UNFIT_BYTES_MIN:
         return
     if has_key_with_nul(raw):
@@ -148,10 +158,10 @@ def _placed(body: bytes, values: dict[str, msgspec.Raw]) -> Members | None:
         start = at + len(name) + 3  # two quotes and a colon
         at = start + len(raw)
         last = raw[-1]
-        if last in _DIGITS and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
+        if last in _DIGITS and (b"e" in raw or b"E" in raw or len(raw) > 308) and math.isinf(float(raw)):
             return None  # the walk says what is wrong with it
         if last in _CLOSING and name not in _READ_BY_PARTS:
-            _refuse_unfit(raw, name)
+            refuse_unfit(raw, name)
         members[name] = Member(raw, start, at)
         at += 1  # a comma, or the last brace
     return members if at == len(body) else None
@@ -192,10 +202,10 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw], what: str, param: str) ->
                 raise _repeated(what, param, key)
             start = key.end()
         at = start + len(raw)
-        if 0x30 <= raw[-1] <= 0x39 and (b"e" in raw or b"E" in raw) and math.isinf(float(raw)):
+        if raw[-1] in _DIGITS and (b"e" in raw or b"E" in raw or len(raw) > 308) and math.isinf(float(raw)):
             raise BadRequest(f"`{shown(name)}` is out of range.", param=shown(name), code="invalid_json")
         if raw[-1] in _CLOSING and name not in _READ_BY_PARTS:
-            _refuse_unfit(raw, name)
+            refuse_unfit(raw, name)
         members[name] = Member(raw, start, at)
     if not _END.match(body, at):
         raise _repeated(what, param, _KEY.match(body, at))
@@ -220,8 +230,13 @@ def _behind_key(body: bytes, at: int, key: bytes) -> int:
     return at + 1 if body.startswith(b" ", at) else at
 
 
-def read_objects(raw: bytes, *, param: str) -> list[dict[str, msgspec.Raw]]:
+def read_objects(
+    raw: bytes, *, param: str, usual: tuple[str, str] = ("", ""), read_on: Container[str] = ()
+) -> list[dict[str, msgspec.Raw]]:
     """The objects that the JSON list `raw` holds; a key that stands twice in one of them is refused.
+
+    `usual`: most objects have these two members alone, a word and a text; the text is the caller's to look at.
+    `read_on`: of these members the caller reads the lists and objects as well, so they are not searched here.
 
     Nearly always the lengths tell that there is none, which costs next to nothing: beside its names and
     values an object has few bytes, and a repeated key would have to stand in them. Only an object with
@@ -240,19 +255,22 @@ def read_objects(raw: bytes, *, param: str) -> list[dict[str, msgspec.Raw]]:
         for bound, written in zip(least, _VALUES.decode(raw), strict=True):
             if len(written) - bound >= REPEAT_BYTES_MIN:
                 read_object(bytes(written), param=param)
-    for found in objects:  # most messages and parts have no more than their texts
-        if len(found) != 2 or not (("content" in found and "role" in found) or ("text" in found and "type" in found)):
-            _refuse_unfit_parts(found, param)
+    label, text = usual
+    for found in objects:
+        if len(found) != 2 or text not in found or bytes(found.get(label, b"")) not in _USUAL:
+            _refuse_unfit_parts(found, param, read_on)
     return objects
 
 
-def _refuse_unfit_parts(found: dict[str, msgspec.Raw], param: str) -> None:
+def _refuse_unfit_parts(found: dict[str, msgspec.Raw], param: str, read_on: Container[str]) -> None:
     """As for the whole body, in one of its parts; its texts are passed over."""
     if "\0" in "".join(found):
         raise BadRequest(f"`{shown(param)}` has a field with NUL in its name.", param=param, code="invalid_json")
     for name, value in found.items():
-        if len(value) >= UNFIT_BYTES_MIN and name not in _READ_BY_PARTS and memoryview(value)[0] != _QUOTE:
-            _refuse_unfit(bytes(value), param)
+        if len(value) < UNFIT_BYTES_MIN or (first := memoryview(value)[0]) == _QUOTE:
+            continue
+        if first not in _OPENING or name not in read_on:
+            refuse_unfit(bytes(value), param)
 
 
 def read_inner(raw: bytes, *, param: str) -> dict[str, bytes]:
@@ -365,6 +383,11 @@ def read_whole(members: Members, name: str, *, least: int, most: int) -> int | N
     if value is None or not least <= value <= most:
         raise BadRequest(f"`{name}` must be a whole number from {least} to {most}.", param=name)
     return value
+
+
+def is_text(raw: msgspec.Raw) -> bool:
+    """Whether a value that was read is a string."""
+    return memoryview(raw)[0] == _QUOTE
 
 
 def text_of(raw: bytes | msgspec.Raw | None) -> str | None:

@@ -15,7 +15,7 @@ from typing import Final
 
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _KEY: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:)?+', re.DOTALL)
-_FAR: Final = re.compile(rb"(?<![0-9.+-])-?\d++(?:\.\d++)?+[eE][+-]?\d++")
+_FAR: Final = re.compile(rb"(?<![0-9.+-])-?(?:\d++(?:\.\d++)?+[eE][+-]?\d++|\d{309,}+)")
 """Not within a number: a long run of digits would else be tried again from each of them."""
 
 _ESCAPE: Final = re.compile(rb"\\[^u]")
@@ -45,7 +45,7 @@ def has_key_with_nul(raw: bytes) -> bool:
 
 
 def has_number_out_of_range(raw: bytes) -> bool:
-    """Whether a number with an exponent, at any depth of this JSON, is beyond every float; a text may say so."""
+    """Whether a number, at any depth of this JSON, is beyond every float; a text may say so."""
     shape = raw.translate(_SHAPE)
     if shape.rfind(_LONG_EXPONENT) < 0 and shape.rfind(_LONG_RUN) < 0:
         return False

@@ -147,7 +147,7 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
         read_object(body)
 
 
-@pytest.mark.parametrize("value", ["true", "1.0", "1e3", '"5"', "-1", "0", str(2**63), "9" * 5000, "[]", "{}", "1e0"])
+@pytest.mark.parametrize("value", ["true", "1.0", "1e3", '"5"', "-1", "0", str(2**63), "9" * 308, "[]", "{}", "1e0"])
 def test_a_limit_is_a_whole_number_written_as_one(value: str) -> None:
     """B-P49: nothing that another parser might read as something else."""
     members = read_object(f'{{"max_tokens":{value}}}'.encode())

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.providers.dialect import BadRequest
+from sidecar.providers.anthropic import AnthropicMessages
+from sidecar.providers.dialect import BadRequest, Dialect
+from sidecar.providers.openai_chat import OpenAIChat
 from sidecar.providers.request_json import read_object, read_objects
 from sidecar.providers.unfit_values import has_key_with_nul, has_number_out_of_range
 
@@ -41,27 +43,71 @@ def test_numbers_that_a_float_holds_are_left_alone(value: Any) -> None:
     assert not has_number_out_of_range(json.dumps(value).encode())
 
 
-NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,320})(\.[0-9]{1,5})?[eE][+-]?[0-9]{1,5}", fullmatch=True)
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,320})(\.[0-9]{1,5})?([eE][+-]?[0-9]{1,5})?", fullmatch=True)
+LONG = st.from_regex(r"-?[1-9][0-9]{305,312}(\.[0-9]{1,5})?([eE]-[0-9])?", fullmatch=True)
 
 
-@given(NUMBERS, VALUES)
+@given(NUMBERS | LONG, VALUES)
 def test_numbers_beyond_any_float_are_found_exactly(number: str, beside: Any) -> None:
     """B-P53: by the standard library's reading of the number, in an object in a list, between anything."""
     raw = b'[%b,{"a":%b},%b]' % (json.dumps(beside).encode(), number.encode(), json.dumps(beside).encode())
     assert has_number_out_of_range(raw) == math.isinf(float(number))
 
 
-@pytest.mark.parametrize("number", ["1e309", "-1E+400", "1e0000309", "9" * 300 + "e10", "2" + "0" * 209 + ".5e99"])
+@pytest.mark.parametrize(
+    "number", ["1e309", "-1E+400", "1e0000309", "9" * 300 + "e10", "2" + "0" * 209 + ".5e99", "9" * 309]
+)
 def test_where_it_stands_does_not_matter(number: str) -> None:
     """B-P53: in a body's own list, in a message, in a part of one, in a picture and in a tool."""
     far = number.encode()
     with pytest.raises(BadRequest, match="`metadata` holds a number out of range"):
         read_object(b'{"metadata":{"a":[' + far + b"]}}")
+    for spaced in (b'{"seed":%b}', b' { "seed" : %b } '):
+        with pytest.raises(BadRequest, match="`seed` is out of range"):
+            read_object(spaced % far)
     with pytest.raises(BadRequest, match="`metadata` holds a number out of range"):
         read_object(b' { "metadata" : {"a":[' + far + b"]} } ")
     for value in (far, b"[" + far + b"]", b'{"a":' + far + b"}"):
         with pytest.raises(BadRequest, match="`messages` holds a number out of range"):
             read_objects(b'[{"role":"user","x":' + value + b"}]", param="messages")
+
+
+FAR_PARTS = [
+    b'[{"role":"user","content":1e400}]',
+    b'[{"role":1e400,"content":"x"}]',
+    b'[{"role":[{"a\\u0000":1}],"content":"x"}]',
+    b'[{"role":"user","content":"x","source":[1e400]}]',
+    b'[{"role":"user","content":[{"type":"text","text":1e400}]}]',
+    b'[{"role":"user","content":[{"type":"text","text":[-1e400]}]}]',
+    b'[{"role":"user","content":[{"type":1e400,"text":"x"}]}]',
+    b'[{"role":"user","content":[{"type":"text","text":"x","image_url":[1e400],"source":[1e400]}]}]',
+]
+
+
+@pytest.mark.parametrize("messages", FAR_PARTS)
+@pytest.mark.parametrize("dialect", [OpenAIChat(), AnthropicMessages()], ids=lambda dialect: dialect.name)
+def test_a_text_s_place_is_no_hiding_place(dialect: Dialect, messages: bytes) -> None:
+    """B-P53, B-P55: where nearly always a text stands, or a member is read by itself, a number is looked at too."""
+    with pytest.raises(BadRequest) as told:
+        dialect.read_request(b'{"model":"m","max_tokens":5,"messages":%b}' % messages)
+    assert told.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "part"),
+    [
+        (OpenAIChat(), b'{"type":"image_url","image_url":{"url":"data:image/png;base64,e000","x":1e400}}'),
+        (OpenAIChat(), b'{"type":"image_url","image_url":1e400}'),
+        (AnthropicMessages(), b'{"type":"image","source":{"type":"base64","data":"e000","x":[1e400]}}'),
+        (AnthropicMessages(), b'{"type":"search_result","source":"a","content":[{"type":"text","text":1e400}]}'),
+        (AnthropicMessages(), b'{"type":"tool_result","content":[{"type":"text","text":1e400}]}'),
+        (AnthropicMessages(), b'{"type":"text","text":"x","content":1e400}'),
+    ],
+)
+def test_nor_is_what_is_read_by_itself(dialect: Dialect, part: bytes) -> None:
+    """B-P53: a picture, a tool's result, what a search found."""
+    with pytest.raises(BadRequest, match="out of range"):
+        dialect.read_request(b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":[%b]}]}' % part)
 
 
 @pytest.mark.parametrize("key", [b"\\u0000", b"a\\u0000b", b"\\\\\\u0000", b'\\"\\u0000'])
@@ -83,14 +129,15 @@ def test_nul_in_a_text_is_text() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"[" + b"9" * 500_000 + b"]",
+        b"[1e000," + b"9," * 250_000 + b"9]",
+        b"[" + b"9" * 308 + b"," + b'"9",' * 80_000 + b"9]",
         b'[1e000,"' + b"0" * 500_000 + b'"]',
         b"[1e000," + b"0.1," * 100_000 + b"-0." + b"0" * 300_000 + b"]",
         b'["e000",{"' + b"\\\\" * 200_000 + b'":"\\u0000"}]',
         b'["\\u0000"' + b" " * 500_000 + b"]",
         b"[" + b'"\\u0000",' * 80_000 + b"0]",
     ],
-    ids=["digits", "digits in a text", "many numbers", "backslashes", "blanks", "texts with NUL"],
+    ids=["numbers", "just in range", "digits in a text", "many numbers", "backslashes", "blanks", "texts with NUL"],
 )
 def test_hostile_shapes_are_passed_over_once(raw: bytes) -> None:
     """B-P53, B-P55: half a megabyte takes milliseconds; were it tried again from each byte, this would not end."""
