@@ -13,6 +13,7 @@ import msgspec
 
 from sidecar.contract.codec import encode
 from sidecar.contract.messages import UsageEvent
+from sidecar.core.governance.decisions import NO_FIGURES
 from sidecar.core.pricing.usage import Line, Usage
 from sidecar.errors import SpoolFull
 from sidecar.outbox.frames import frame
@@ -57,7 +58,7 @@ def _without_raw(event: UsageEvent) -> UsageEvent:
 
 def _bare(event: UsageEvent) -> UsageEvent:
     """The call's ids, leases and charge alone: the last resort, so that no settlement is lost by being too long."""
-    decision = msgspec.structs.replace(event.admission.decision, consulted=(), asked=(), figures=())
+    decision = msgspec.structs.replace(event.admission.decision, consulted=(), asked=(), figures=NO_FIGURES)
     admission = msgspec.structs.replace(event.admission, decision=decision)
     usage = Usage(event.usage.state, (Line(event.usage.total()),), notes=(WORDS_DROPPED,))
     return msgspec.structs.replace(event, admission=admission, usage=usage)

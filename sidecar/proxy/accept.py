@@ -122,6 +122,8 @@ class FrontDoor:
                     raise self._too_large()
             else:
                 await aside(self._receive_body(arrival))
+            arrival.body_taken()
+            del payload
             held = len(arrival.body)
             await self._carry(arrival)
         except Refused as refused:

@@ -58,6 +58,10 @@ class Line(Protocol):
         """More than the buffer's bound waits to be read."""
         ...
 
+    def body_taken(self, payload: StreamReader) -> StreamReader:
+        """A body is read to its end; gives the reader to have in place of its own."""
+        ...
+
     def cut(self) -> None:
         """Send what is written, then a reset."""
         ...
@@ -68,7 +72,7 @@ class Arrival:
 
     Attributes:
         message: the head as parsed, unchecked; for `accept` only, which lets go of it.
-        payload: the body as it comes; for `accept` only.
+        payload: the body as it comes; for `accept` only, which lets go of it.
         head: the checked head; set before the corridor sees the arrival. Others may share it.
         length: the body's, as declared; None if it was not.
         varying: the head's lines that are this request's own, to be passed on.
@@ -121,6 +125,10 @@ class Arrival:
         if not self.gone and self._transport is not None:
             self.answered = True
             self._transport.write(data)
+
+    def body_taken(self) -> None:
+        """The body is read to its end, and its reader needed no longer."""
+        self.payload = self._connection.body_taken(self.payload)
 
     def invite_body(self) -> None:
         """Tell a caller who waits for it that the body is wanted (100 Continue)."""

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from sidecar.contract.messages import Admission
-from sidecar.core.governance.decisions import Decision, Denied, Reason, Source
+from sidecar.core.governance.decisions import Decision, Denied, Reason, Source, pack_figures
 from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.rate_cards import RateBook
@@ -267,7 +267,7 @@ def _admit(
         figures, remaining = plan.look(held.taken_at)
         decision = Decision(
             source, ceiling_atoms, age_ms, held.lease_age_ms, standing.plan, card_id, rates.sha256,
-            (), plan.asked, figures,
+            (), plan.asked, pack_figures(figures),
         )  # fmt: skip
         placed, held_atoms = plan.placed, held.atoms
         budget_leases, slices = held.budget_leases, held.slices

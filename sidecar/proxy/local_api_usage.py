@@ -20,7 +20,7 @@ from sidecar.contract.codec import encode
 from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.core.credits.amounts import Currency, format_amount
 from sidecar.core.credits.holds import Split
-from sidecar.core.governance.decisions import Consulted, Decision, Denied, Reason
+from sidecar.core.governance.decisions import Consulted, Decision, Denied, Reason, pack_figures
 from sidecar.core.governance.tenancy import Subject, format_path
 from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.errors import SpoolFull
@@ -136,7 +136,7 @@ class Reports:
             f"feature:{report.feature}",
             rates.sha256,
             asked=plan.asked,
-            figures=plan.look(at).figures,
+            figures=pack_figures(plan.look(at).figures),
         )
         admission = Admission(
             request_id,

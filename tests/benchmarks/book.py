@@ -33,7 +33,7 @@ from sidecar.contract.messages import (
     UsageEvent,
     lease_account,
 )
-from sidecar.core.governance.decisions import Asked
+from sidecar.core.governance.decisions import Asked, pack_figures
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.tenancy import Subject, parse_path
 from sidecar.ledger.administration import NewBudget, NewGrant
@@ -141,7 +141,7 @@ class Sidecars:
         )
         asked = tuple(_asked(name, one) for one in reply.readings)
         decision = msgspec.structs.replace(
-            DECISION, ceiling_atoms=9_876, asked=asked, figures=FIGURES * len(reply.readings)
+            DECISION, ceiling_atoms=9_876, asked=asked, figures=pack_figures(FIGURES * len(reply.readings))
         )
         return msgspec.structs.replace(
             event,

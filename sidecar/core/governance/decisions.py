@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -105,6 +106,27 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
 FIGURES_EACH = 7
 """Figures of one account in `Decision.figures`: limit, used, held, elsewhere, remaining, resets_in_ms, lease_age_ms."""
 
+NO_FIGURES: Final = msgspec.Raw(b"\x90")
+"""Those of no account: an empty list, in msgpack."""
+
+_FIGURES_ENCODER: Final = msgspec.msgpack.Encoder()
+_FIGURES_DECODER: Final = msgspec.msgpack.Decoder(tuple[int | None, ...])
+_FIGURES_IN_JSON: Final = msgspec.json.Decoder(tuple[int | None, ...])
+
+
+def pack_figures(figures: Sequence[int | None]) -> msgspec.Raw:
+    """Figures as `Decision` has them: bytes, since an open call holds some fifty, and they are written twice."""
+    return msgspec.Raw(_FIGURES_ENCODER.encode(figures))
+
+
+def unpack_figures(packed: msgspec.Raw) -> tuple[int | None, ...]:
+    """The figures again, also from JSON, as entries of an earlier version have them; empty if they are none."""
+    data = bytes(packed)
+    try:
+        return _FIGURES_IN_JSON.decode(data) if data[:1] == b"[" else _FIGURES_DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ()
+
 
 def consulted_of(asked: Sequence[Asked], figures: Sequence[int | None]) -> tuple[Consulted, ...]:
     """Every account asked with its figures.
@@ -145,13 +167,14 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     catalog_sha256: str
     consulted: tuple[Consulted, ...] = ()
     asked: tuple[Asked, ...] = ()
-    figures: tuple[int | None, ...] = ()
+    figures: msgspec.Raw = NO_FIGURES
     clamped_to: int | None = None
     asked_output: int | None = None
 
     def told(self) -> Decision:
         """The same with `consulted` spelled out, as it is shown. Figures that fit no account are left out."""
-        if not self.asked or len(self.figures) != FIGURES_EACH * len(self.asked):
-            return self
-        consulted = (*self.consulted, *consulted_of(self.asked, self.figures))
-        return msgspec.structs.replace(self, consulted=consulted, asked=(), figures=())
+        figures = unpack_figures(self.figures)
+        consulted = self.consulted
+        if len(figures) == FIGURES_EACH * len(self.asked):
+            consulted = (*consulted, *consulted_of(self.asked, figures))
+        return msgspec.structs.replace(self, consulted=consulted, asked=(), figures=NO_FIGURES)
