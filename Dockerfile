@@ -20,7 +20,7 @@ COPY sidecar sidecar
 RUN python -m pip wheel -q --no-cache-dir --no-deps --wheel-dir /wheel . \
     && python -m venv --without-pip /opt/spend \
     && python -m pip --python /opt/spend/bin/python install -q --no-cache-dir --no-compile --only-binary :all: \
-        -c constraints.txt /wheel/*.whl \
+        -c constraints.txt "$(echo /wheel/*.whl)[postgres]" \
     && export PYTHONPYCACHEPREFIX=/opt/spend/bytecode \
     && /opt/spend/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/spend/lib \
     && /opt/spend/bin/python -P -c 'import prometheus_client, sidecar.app.up, sidecar.cli.main' \

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvloop
 
 from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
-from sidecar.app.data_folder import BOOK
+from sidecar.app.books import opened_book
 from sidecar.app.ledger_port import ledger_port
 from sidecar.app.serving import (
     check_currency,
@@ -22,13 +24,13 @@ from sidecar.app.serving import (
     stop_on_signals,
 )
 from sidecar.app.settings import Settings
-from sidecar.app.system import RandomIds, SystemClock
+from sidecar.app.system import RandomIds
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.ledger.http_access import admin_access
 from sidecar.ledger.http_api import AdminAPI
 from sidecar.ledger.http_contract import ContractAPI
 from sidecar.ledger.service import LedgerService
-from sidecar.storage.sqlite import open_book
+from sidecar.ledger.watching import BookWatch
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -47,26 +49,41 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
 
 async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
     stop = stop_on_signals()
-    ids, clock, metrics = RandomIds(), SystemClock(), Metrics()
+    ids, metrics = RandomIds(), Metrics()
     ours = settings.ledger
-    book = open_book(data / BOOK)
-    try:
-        ledger = LedgerService(book, clock, ids, catalog.rates, ours.rules)
-        token = lasting_token(data)
+    async with opened_book(ours.database, data) as opened:
+        clock = opened.clock
+        ledger = LedgerService(opened.book, clock, ids, catalog.rates, ours.rules)
+        token = lasting_token(data, ours.admin_token_file)
         api = AdminAPI(ledger, [admin_access(token)], ids, version=product_version())
         contract = ContractAPI(ledger, clock.monotonic)
         show_clock_jump(metrics, lambda: ledger.clock_jump_ms)
         metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
         async with (
+            _watching(ledger.watch(clock.monotonic) if opened.is_shared else None),
             ledger_port(api, ours.listen, contract=contract) as address,
-            health_port(metrics, lambda: ["stopping"] if stop.is_set() else [], ours.health) as health,
+            health_port(metrics, lambda: ["stopping"] if stop.is_set() else opened.obstacles(), ours.health) as health,
         ):
             write_admin_file(data, AdminFile(address, token, health=health))
-            say(f"The ledger is ready at {address}; health and metrics {health}, all state in {data}.")
+            kept = "the book in PostgreSQL" if opened.is_shared else f"all state in {data}"
+            say(f"The ledger is ready at {address}; health and metrics {health}, {kept}.")
             say(f"For a sidecar: spend ledger sidecar-token NAME --data {data} > FILE")
             say(f"and beside its application: spend sidecar --ledger {address} --token-file FILE")
             settle_memory()
             await stop.wait()
-    finally:
-        book.close()
     return 0
+
+
+@asynccontextmanager
+async def _watching(watch: BookWatch | None) -> AsyncIterator[None]:
+    """Hear of what other ledgers change, for as long as a block runs."""
+    if watch is None:
+        yield
+        return
+    looking = asyncio.create_task(watch.run())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking

@@ -29,9 +29,12 @@ from sidecar.proxy.accept import AcceptOptions
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
+from sidecar.storage.options import DatabaseOptions
 from sidecar.telemetry.logs import LogOptions
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+
+_DATABASE: Final = re.compile(r"$|postgres(ql)?://", re.ASCII)
 
 PREFIX: Final = "SPEND_"
 NOT_SETTINGS: Final = frozenset(
@@ -70,6 +73,7 @@ LEAST: Final[dict[Place, float]] = {
     ("sidecar", "shipping", "sync_timeout_s"): 0.1,
     ("sidecar", "shipping", "min_backoff_s"): 0.01,
     ("sidecar", "shipping", "max_backoff_s"): 0.01,
+    ("ledger", "database", "connections"): 1,
     ("ledger", "rules", "valid_for_ms"): 1000,
     ("ledger", "rules", "refresh_every_ms"): 100,
     ("ledger", "rules", "fresh_for_ms"): 100,
@@ -166,6 +170,8 @@ class LedgerSettings:
 
     listen: Listen = field(default_factory=lambda: Listen(port=8403))
     health: Listen = field(default_factory=lambda: Listen(port=9403))
+    database: DatabaseOptions = field(default_factory=DatabaseOptions)
+    admin_token_file: Path | None = None
     rules: LedgerOptions = field(default_factory=LedgerOptions)
 
 
@@ -314,6 +320,8 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
             wrong(("sidecar", "upstreams", name, "base_url"), problem.problems[0])
         if upstream.key_header and not _FIELD_NAME.fullmatch(upstream.key_header):
             wrong(("sidecar", "upstreams", name, "key_header"), "expected the name of a header, such as x-api-key")
+    if not _DATABASE.match(settings.ledger.database.url):
+        wrong(("ledger", "database", "url"), "expected postgresql://USER@HOST:PORT/DATABASE")
     outbox = ours.outbox
     if outbox.max_bytes < MIN_SEGMENTS * outbox.segment_bytes + outbox.ballast_bytes:
         expected = f"expected room for {MIN_SEGMENTS} segments of segment_bytes and the ballast_bytes"

@@ -35,6 +35,7 @@ from sidecar.app.settings import Settings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.demo.first_steps import first_steps
+from sidecar.errors import ConfigurationError
 from sidecar.ledger.http_access import admin_access
 from sidecar.ledger.http_api import AdminAPI
 from sidecar.ledger.service import LedgerService
@@ -48,6 +49,10 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
     Raises:
         ConfigurationError: it cannot start; says what is wrong and, where it can, what to do.
     """
+    if settings.ledger.database.url:
+        raise ConfigurationError(
+            ["ledger.database.url: `spend up` keeps a book of its own; a ledger on a database is `spend ledger`"]
+        )
     settle_in(settings, data)
     catalog = read_catalog(catalog_path)
     check_currency(settings, catalog)

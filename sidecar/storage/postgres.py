@@ -219,14 +219,14 @@ class PostgresBook:
                 sound = True
                 self.fault = ""
                 return result
+            except asyncpg.ReadOnlySQLTransactionError:  # it is the work that is wrong, and not a standby
+                raise
             except ENGINE as problem:
                 raise self._unsettled(problem, connection) from problem
             finally:
                 await self._readers.give(connection, sound=sound)
 
     def _unsettled(self, problem: Exception, connection: asyncpg.Connection) -> Unsettled:
-        if is_lost(problem):
-            self._note(problem)
         if connection.is_closed() or code(problem).startswith(OTHERS_TOO):
             self._writers.forget()
             self._readers.forget()
@@ -243,6 +243,8 @@ class PostgresBook:
         Raises:
             Exception: there is none: what went wrong, or LedgerUnavailable where it may pass.
         """
+        if is_lost(failed.problem):
+            self._note(failed.problem)
         if tries < failed.tries and not self._closed:
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.002 * 2**tries)))
             return

@@ -12,7 +12,13 @@ MAX_TRIES: Final = 10
 MAX_TRIES_LOST: Final = 4
 """How often one whose connection was lost is tried."""
 
-ENGINE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+ENGINE: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says of a connection that broke while it was in use
+    OSError,
+    TimeoutError,
+)
 """What the database or the way to it raises."""
 
 UNFIT: Final = asyncpg.DataError

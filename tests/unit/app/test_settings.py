@@ -143,3 +143,18 @@ def test_every_least_is_a_setting() -> None:
 def test_health_may_be_seen_from_outside() -> None:
     """A kubelet's probes come from beyond loopback; there is nothing to spend there and nothing to read of anybody."""
     assert load_settings(None, {"SPEND_HEALTH__HOST": "0.0.0.0"}, {}).sidecar.health.host == "0.0.0.0"
+
+
+def test_a_ledgers_database(tmp_path: Path) -> None:
+    """From the environment, as a secret comes; an address that is none is told without what it holds."""
+    settings = load_settings(None, {"SPEND_LEDGER__DATABASE__URL": "postgresql://spend:hunter22@db/spend"}, {})
+    assert settings.ledger.database.url == "postgresql://spend:hunter22@db/spend"
+    assert settings.ledger.admin_token_file is None
+    found = problems_of(
+        tmp_path,
+        "ledger:\n  database: {connections: 0, isolation: maybe}\n",
+        SPEND_LEDGER__DATABASE__URL="mysql://spend:hunter22@db/spend",
+    )
+    assert len(found) == 2
+    found = problems_of(tmp_path, "", SPEND_LEDGER__DATABASE__URL="mysql://spend:hunter22@db/spend")
+    assert found == ["SPEND_LEDGER__DATABASE__URL: expected postgresql://USER@HOST:PORT/DATABASE"]
