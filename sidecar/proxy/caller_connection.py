@@ -276,7 +276,7 @@ class CallerConnection(BaseProtocol):
         wire.close()
 
     def body_taken(self, payload: StreamReader) -> StreamReader:
-        """A body is read to its end: gives a reader of nothing; an answer may run for long, and a reader is a kilobyte."""
+        """A body is read to its end: gives a reader of nothing, as a reader is a kilobyte and an answer may be long."""
         if self._last_payload is payload:
             self._last_payload = EMPTY_PAYLOAD
         return EMPTY_PAYLOAD
