@@ -32,6 +32,13 @@ KEY_HEADERS: Final = {"anthropic": ("x-api-key", "")}
 """In which header, and behind which word, a provider wants its key; all others: Authorization, Bearer."""
 
 
+_OWN_FIELD_HOSTS: Final = (".api.openai.com", ".openai.azure.com")
+"""OpenAI itself, its regions (`eu.api.openai.com`) and Azure.
+
+Source: developers.openai.com/api/docs/guides/your-data, learn.microsoft.com Azure OpenAI reference, checked 2026-11.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Proxying:
     """The parts that the proxy is made over."""
@@ -76,6 +83,15 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
     )
 
 
+def knows_own_field(host: str) -> bool:
+    """Whether an output limit may be written there as `max_completion_tokens`.
+
+    The address tells, not the name that the settings give it: a compatible server that passes the field over would
+    answer at full length. Ollama and Mistral know `max_tokens` alone.
+    """
+    return f".{host}".endswith(_OWN_FIELD_HOSTS)
+
+
 def provider_secrets(providers: Iterable[Provider]) -> list[str]:
     """The keys that were read from files, and those that they took the place of: for the log to know them by."""
     keys = [provider.upstream.key for provider in providers if provider.upstream.key is not None]
@@ -92,7 +108,8 @@ def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Swee
         options=pool,
         key=None if entry.key_file is None else _key(name, entry, entry.key_file, sweep),
     )
-    shorten = {dialect.name: partial(dialect.limit_output, own_field=name in OFFICIAL) for dialect in DIALECTS}
+    own_field = knows_own_field(origin.host)
+    shorten = {dialect.name: partial(dialect.limit_output, own_field=own_field) for dialect in DIALECTS}
     return Provider(upstream, name, bool(entry.stops_billing_on_disconnect), shorten)
 
 

@@ -49,6 +49,7 @@ KEY_VARIABLES: Final = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_
 OFFICIAL: Final = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}
 
 LEAST: Final[dict[Place, float]] = {
+    ("sidecar", "clamp_floor_tokens"): 1,
     ("sidecar", "door", "max_connections"): 1,
     ("sidecar", "door", "max_requests"): 1,
     ("sidecar", "door", "max_body_bytes"): 1024,

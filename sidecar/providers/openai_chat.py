@@ -40,6 +40,12 @@ from sidecar.providers.token_estimates import family_of, may_reason_unseen, prom
 CHOICES_MAX: Final = 128
 """The largest `n` that OpenAI takes."""
 
+_OWN_FIELD_ONLY: Final = ("o1", "o3", "o4", "gpt-5", "codex-")
+"""Models that refuse `max_tokens`, behind whatever gateway; no other server serves them.
+
+Source: developers.openai.com/api/reference, chat completions, `max_tokens`; checked 2026-11.
+"""
+
 _REASONING_FIELDS: Final = ("reasoning_effort", "reasoning", "thinking")
 _ASK: Final = b'"include_usage":true'
 _OPEN: Final = re.compile(rb"\s*\{")
@@ -96,6 +102,7 @@ class OpenAIChat:
         members = read_object(facts.body)
         if says_something(members.get("prediction")):
             return None
+        own_field = own_field or facts.model.rpartition("/")[2].startswith(_OWN_FIELD_ONLY)
         field = "max_completion_tokens" if own_field else "max_tokens"
         for name in ("max_completion_tokens", "max_tokens"):
             if says_something(members.get(name)):

@@ -25,7 +25,7 @@ from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.authorize import Authority
 from sidecar.proxy.denial_texts import plain_detail
 from sidecar.proxy.identify import Identifier
-from sidecar.proxy.local_api_decide import Surveyor, Wanted, feature_wanted, hold, model_wanted
+from sidecar.proxy.local_api_decide import Surveyor, Wanted, feature_wanted, hold_or_shorten, model_wanted
 from sidecar.proxy.local_api_openapi import openapi
 from sidecar.proxy.local_api_problems import Refused, answered, limits_of
 from sidecar.proxy.local_api_types import BalanceAnswer, CheckAnswer, CheckRequest, Limit, UsageReport, amount
@@ -156,7 +156,7 @@ class LocalAPI:
         wanted = self._wanted(asked, question, now_ms)
         if isinstance(wanted, Denied):
             return self._checked(msgspec.structs.replace(wanted, request_id=question.request_id), None, now_ms)
-        covered = await hold(wanted, authority, request_id=question.request_id)
+        covered, wanted, clamp = await hold_or_shorten(wanted, authority, request_id=question.request_id)
         if isinstance(covered, Denied):
             if covered.reason in _NOT_ANSWERS:
                 return self._no(covered)
@@ -174,6 +174,7 @@ class LocalAPI:
             consulted=consulted,
             max_affordable_output_tokens=None,
             standing_age_ms=covered.standing_age_ms,
+            clamped_to=None if clamp is None or wanted.ceiling is None else wanted.ceiling.output_limit,
         )
         return answered(shown, question.request_id)
 

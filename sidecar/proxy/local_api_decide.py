@@ -10,11 +10,13 @@ import msgspec
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.decisions import Consulted, Denied, Reason
 from sidecar.core.governance.tenancy import Subject
-from sidecar.core.pricing.ceilings import Ceiling
+from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
 from sidecar.core.pricing.features import price_feature
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.leases.table import NO_LIMIT, Covered, Held, Uncovered
+from sidecar.providers.dialect import RequestFacts
 from sidecar.proxy.authorize import Authority
+from sidecar.proxy.clamp import Clamp, shortened
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.local_api_problems import Refused
 from sidecar.proxy.price import Priced, affordable_output_tokens, price
@@ -89,17 +91,74 @@ async def hold(wanted: Wanted, authority: Authority, *, request_id: str) -> Cove
 
     After it returns Covered, whoever asked must settle or release `held` before anything is awaited.
     """
-    covered = _at_hand(wanted, authority)
-    if covered is None:
-        covered = await authority.keeper.cover(
-            wanted.subject,
-            model=wanted.model,
-            provider=wanted.provider,
-            need_atoms=wanted.atoms,
-            currency=wanted.currency.code,
-        )
+    covered = await _cover(wanted, authority)
     if isinstance(covered, Uncovered):
         return _denied(wanted, covered, request_id)
+    return _in_its_currency(wanted, covered, authority, request_id)
+
+
+async def hold_or_shorten(
+    wanted: Wanted, authority: Authority, *, request_id: str
+) -> tuple[Covered | Denied, Wanted, Clamp | None]:
+    """As `hold`; a model call that does not fit is tried once more with the output limit that it would be given.
+
+    Returns what became of it, what was held for, and how it was shortened, None where it was not.
+    """
+    covered = await _cover(wanted, authority)
+    if not isinstance(covered, Uncovered):
+        return _in_its_currency(wanted, covered, authority, request_id), wanted, None
+    shorter = _shortened(wanted, covered, authority)
+    if shorter is not None:
+        again = await _cover(shorter[0], authority, since=authority.clock.monotonic())
+        if isinstance(again, Covered):
+            return _in_its_currency(shorter[0], again, authority, request_id), *shorter
+    return _denied(wanted, covered, request_id), wanted, None
+
+
+def _shortened(wanted: Wanted, uncovered: Uncovered, authority: Authority) -> tuple[Wanted, Clamp] | None:
+    """The same call with a lower output limit, by the rules by which a call itself would get one."""
+    bound, ceiling, standing = wanted.bound, wanted.ceiling, uncovered.standing
+    if bound is None or ceiling is None or standing is None:
+        return None
+    placed = msgspec.structs.replace(wanted.subject, path=standing.path)
+    budgets = standing.budgets_for(placed, model=wanted.model, provider=wanted.provider)
+    found = shortened(
+        RequestFacts(ceiling, stream=False, body=b""),
+        None,
+        bound,
+        uncovered,
+        shorten=_limited,
+        may_clamp=all(budget.clamp for budget in budgets if budget.hard),
+        floor_tokens=authority.clamp_floor_tokens,
+    )
+    if found is None:
+        return None
+    shorter, clamp = found
+    atoms = price_ceiling(shorter.ceiling, bound.card, bound.currency)
+    shorter_bound = msgspec.structs.replace(bound, ceiling_atoms=atoms)
+    return msgspec.structs.replace(wanted, atoms=atoms, bound=shorter_bound, ceiling=shorter.ceiling), clamp
+
+
+def _limited(facts: RequestFacts, tokens: int) -> RequestFacts:
+    ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
+    return msgspec.structs.replace(facts, ceiling=ceiling)
+
+
+async def _cover(wanted: Wanted, authority: Authority, *, since: float | None = None) -> Covered | Uncovered:
+    covered = _at_hand(wanted, authority)
+    if covered is not None:
+        return covered
+    return await authority.keeper.cover(
+        wanted.subject,
+        model=wanted.model,
+        provider=wanted.provider,
+        need_atoms=wanted.atoms,
+        currency=wanted.currency.code,
+        since=since,
+    )
+
+
+def _in_its_currency(wanted: Wanted, covered: Covered, authority: Authority, request_id: str) -> Covered | Denied:
     if covered.standing.currency != wanted.currency.code:
         if covered.held is not None:
             authority.table.release(covered.held)

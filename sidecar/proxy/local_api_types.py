@@ -81,7 +81,8 @@ class CheckAnswer(msgspec.Struct, frozen=True):
     """Whether it may be done now; nothing was taken. `reason` and `detail` say why not; both empty if it may.
 
     `cost` is the most that it can cost, null where that has no price. `max_affordable_output_tokens`
-    is the output limit with which it would pass, where that is known.
+    is the output limit with which it would pass, where that is known. `clamped_to`: it may be done with
+    this output limit in place of the one that was asked for, as the call itself would be; `cost` is of that.
     """
 
     allowed: bool
@@ -92,6 +93,7 @@ class CheckAnswer(msgspec.Struct, frozen=True):
     consulted: tuple[Limit, ...]
     max_affordable_output_tokens: int | None
     standing_age_ms: int | None
+    clamped_to: int | None = None
 
 
 class UsageAnswer(msgspec.Struct, frozen=True):

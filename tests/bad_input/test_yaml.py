@@ -208,6 +208,7 @@ def problems_of(tmp_path: Path, environ: Mapping[str, str]) -> str:
         ("SPEND_UPSTREAMS__OPENAI__BASE_URL", "file:///etc/passwd"), ("SPEND_UPSTREAMS__SPEND__BASE_URL", ""),
         ("SPEND_SUBJECT__CUSTOMER", "acme "), ("SPEND_SUBJECT__CUSTOMER", "acme\nother"),
         ("SPEND_DOOR__MAX_BODY_BYTES", "1e6"), ("SPEND_DOOR__MAX_BODY_BYTES", "9" * 4400),
+        ("SPEND_CLAMP_FLOOR_TOKENS", "0"), ("SPEND_CLAMP_FLOOR_TOKENS", "-1"), ("SPEND_CLAMP_FLOOR_TOKENS", ""),
         ("SPEND_DOOR__HEAD_TIMEOUT_S", "inf"), ("SPEND_DOOR__HEAD_TIMEOUT_S", "-1"),
         ("SPEND_DOOR__HEAD_TIMEOUT_S", "1e400"), ("SPEND_", "1"), ("SPEND_TYPO", "1"), ("SPEND_LISTEN", "8402"),
     ],

@@ -45,7 +45,7 @@ def test_a_newcomer_with_less_than_the_longest_answer_costs_is_served(product: P
         model="gpt-4o", messages=[{"role": "user", "content": "Tell me about sheep."}]
     )
     assert answer.parse().choices[0].message.content
-    sent = provider.served[-1].body["max_completion_tokens"]
+    sent = provider.served[-1].body["max_tokens"]  # this provider is not OpenAI itself, whatever its name here
     assert answer.headers["Spend-Clamped"] == str(sent)
     assert 256 <= sent <= 5_000  # 0.05 at 10 a million
     explained = product.spend("explain", answer.headers["Spend-Request-Id"])
@@ -62,6 +62,66 @@ def test_anthropic_is_told_in_its_own_field(product: Product, provider: LLMProvi
     sent = provider.served[-1].body["max_tokens"]
     assert sent < 16_000
     assert answer.headers["Spend-Clamped"] == f"{sent}; asked=16000"
+
+
+@pytest.mark.parametrize("choices", [2, 5])
+def test_several_answers_share_what_is_left(product: Product, provider: LLMProvider, choices: int) -> None:
+    """L0: the limit that is written in is for each of `n`; all of them at their longest still fit."""
+    provider.plan = Plan(usage=lambda body, _raw: (20, body["max_tokens"] * body["n"]))
+    spend_limit(product, "0.05")
+    answer = client(product).chat.completions.with_raw_response.create(n=choices, **said())
+    sent = provider.served[-1].body["max_tokens"]
+    assert answer.headers["Spend-Clamped"] == str(sent)
+    assert 256 <= sent <= 5_000 // choices  # 0.05 at 10 a million, among them all
+    assert sent > 4_000 // choices
+    assert [choice.finish_reason for choice in answer.parse().choices] == ["length"] * choices
+    (row,) = product.usage("acme")
+    assert row["charge"]["atoms"] == 20 * 2_500 + sent * choices * 10_000 <= 50_000_000
+    assert ask(product, said(n=choices)).status_code == 402
+
+
+def test_a_shortened_stream_ends_as_the_provider_ends_it(product: Product, provider: LLMProvider) -> None:
+    """OpenAI's own client reads the whole of it, and sees `length`; a model that knows one field only is told in it."""
+    provider.plan = Plan(usage=lambda body, _raw: (20, body.get("max_tokens") or body["max_completion_tokens"]))
+    spend_limit(product, "0.05")
+    stream = client(product).chat.completions.create(stream=True, **said(model="gpt-5"))
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks).startswith("word1 ")
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert {name for name in provider.served[-1].body if name.startswith("max_")} == {"max_completion_tokens"}
+    (row,) = product.usage("acme")
+    assert "estimated" not in row["flags"]
+
+
+def test_a_shortened_message_ends_as_the_provider_ends_it(product: Product, provider: LLMProvider) -> None:
+    """Anthropic's own client sees `max_tokens`."""
+    provider.plan = Plan(usage=lambda body, _raw: (20, body["max_tokens"]))
+    spend_limit(product, "0.05")
+    caller = anthropic.Anthropic(base_url=product.proxy, api_key="k", default_headers=CUSTOMER, max_retries=0)
+    messages: list[Any] = [{"role": "user", "content": "Tell me about sheep."}]
+    with caller.messages.stream(model="claude-haiku-4-5", max_tokens=16_000, messages=messages) as stream:
+        said_whole = stream.get_final_message()
+    assert said_whole.stop_reason == "max_tokens"
+    assert said_whole.usage.output_tokens == provider.served[-1].body["max_tokens"] < 16_000
+    (row,) = product.usage("acme")
+    assert "estimated" not in row["flags"]
+
+
+def test_a_check_says_what_the_call_would_be_given(product: Product, provider: LLMProvider) -> None:
+    """It may be done, shortened; the call then is. Where it would be refused, the check says no."""
+    spend_limit(product, "0.05")
+    asked = {"model": "gpt-4o", "provider": "openai", "input_tokens": 200, "max_output_tokens": 16_000}
+    checked = httpx2.post(f"{product.proxy}/spend/v1/check", json=asked, headers=CUSTOMER, timeout=30).json()
+    assert (checked["allowed"], checked["reason"]) == (True, "")
+    assert 256 <= checked["clamped_to"] <= 5_000
+    assert checked["cost"]["atoms"] <= 50_000_000
+    answer = ask(product, said(max_tokens=16_000))
+    assert answer.status_code == 200
+    assert abs(provider.served[-1].body["max_tokens"] - checked["clamped_to"]) < 300  # the prompt's bound differs
+    product.spend("budgets", "set", "acme", "--limit", "0.05", "--per", "lifetime", "--no-clamp")
+    checked = httpx2.post(f"{product.proxy}/spend/v1/check", json=asked, headers=CUSTOMER, timeout=30).json()
+    assert (checked["allowed"], checked["clamped_to"]) == (False, None)
+    assert checked["max_affordable_output_tokens"] > 256
 
 
 def test_where_answers_must_not_be_shortened_it_is_refused(product: Product, provider: LLMProvider) -> None:

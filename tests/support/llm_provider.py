@@ -34,6 +34,12 @@ class Served:
     started: bool = True
     finished: bool = False
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the answer is as long as its output limit lets it be."""
+        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
+        return limit is not None and self.output_tokens >= limit * (self.body.get("n") or 1)
+
 
 @dataclass
 class Plan:
@@ -85,12 +91,13 @@ class LLMProvider:
 
 def _openai_answer(served: Served) -> dict[str, Any]:
     message = {"role": "assistant", "content": f"answer {served.number}", "refusal": None}
+    choice = {"message": message, "logprobs": None, "finish_reason": "length" if served.is_cut else "stop"}
     return {
         "id": f"chatcmpl-{served.number}",
         "object": "chat.completion",
         "created": 1_790_000_000,
         "model": served.body["model"],
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [{"index": index, **choice} for index in range(served.body.get("n") or 1)],
         "usage": _openai_usage(served),
         "service_tier": "default",
     }
@@ -118,7 +125,8 @@ def _openai_events(served: Served, chunks: int) -> Iterator[bytes]:
         delta = {"role": "assistant", "content": ""} if index == 0 else {"content": f"word{index} "}
         chunk: dict[str, Any] = {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         yield b"data: " + json.dumps(chunk | ({"usage": None} if asked else {})).encode() + b"\n\n"
-    last = {**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reason = "length" if served.is_cut else "stop"
+    last = {**base, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
     yield b"data: " + json.dumps(last | ({"usage": None} if asked else {})).encode() + b"\n\n"
     if asked:
         yield b"data: " + json.dumps({**base, "choices": [], "usage": _openai_usage(served)}).encode() + b"\n\n"
@@ -132,7 +140,7 @@ def _anthropic_answer(served: Served) -> dict[str, Any]:
         "role": "assistant",
         "model": served.body["model"],
         "content": [{"type": "text", "text": f"answer {served.number}"}],
-        "stop_reason": "end_turn",
+        "stop_reason": "max_tokens" if served.is_cut else "end_turn",
         "stop_sequence": None,
         "usage": {
             "input_tokens": served.input_tokens,
@@ -153,7 +161,7 @@ def _anthropic_events(served: Served, chunks: int) -> Iterator[bytes]:
         delta = {"type": "text_delta", "text": f"word{index} "}
         yield _event("content_block_delta", {"index": 0, "delta": delta})
     yield _event("content_block_stop", {"index": 0})
-    ending = {"stop_reason": "end_turn", "stop_sequence": None}
+    ending = {"stop_reason": "max_tokens" if served.is_cut else "end_turn", "stop_sequence": None}
     yield _event("message_delta", {"delta": ending, "usage": {"output_tokens": served.output_tokens}})
     yield _event("message_stop", {})
 

@@ -72,6 +72,49 @@ def test_an_answer_is_not_shortened_below_its_thinking(tokens: int, fits: bool) 
         assert json.loads(shorter.body) == {**asked, "max_tokens": tokens}
 
 
+@given(
+    st.dictionaries(st.sampled_from(["metadata", "stop_sequences", "system", "x", "ü"]), VALUES, max_size=4),
+    st.integers(1, 10**6),
+    st.sampled_from([None, "disabled", 0, 299, 300, 301, 5000]),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : ")]),
+    st.booleans(),
+)
+def test_anthropic_reads_the_same_but_for_the_limit(
+    more: dict[str, Any], limit: int, thinking: str | int | None, separators: tuple[str, str], last: bool
+) -> None:
+    """Wherever `max_tokens` stands and whatever is beside it; None where thinking would not fit, and nothing else."""
+    asked: dict[str, Any] = {**more, **SAYS, "model": "claude-haiku-4-5"}
+    asked = {**asked, "max_tokens": limit} if last else {"max_tokens": limit, **asked}
+    if thinking == "disabled":
+        asked["thinking"] = {"type": "disabled"}
+    elif thinking is not None:
+        asked["thinking"] = {"type": "enabled", "budget_tokens": thinking}
+    body = json.dumps(asked, separators=separators, ensure_ascii=False).encode()
+    facts = ANTHROPIC_MESSAGES.read_request(body)
+    shorter = ANTHROPIC_MESSAGES.limit_output(facts, 300, own_field=False)
+    if isinstance(thinking, int) and thinking >= 300:
+        assert shorter is None
+        return
+    assert shorter is not None
+    written = str(limit).encode()
+    assert json.loads(shorter.body) == {**asked, "max_tokens": 300}
+    assert len(shorter.body) == len(body) - len(written) + 3
+    assert (facts.ceiling.output_limit, shorter.ceiling.output_limit) == (limit, 300)
+    again = ANTHROPIC_MESSAGES.read_request(shorter.body).ceiling
+    # Read anew, the prompt's bound differs by the bytes of the number alone; the hold is by the longer.
+    assert again.output_limit == 300
+    assert facts.ceiling.input_tokens - again.input_tokens == len(written) - 3
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "openai/gpt-5-mini", "o3", "o4-mini", "gateway/o1"])
+def test_a_model_that_knows_its_own_field_only_is_told_in_it(model: str) -> None:
+    """OpenAI refuses `max_tokens` for these, also through a gateway."""
+    facts = OPENAI_CHAT.read_request(json.dumps({**SAYS, "model": model}).encode())
+    shorter = OPENAI_CHAT.limit_output(facts, 300, own_field=False)
+    assert shorter is not None
+    assert json.loads(shorter.body)["max_completion_tokens"] == 300
+
+
 def test_a_key_given_twice_is_refused_before_anything_is_spliced() -> None:
     """Which of the two the provider would read is not known."""
     with pytest.raises(BadRequest):
