@@ -30,11 +30,12 @@ def show_json(raw: bytes) -> None:
     click.echo(raw.decode())
 
 
-def each_row(pages: Iterable[bytes]) -> None:
-    """Print every row of every page, one a line, page by page: memory does not grow with the book."""
+def each_row(pages: Iterable[bytes], *, keep: Callable[[bytes], bool] | None = None) -> None:
+    """Print every row of every page, or those to keep, one a line, page by page: memory does not grow with the book."""
     for page in pages:
         for row in msgspec.json.decode(page, type=_RawPage).rows:
-            click.echo(bytes(row).decode())
+            if keep is None or keep(bytes(row)):
+                click.echo(bytes(row).decode())
 
 
 def page_rows(page: bytes, kind: type[_T]) -> list[_T]:

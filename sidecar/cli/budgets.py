@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.applying import is_met, place_of, verdicts
 from sidecar.cli.choices import OneOf, did_you_mean
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
@@ -131,15 +132,29 @@ def set_(
 
 
 @command.command("list")
-@click.argument("customer")
+@click.argument("path", metavar="CUSTOMER|PATH")
+@click.option("--for", "of", type=_Match(), metavar="agent=…,model=…", help="Only those that such calls can count on.")
 @json_option
 @with_ledger
-def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
-    """List a customer's budgets, outermost node first, and where each stands in its period."""
+def list_(client: LedgerClient, path: str, of: dict[str, str] | None, as_json: bool) -> None:
+    """List a customer's budgets, outermost node first, and where each stands in its period.
+
+    With a PATH such as acme/team:data or acme/user:ada only those that calls from there must fit into, with all
+    above it; and what is left by the tightest.
+    """
+    customer = path.partition("/")[0]
     page = client.get(f"/v1/customers/{segment(customer)}/budgets")
+    budgets = page_rows(page, BudgetView)
+    about_some = customer != path or of is not None
+    place = place_of(client, path) if customer != path else None
+    if about_some:
+        budgets = [one for one in budgets if is_met(one, place, of or {})]
     if as_json:
-        return each_row([page])
-    show_budgets(page_rows(page, BudgetView), customer)
+        wanted = {one.budget_id for one in budgets}
+        return each_row([page], keep=lambda row: decoded(row, BudgetView).budget_id in wanted)
+    show_budgets(budgets, customer)
+    for line in verdicts(budgets, place, of or {}) if about_some else ():
+        click.echo(line)
     return None
 
 

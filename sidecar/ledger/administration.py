@@ -126,8 +126,13 @@ class Administration(Protocol):
         """Settled calls in the order booked; `customer` `` for all."""
         ...
 
-    async def sums(self, *, by: str, customer: str, since_ms: int, after: str) -> tuple[list[SumView], str]:
-        """The next settled calls in the order booked, added up by group, and the cursor to go on with."""
+    async def sums(
+        self, *, by: str, customer: str, since_ms: int, after: str, this: str = ""
+    ) -> tuple[list[SumView], str]:
+        """The next settled calls in the order booked, added up by group, and the cursor to go on with.
+
+        `this`: only those of the customer's hour, day, week, month, quarter or year that runs now.
+        """
         ...
 
     async def silent_leases(self) -> list[SilentLeaseView]:

@@ -147,7 +147,9 @@ class AdminAPI:
             Route("GET", f"{customer}/entries", read, self._entries, page | {"kind"}),
             Route("GET", f"{customer}/verify", read, self._verify),
             Route("GET", "/v1/usage", read, self._usage, page | {"customer", "since_ms"}),
-            Route("GET", "/v1/usage/sums", read, self._sums, frozenset({"by", "customer", "since_ms", "cursor"})),
+            Route(
+                "GET", "/v1/usage/sums", read, self._sums, frozenset({"by", "customer", "since_ms", "this", "cursor"})
+            ),
             Route("GET", "/v1/leases/silent", read, self._silent_leases),
             Route("GET", "/v1/clock", read, self._clock),
             Route("POST", "/v1/clock/accept", write, self._accept_clock),
@@ -302,6 +304,7 @@ class AdminAPI:
     async def _sums(self, call: Call) -> object:
         rows, cursor = await self._administration.sums(
             by=call.query.get("by", "day"),
+            this=call.query.get("this", ""),
             customer=call.query.get("customer", ""),
             since_ms=read_number(call, "since_ms", default=0, least=0, most=MAX_NUMBER),
             after=read_cursor(call),

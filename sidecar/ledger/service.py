@@ -306,10 +306,21 @@ class LedgerService:
         """Settled calls."""
         return await self._book.read(lambda tx: self._reader.usage(tx, customer, since_ms, after, limit))
 
-    async def sums(self, *, by: str, customer: str, since_ms: int, after: str) -> tuple[list[SumView], str]:
+    async def sums(
+        self, *, by: str, customer: str, since_ms: int, after: str, this: str = ""
+    ) -> tuple[list[SumView], str]:
         """Settled calls, added up."""
         return await self._book.read(
-            lambda tx: sum_usage(tx, self._show, by=by, customer=customer, since_ms=since_ms, after=after)
+            lambda tx: sum_usage(
+                tx,
+                self._show,
+                by=by,
+                customer=customer,
+                since_ms=since_ms,
+                after=after,
+                this=this,
+                wall_ms=self._clock.now_ms(),
+            )
         )
 
     async def silent_leases(self) -> list[SilentLeaseView]:

@@ -8,18 +8,24 @@ is asked for is never more work at a time than MAX_CALLS_PER_PAGE.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from sidecar.core.credits.amounts import MAX_ATOMS
+from sidecar.core.governance.limits import EPOCH, Cadence, Period
+from sidecar.core.governance.local_time import zone_called
+from sidecar.core.governance.periods import SLOT_MS, Calendar, period_at
 from sidecar.core.governance.tenancy import KIND_PATTERN
 from sidecar.errors import Rejected
 from sidecar.ledger.booked_calls import CHARGE_REFUSED
+from sidecar.ledger.reading import customer_row, now_of
 from sidecar.ledger.showing import Shower
+from sidecar.ledger.sql import fetch_in
+from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_reading import FoundCall, calls_since, read_cursor
 from sidecar.ledger.views import SumView
 from sidecar.ports import Transaction
@@ -34,16 +40,17 @@ DIMENSIONS: Final = ("user", "agent", "session", "feature", "product", "provider
 KINDS: Final = ("team", "department")
 """Kinds of path nodes that need no `node:` before them."""
 
-TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%HZ"}
-"""Written as the periods of budgets are, and like those by the instant at which a call was admitted (UTC)."""
+TIMES: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H%z", "month": "%Y-%m"}
+"""By the instant at which a call was admitted, as a clock in its customer's time zone shows it."""
 
-GROUPINGS: Final = ("day", "hour", "model", *KINDS, "user", "agent", "session", "feature", "product", "provider",
-                    "customer")  # fmt: skip
+THIS: Final = (Cadence.HOUR, Cadence.DAY, Cadence.WEEK, Cadence.MONTH, Cadence.QUARTER, Cadence.YEAR)
+"""Periods that can be asked for: those that run now, by the customer's calendar."""
+
+GROUPINGS: Final = ("day", "hour", "month", "model", *KINDS, "user", "agent", "session", "feature", "product",
+                    "provider", "customer")  # fmt: skip
 """By what can be summed, beside `node:KIND` for every other kind of node."""
 
-HOUR_MS: Final = 3_600_000
-
-_NODE: Final = re.compile(rf"(?:node:)?({KIND_PATTERN})", re.ASCII)
+_NODE: Final = re.compile(rf"node:{KIND_PATTERN}", re.ASCII)
 
 
 class _Tokens(msgspec.Struct, gc=False):
@@ -140,7 +147,7 @@ class _Sum:
 
 
 async def sum_usage(
-    tx: Transaction, show: Shower, *, by: str, customer: str, since_ms: int, after: str
+    tx: Transaction, show: Shower, *, by: str, customer: str, since_ms: int, after: str, this: str = "", wall_ms: int
 ) -> tuple[list[SumView], str]:
     """The sums over the next calls recorded since an instant, in the order booked.
 
@@ -153,6 +160,9 @@ async def sum_usage(
         customer: `` for all.
         since_ms: of recording, as for the list of calls.
         after: `` at first, then the cursor of the page before.
+        this: one of THIS: only calls admitted in the period of that kind that runs now, which only one
+            customer has; `` for all.
+        wall_ms: Unix milliseconds.
 
     Returns:
         The groups of this page (the same group may come again in the next), and the cursor to go
@@ -162,13 +172,20 @@ async def sum_usage(
         Rejected: a grouping or a cursor that is none.
         NotFound: no such customer.
     """
-    group_of = grouping(by)
+    check_grouping(by)
+    running = await _running(tx, customer, this, wall_ms)
+    if running is not None:  # what was admitted in it was recorded in it or later
+        since_ms = max(since_ms, running.starts_at_ms)
     calls = await calls_since(tx, customer, since_ms, read_cursor(after), MAX_CALLS_PER_PAGE + 1)
+    group_of = grouping(by, await _clocks(tx, calls) if by in TIMES else {})
     sums: dict[tuple[str | None, str], _Sum] = {}
     last: FoundCall | None = None
     for call in calls[:MAX_CALLS_PER_PAGE]:
         body = _body(call)
         facts = body.facts
+        if running is not None and not running.contains(body.occurred_at_ms):
+            last = call
+            continue
         key = (group_of(body), "" if facts.charge_atoms is None else facts.currency)
         group = sums.get(key)
         if group is None:
@@ -193,32 +210,60 @@ async def sum_usage(
     return views, "" if last is None else last.cursor
 
 
-def grouping(by: str) -> Grouping:
-    """What tells the group of a call, None for a call that has none.
+async def _running(tx: Transaction, customer: str, this: str, wall_ms: int) -> Period | None:
+    if not this:
+        return None
+    if this not in THIS:
+        raise Rejected("invalid_parameter", {"this": f"expected one of {', '.join(THIS)}"})
+    if not customer:
+        raise Rejected("invalid_parameter", {"customer": f"whose {this}: each customer has its own"})
+    row = await customer_row(tx, customer)
+    return period_at(Calendar(Cadence(this), zones=zones_of(row)), now_of(row, wall_ms))
+
+
+async def _clocks(tx: Transaction, calls: list[FoundCall]) -> dict[str, str]:
+    """The time zones of the calls' customers, as they are now."""
+    names = sorted({call.customer for call in calls})
+    rows = await fetch_in(tx, "SELECT customer, timezones FROM customers WHERE customer IN ({})", (), names)
+    return {row["customer"]: zones_of(row)[-1][1] for row in rows}
+
+
+def check_grouping(by: str) -> None:
+    """Refuse what is no grouping.
 
     Raises:
-        Rejected: `by` is no grouping.
+        Rejected: it is none.
+    """
+    known = by in TIMES or by == "customer" or by in DIMENSIONS or by in KINDS
+    if not known and _NODE.fullmatch(by) is None:
+        raise Rejected("invalid_parameter", {"by": f"expected one of {', '.join(GROUPINGS)}, or node:KIND"})
+
+
+def grouping(by: str, clocks: Mapping[str, str]) -> Grouping:
+    """What tells the group of a call, None for a call that has none.
+
+    Args:
+        by: a grouping.
+        clocks: customers' time zones, for groupings by time.
     """
     if by in TIMES:
         shape = TIMES[by]
-        return lambda body: _time_text(body.occurred_at_ms // HOUR_MS, shape)
+        return lambda body: _time_text(body.occurred_at_ms // SLOT_MS, clocks[body.customer], shape)
     if by == "customer":
         return lambda body: body.customer
     if by in DIMENSIONS:
         return lambda body: getattr(body.facts, by) or None
-    match = _NODE.fullmatch(by)
-    if match is None or not (by in KINDS or by.startswith("node:")):
-        raise Rejected("invalid_parameter", {"by": f"expected one of {', '.join(GROUPINGS)}, or node:KIND"})
-    wanted = f"{match[1]}:"
+    wanted = f"{by.removeprefix('node:')}:"
     return lambda body: next(
         (part.removeprefix(wanted) for part in body.facts.path.split("/") if part.startswith(wanted)), None
     )
 
 
 @lru_cache(maxsize=1024)
-def _time_text(hour: int, shape: str) -> str:
-    """An hour since 1970 (UTC), written in a shape that tells nothing finer."""
-    return datetime.fromtimestamp(hour * 3600, UTC).strftime(shape)
+def _time_text(slot: int, clock: str, shape: str) -> str:
+    """A quarter of an hour since 1970, as a clock shows it, in a shape that tells nothing finer than an hour."""
+    at = (EPOCH + timedelta(milliseconds=slot * SLOT_MS)).astimezone(zone_called(clock))
+    return at.strftime(shape.replace("%z", "Z") if clock == "UTC" else shape)
 
 
 def _body(found: FoundCall) -> _Body:

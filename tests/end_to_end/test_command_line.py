@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,11 @@ import pytest
 
 from tests.support.llm_provider import Plan, running_provider
 from tests.support.product import Product, provider_environment, running_product
+from tests.unit.source_tree import ROOT
 
+README = ROOT / "README.md"
 ASK = {"model": "gpt-4o-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
-GROUPINGS = ("day", "hour", "model", "team", "department", "user", "agent", "session", "feature", "provider",
+GROUPINGS = ("day", "hour", "month", "model", "team", "department", "user", "agent", "session", "feature", "provider",
              "customer", "product", "node:team")  # fmt: skip
 
 
@@ -89,6 +92,26 @@ def test_groups(trading: Product) -> None:
     refused = trading.spend("usage", "--by", "node:", check=False)
     assert (refused.returncode, "expected one of day, hour" in refused.stderr) == (1, True)
     assert "spend customers add" in trading.spend("usage", "--by", "day", "--customer", "nobody", check=False).stderr
+
+
+def test_three_questions_are_three_commands(trading: Product) -> None:
+    """Those of the README, as they stand there: each team's use, what is left, what one job may use."""
+    trading.spend("budgets", "set", "acme/department:analytics", "--limit", "0.5", "--per", "month")
+    trading.spend("budgets", "set", "acme", "--limit", "500", "--per", "lifetime", "--match", "agent=pipeline",
+                  "--each", "session")  # fmt: skip
+    trading.spend("budgets", "set", "acme", "--limit", "300", "--per", "lifetime", "--match", "agent=other",
+                  "--each", "session")  # fmt: skip
+    asked = re.findall(r"^\$ spend (usage .*--this .*|budgets list .*)$", README.read_text("utf-8"), re.MULTILINE)
+    each_team, left, one_job = (trading.spend(*words.split()).stdout for words in asked)
+    rows = {line.split()[0]: line.split() for line in each_team.splitlines()}
+    assert (rows["data"][1], rows["-"][1], rows["total"][1]) == ("2", "4", "6")
+    used = lines(trading, "usage", "--customer", "acme", "--this", "month", "--by", "team")
+    of_data = next(one["charge"]["atoms"] for one in used if one["group"] == "data")
+    (remaining,) = re.findall(r"^Left now: (\S+) usd, by the budget of acme/department:analytics per month", left, re.M)
+    leased = next(row for row in lines(trading, "budgets", "list", "acme/department:analytics") if "/" in row["path"])
+    assert round(float(remaining) * 10**9) == 500_000_000 - of_data - leased["children"][0]["leased"]["atoms"]
+    assert "One session at most: 500.00 usd, by the budget of acme for agent=pipeline in its lifetime." in one_job
+    assert "agent=other" not in one_job
 
 
 def test_a_simulation_is_what_the_sidecar_does(trading: Product, tmp_path: Path) -> None:
@@ -203,5 +226,5 @@ def test_bash_completes_the_installed_command(tmp_path: Path) -> None:
         check=True,
     )
     offered, registered = done.stdout.splitlines()
-    assert offered == "model"
+    assert offered == "month model"
     assert registered.endswith("_spend_completion spend")

@@ -213,13 +213,15 @@ class FakeAdministration:
         ]
         return rows[:limit], str(rows[limit - 1].sequence) if len(rows) > limit else ""
 
-    async def sums(self, *, by: str, customer: str, since_ms: int, after: str) -> tuple[list[SumView], str]:
+    async def sums(
+        self, *, by: str, customer: str, since_ms: int, after: str, this: str = ""
+    ) -> tuple[list[SumView], str]:
         """The pages that a test has set, whatever is asked."""
         if self.failure is not None:
             raise self.failure
         if customer:
             self._known(customer)
-        self.asked_by.append(by)
+        self.asked_by.append(f"{by} this {this}" if this else by)
         at = int(after or 0)
         more = at + 1 < len(self.summed)
         return (self.summed[at] if self.summed else []), str(at + 1) if more else ""

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from sidecar.cli.sums import COUNTERS
-from sidecar.cli.usage import GROUPINGS
+from sidecar.cli.usage import GROUPINGS, THIS
 from sidecar.core.pricing.usage import Tokens
 from sidecar.ledger import summing
 from sidecar.ledger.views import SumView, money
@@ -41,6 +41,19 @@ def test_the_groupings_are_the_ledgers() -> None:
     assert GROUPINGS == summing.GROUPINGS
     assert COUNTERS == summing.COUNTERS
     assert set(COUNTERS) <= set(Tokens.__struct_fields__)
+
+
+def test_the_running_periods_are_the_ledgers(summed: Shell) -> None:
+    """Named twice as well; what is asked for is asked of the ledger, and only with what it needs."""
+    assert list(THIS) == [cadence.value for cadence in summing.THIS]
+    summed.run("customers", "add", "acme")
+    summed.run("usage", "--by", "model", "--customer", "acme", "--this", "month")
+    assert summed.administration.asked_by[0] == "model this month"
+    for missing in (("--by", "model"), ("--customer", "acme")):
+        assert (
+            "spend usage --customer C --this month --by team"
+            in summed.run("usage", "--this", "month", *missing, code=2).stderr
+        )
 
 
 def test_pages_become_one_table(summed: Shell) -> None:

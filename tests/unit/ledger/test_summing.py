@@ -16,6 +16,7 @@ from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.quarantine import SLACK_MS
 from sidecar.ledger.summing import COUNTERS, GROUPINGS
 from sidecar.ledger.views import SumView
+from tests.support.instants import ms
 from tests.support.ledger import Desk
 
 DAY_MS = 86_400_000
@@ -119,6 +120,47 @@ async def test_only_what_was_recorded_since(desk: Desk) -> None:
     listed, _ = await desk.service.usage(customer="", since_ms=since_ms, after="", limit=1000)
     assert 0 < len(listed) < 70
     assert sum(row.calls for row in await everything(desk, "hour", since_ms=since_ms)) == len(listed)
+
+
+async def test_time_is_told_by_each_customers_clocks(desk: Desk) -> None:
+    """L37: half past six in the evening (UTC) is tomorrow in Kolkata, and still today for the other customer."""
+    for customer, zone in (("acme", "Asia/Kolkata"), ("globex", "UTC")):
+        await desk.service.add_customer(customer, "none", desk.act())
+        await desk.service.set_timezone(customer, zone, desk.act())
+    desk.clock.advance(6.5 * 3600)
+    await desk.sync(desk.event("a", Subject("acme"), 1))
+    await desk.sync(desk.event("g", Subject("globex"), 1))
+    assert {row.group for row in await everything(desk, "day")} == {"2026-11-25", "2026-11-24"}
+    assert [row.group for row in await everything(desk, "hour", "acme")] == ["2026-11-25T00+0530"]
+    assert [row.group for row in await everything(desk, "hour", "globex")] == ["2026-11-24T18Z"]
+    assert [row.group for row in await everything(desk, "month", "globex")] == ["2026-11"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+async def test_only_what_was_admitted_in_the_period_that_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """L37: by the customer's calendar and by admission, however late it was booked, and over all pages."""
+    monkeypatch.setattr(summing, "MAX_CALLS_PER_PAGE", size)
+    await desk.service.add_customer("acme", "none", desk.act())
+    await desk.service.set_timezone("acme", "Asia/Kolkata", desk.act())
+    admitted = ["2026-11-24T18:29", "2026-11-24T18:30", "2026-10-31T18:29", "2026-10-31T18:30", "2026-09-30T18:30"]
+    desk.clock.advance(7 * 3600)
+    for number, instant in enumerate(admitted):
+        event = desk.event(f"r{number}", Subject("acme", PATH), 10**number, admitted_at_ms=ms(instant))
+        await desk.sync(event)
+    found: dict[str, int] = {}
+    for this in summing.THIS:
+        cursor = ""
+        while True:
+            page, cursor = await desk.service.sums(by="team", customer="acme", since_ms=0, after=cursor, this=this)
+            found[this] = found.get(this, 0) + sum(row.charge.atoms for row in page if row.charge is not None)
+            if not cursor:
+                break
+    assert found == {"hour": 10, "day": 10, "week": 11, "month": 1011, "quarter": 11_111, "year": 11_111}
+    for wrong in ({"this": "fortnight", "customer": "acme"}, {"this": "month", "customer": ""}):
+        with pytest.raises(Rejected):
+            await desk.service.sums(by="team", since_ms=0, after="", **wrong)
 
 
 async def test_what_cannot_be_asked(desk: Desk) -> None:
