@@ -21,6 +21,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, BodyBroken, CallerConnection
 from sidecar.proxy.known_heads import KnownHeads
+from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, ROOT
 from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
 from sidecar.proxy.stepping import aside
@@ -119,7 +120,7 @@ class FrontDoor:
                 arrival.body = payload.read_nowait()
                 self.held_bytes += len(arrival.body)
                 if len(arrival.body) > self.options.max_body_bytes:
-                    raise self._too_large()
+                    raise _too_large(self.options.max_body_bytes)
             else:
                 await aside(self._receive_body(arrival))
             arrival.body_taken()
@@ -160,8 +161,8 @@ class FrontDoor:
             raise Refused(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True)
         if self.active > self.options.max_requests:
             raise Refused(RefusalReason.OVERLOADED, "too many requests at once")
-        if length is not None and length > self.options.max_body_bytes:
-            raise self._too_large()
+        if length is not None and length > LOCAL_BODY_BYTES_MAX and length > (most := self._most_bytes(head.target)):
+            raise _too_large(most)
 
     async def _receive_body(self, arrival: Arrival) -> None:
         """Read a body that has not all come yet, within its bounds of size and time."""
@@ -185,6 +186,7 @@ class FrontDoor:
             body = payload.read_nowait()
             self.held_bytes += len(body)
             return body
+        most = self._most_bytes(arrival.head.target)
         pieces: list[bytes] = []
         held = 0
         try:
@@ -192,8 +194,8 @@ class FrontDoor:
                 pieces.append(piece)
                 held += len(piece)
                 self.held_bytes += len(piece)
-                if held > options.max_body_bytes:
-                    raise self._too_large()
+                if held > most:
+                    raise _too_large(most)
                 if self.held_bytes > options.max_held_body_bytes:
                     raise Refused(RefusalReason.OVERLOADED, "too many request bodies at once", closes=True)
         except BaseException:
@@ -201,14 +203,19 @@ class FrontDoor:
             raise
         return b"".join(pieces)
 
-    def _too_large(self) -> Refused:
-        limit = self.options.max_body_bytes
-        return Refused(RefusalReason.BODY_TOO_LARGE, f"the body is larger than {limit} bytes", closes=True)
+    def _most_bytes(self, target: str) -> int:
+        """The most that a body may have there: a question to ourselves is never as long as a prompt."""
+        most = self.options.max_body_bytes
+        return min(most, LOCAL_BODY_BYTES_MAX) if target.startswith(ROOT) else most
 
     async def _become_quiet(self, timeout_s: float) -> None:
         if self.active:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._quiet.wait(), timeout_s)
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(RefusalReason.BODY_TOO_LARGE, f"the body is larger than {most} bytes", closes=True)
 
 
 class _BodyPace:

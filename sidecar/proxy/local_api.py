@@ -27,7 +27,7 @@ from sidecar.proxy.denial_texts import plain_detail
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.local_api_decide import Surveyor, Wanted, feature_wanted, hold_or_shorten, model_wanted
 from sidecar.proxy.local_api_openapi import openapi
-from sidecar.proxy.local_api_problems import Refused, answered, limits_of
+from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, Refused, answered, limits_of
 from sidecar.proxy.local_api_types import BalanceAnswer, CheckAnswer, CheckRequest, Limit, UsageReport, amount
 from sidecar.proxy.local_api_usage import PastDecisions, Reports, report_id
 from sidecar.proxy.recent import RecentDecisions
@@ -35,8 +35,6 @@ from sidecar.proxy.refusals import Reply
 from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.unfit import Unfit
 from sidecar.telemetry.metrics import Metrics
-
-MAX_BODY_BYTES: Final = 64 * 1024
 
 _REQUESTS: Final = "/spend/v1/requests/"
 _REQUEST_ID: Final = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
@@ -130,8 +128,8 @@ class LocalAPI:
             if self._document is None:
                 self._document = self._document_of()
             return answered(self._document, request_id)
-        if len(body) > MAX_BODY_BYTES:
-            raise Refused("body_too_large", f"expected at most {MAX_BODY_BYTES} bytes")
+        if len(body) > LOCAL_BODY_BYTES_MAX:
+            raise Refused("body_too_large", f"expected at most {LOCAL_BODY_BYTES_MAX} bytes")
         subject = self._identifier.identify(head.fields)
         if isinstance(subject, Unfit):
             return problems.unfit(subject, request_id)

@@ -20,6 +20,9 @@ from sidecar.proxy.unfit import Unfit
 ROOT: Final = "/spend/"
 """What these paths begin with; all below it is answered here, and never by a provider."""
 
+LOCAL_BODY_BYTES_MAX: Final = 64 * 1024
+"""Of a request's body there; the door reads no more of one."""
+
 _CODES: Final[Mapping[str, str]] = {
     Reason.CREDITS_EXHAUSTED: "insufficient_credits",
     Reason.REQUEST_EXCEEDS_BUDGET: "budget_exceeded",

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX
 from tests.bad_input.conftest import Started
 from tests.support.besieged import (
     GOOD_BODY,
@@ -308,6 +309,44 @@ def test_the_bound_of_a_body_is_exact(siege: Besieged, framing: str, size: int) 
         answer = raw.answer()
     assert answer.status == (400 if size == MAX_BODY_BYTES else 413)
     assert_refusal(answer)
+
+
+@pytest.mark.parametrize("size", [LOCAL_BODY_BYTES_MAX, LOCAL_BODY_BYTES_MAX + 1], ids=["at the bound", "one more"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_question_to_ourselves_is_short(siege: Besieged, framing: str, size: int) -> None:
+    """B-P59's neighbour: /spend/v1/ has a bound of its own, as exact, in its own form."""
+    body = b" " * size
+    lines = ("Content-Type: application/json",)
+    if framing == "chunked":
+        head = request(b"", *lines, target="/spend/v1/check").replace(
+            b"Content-Length: 0", b"Transfer-Encoding: chunked"
+        )
+        wire = head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:50_000], body[50_000:]))
+        wire += b"0\r\n\r\n"
+    else:
+        wire = request(body, *lines, target="/spend/v1/check")
+    with siege.unheard(), siege.connect() as raw:
+        raw.send_what_is_taken(wire)
+        answer = raw.answer()
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = json.loads(answer.body)
+    fits = size == LOCAL_BODY_BYTES_MAX
+    assert (answer.status, told["code"]) == ((400, "malformed_json") if fits else (413, "body_too_large"))
+
+
+def test_a_question_that_is_too_long_is_not_read(siege: Besieged) -> None:
+    """B-P59, B-P37: told by its length alone, without a 100 before it; an endless one is read to the bound."""
+    line = "POST /spend/v1/usage HTTP/1.1\r\n%HOST%%WHO%"
+    with siege.connect() as raw:
+        raw.send(expand(line + f"Expect: 100-continue\r\nContent-Length: {MAX_BODY_BYTES - 1}\r\n\r\n"))
+        assert raw.answer().status == 413
+        assert raw.rest() == b""
+    with siege.connect() as raw:
+        raw.send(expand(line + "%CHUNKED%\r\n"))
+        for _ in range(6):  # less than a model call may have
+            raw.send_what_is_taken(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+        answer = raw.answer()
+        assert (answer.status, json.loads(answer.body)["code"]) == (413, "body_too_large")
 
 
 def test_an_endless_body_ends_at_the_bound(siege: Besieged) -> None:
