@@ -7,14 +7,15 @@ import click
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
 from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
-from sidecar.cli.ledger_client import LedgerClient
+from sidecar.cli.heard import told
+from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
-from sidecar.ledger.views import CustomerView
+from sidecar.ledger.views import CustomerView, HoldersView
 
 
 @click.group("customers")
 def command() -> None:
-    """Who pays: add and list, and by which clocks their periods go."""
+    """Who pays: add and list, by which clocks their periods go, and which sidecars hold what they have."""
 
 
 @command.command("add")
@@ -79,4 +80,17 @@ def list_(client: LedgerClient, as_json: bool) -> None:
         [(row.customer, row.wallet, row.timezone, show_instant(row.created_at_ms), str(row.entries)) for row in rows],
         nothing="No customers yet. Add one with `spend customers add NAME`.",
     )
+    return None
+
+
+@command.command("holders")
+@click.argument("customer")
+@json_option
+@with_ledger
+def holders(client: LedgerClient, customer: str, as_json: bool) -> None:
+    """Count the sidecars that hold spending power of CUSTOMER, and those of them that go by its last change."""
+    raw = client.get(f"/v1/customers/{segment(customer)}/holders")
+    if as_json:
+        return show_json(raw)
+    click.echo(told(decoded(raw, HoldersView)))
     return None

@@ -225,11 +225,16 @@ class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CustomerPart(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything of one customer in a sync: applied in one transaction or not at all."""
+    """Everything of one customer in a sync: applied in one transaction or not at all.
+
+    `heard` is the revision of the customer by which the sender decides: nothing that was compiled before
+    it is used any more (L35). 0: it does not say.
+    """
 
     customer: str
     events: tuple[UsageEvent, ...] = ()
     leases: tuple[LeaseReport, ...] = ()
+    heard: int = 0
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -259,6 +264,7 @@ class RecordedPart(msgspec.Struct, frozen=True, omit_defaults=True):
     customer: str
     events: tuple[msgspec.Raw, ...] = ()
     leases: tuple[LeaseReport, ...] = ()
+    heard: int = 0
 
 
 class RecordedSync(msgspec.Struct, frozen=True, omit_defaults=True):

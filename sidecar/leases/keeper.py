@@ -370,6 +370,10 @@ class Keeper:
         """Reports on leases to send now, by customer."""
         return self._renewal.due()
 
+    def revision(self, customer: str) -> int:
+        """The revision of a customer by which calls are decided here (L35); 0 where none was heard of."""
+        return self._standings.revision(customer)
+
     def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
         """A part that was sent at an instant (monotonic) has been answered."""
         self._flights.heard()

@@ -13,7 +13,7 @@ MAX_STANDINGS: Final = 16_384
 """Standings remembered over all customers; the one asked for longest ago is forgotten first."""
 
 MAX_CUSTOMERS: Final = 16_384
-"""Customers whose last change is remembered; likewise."""
+"""Customers whose last change is remembered, or the revision of their first standing; likewise."""
 
 Place = tuple[str, tuple[Node, ...], str]
 """Customer, path and user as the application named them: what a standing is compiled for."""
@@ -77,6 +77,8 @@ class StandingCache:
         revision, heard_at = self._changes.get(known.standing.customer, (-1, 0.0))
         if known.standing.revision < revision and known.asked_at <= heard_at:
             return False
+        if revision < 0:  # the first that is known of this customer: there is nothing older here
+            self._note_change(known.standing.customer, known.standing.revision, float("-inf"))
         former = self._known.pop(place, None)
         if former is not None:
             known.used_at = former.used_at
@@ -117,7 +119,14 @@ class StandingCache:
         for refused in [refused for refused in self._refused if refused[0] == customer]:
             del self._refused[refused]
         former, _ = self._changes.pop(customer, (-1, 0.0))
-        self._changes[customer] = max(revision, former), now
+        self._note_change(customer, max(revision, former), now)
+
+    def revision(self, customer: str) -> int:
+        """The customer's revision since which nothing older is decided by; 0 where none was heard of."""
+        return max(0, self._changes.get(customer, (0, 0.0))[0])
+
+    def _note_change(self, customer: str, revision: int, heard_at: float) -> None:
+        self._changes[customer] = revision, heard_at
         if len(self._changes) > MAX_CUSTOMERS:
             del self._changes[next(iter(self._changes))]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-
 import msgspec
 
 from sidecar.core.credits.entries import Bucket, Moves
@@ -13,32 +10,24 @@ from sidecar.core.governance.budgets import Budget, Each, grant_account
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.local_time import local_at, zone_called
 from sidecar.core.governance.standing import Wallet
-from sidecar.core.governance.tenancy import Node, Subject, format_path
+from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
-from sidecar.errors import Conflict, NotFound, Rejected
+from sidecar.errors import Conflict, Rejected
 from sidecar.ledger import backfill, forms, timezones, virtual_keys
 from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.budget_accounts import BudgetAccounts
-from sidecar.ledger.idempotency import Asked, once
+from sidecar.ledger.doing import Done, do, known, place
+from sidecar.ledger.idempotency import Asked
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.options import LedgerOptions
-from sidecar.ledger.policies import Path, Refusal, budget_of, load_paths, locate
+from sidecar.ledger.policies import Path, budget_of, load_paths
 from sidecar.ledger.purse import MAX_LIVE_GRANTS, Purse
 from sidecar.ledger.showing import Shower, customer_view, whole_path
 from sidecar.ledger.views import BudgetView, CustomerView, GrantView, KeyView, NodeView
 from sidecar.ports import Ids, Transaction
 
-T = TypeVar("T")
-
 MAX_BUDGETS = 10_000
 """Budgets of one customer."""
-
-
-class Done(msgspec.Struct, frozen=True):
-    """An act's answer, and the customer's revision if the act changed it."""
-
-    answer: Any
-    revision: int | None
 
 
 class Acts:
@@ -64,14 +53,14 @@ class Acts:
             return _customer(journal)
 
         asked = Asked(customer, "add_customer", act, {"wallet": wallet})
-        return await self._do(tx, wall_ms, asked, effect, CustomerView)
+        return await do(tx, wall_ms, asked, effect, CustomerView)
 
     async def set_timezone(self, tx: Transaction, wall_ms: int, customer: str, timezone: str, act: Act) -> Done:
         """Let periods that are yet to begin follow another time zone's calendar (L37); without a budget, all."""
         forms.timezone(customer, timezone)
 
         async def effect(journal: Journal | None) -> CustomerView:
-            journal = _known(journal, customer)
+            journal = known(journal, customer)
             told = await tx.fetch("SELECT 1 AS one FROM budgets WHERE customer = ? LIMIT 1", (customer,))
             zones = timezones.changed(journal.zones, timezone, journal.now_ms) if told else ((0, timezone),)
             if zones != journal.zones:
@@ -84,14 +73,14 @@ class Acts:
             return _customer(journal)
 
         asked = Asked(customer, "set_timezone", act, {"timezone": timezone})
-        return await self._do(tx, wall_ms, asked, effect, CustomerView)
+        return await do(tx, wall_ms, asked, effect, CustomerView)
 
     async def add_nodes(self, tx: Transaction, wall_ms: int, path: str, act: Act) -> Done:
         """Make the nodes of a path that are not there yet."""
         customer, nodes = forms.path(path)
 
         async def effect(journal: Journal | None) -> list[NodeView]:
-            journal = _known(journal, customer)
+            journal = known(journal, customer)
             paths = await load_paths(tx, customer, nodes)
             new: list[Path] = []
             for depth, node in enumerate(nodes, start=1):
@@ -112,14 +101,14 @@ class Acts:
             return [view for view in await self._show.nodes(tx, customer) if Node(view.kind, view.id) in named]
 
         asked = Asked(customer, "add_nodes", act, {"path": path})
-        return await self._do(tx, wall_ms, asked, effect, list[NodeView])
+        return await do(tx, wall_ms, asked, effect, list[NodeView])
 
     async def add_grant(self, tx: Transaction, wall_ms: int, form: NewGrant, act: Act) -> Done:
         """Issue a grant; debt is repaid from it at once (L17)."""
         atoms = forms.grant(form, self._rates.currencies)
 
         async def effect(journal: Journal | None) -> GrantView:
-            journal = _known(journal, form.customer)
+            journal = known(journal, form.customer)
             effective_at_ms = journal.now_ms if form.effective_at_ms is None else form.effective_at_ms
             if form.expires_at_ms is not None and form.expires_at_ms <= max(effective_at_ms, journal.now_ms):
                 raise Rejected("invalid_field", {"expires_at_ms": "an instant after now and after effective_at_ms"})
@@ -157,16 +146,16 @@ class Acts:
             return (await self._show.grants(tx, journal.customer, journal.now_ms, grant.grant_id))[0]
 
         asked = Asked(form.customer, "add_grant", act, msgspec.structs.asdict(form))
-        return await self._do(tx, wall_ms, asked, effect, GrantView)
+        return await do(tx, wall_ms, asked, effect, GrantView)
 
     async def set_budget(self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act) -> Done:
         """Set a budget, or change limit, hardness and clamping of the one that is there."""
         customer, named, limit_atoms = forms.budget(form, self._rates.currencies)
 
         async def effect(journal: Journal | None) -> BudgetView:
-            journal = _known(journal, customer)
-            place = await _place(tx, customer, named)
-            node = place[-1] if place else None
+            journal = known(journal, customer)
+            whole = await place(tx, customer, named)
+            node = whole[-1] if whole else None
             match = msgspec.json.encode(form.match, order="sorted").decode()
             rows = await tx.fetch(
                 "SELECT * FROM budgets WHERE customer = ? AND node = ? AND match = ? AND each_child = ?"
@@ -201,56 +190,37 @@ class Acts:
                     clamp=form.clamp,
                     anchor=form.anchor or _first_anchor(journal, Cadence(form.per)),
                 )
-                await _new_budget(journal, budget, place, act.actor)
+                await _new_budget(journal, budget, whole, act.actor)
             await journal.write()
             return (await self._show.budgets(tx, customer, journal.now_ms, journal.zones, budget.budget_id))[0]
 
         asked = Asked(customer, "set_budget", act, msgspec.structs.asdict(form))
-        return await self._do(tx, wall_ms, asked, effect, BudgetView)
+        return await do(tx, wall_ms, asked, effect, BudgetView)
 
     async def add_key(self, tx: Transaction, wall_ms: int, form: NewKey, act: Act) -> Done:
         """Take a virtual key; the nodes that it names must exist."""
         subject = forms.key(form)
 
         async def effect(journal: Journal | None) -> KeyView:
-            journal = _known(journal, subject.customer)
-            await _place(tx, subject.customer, subject.path)
+            journal = known(journal, subject.customer)
+            await place(tx, subject.customer, subject.path)
             view = await virtual_keys.create(journal, form, subject, key_id=self._ids.new("key"), actor=act.actor)
             await journal.write()
             return view
 
         asked = Asked(subject.customer, "add_key", act, msgspec.structs.asdict(form))
-        return await self._do(tx, wall_ms, asked, effect, KeyView)
+        return await do(tx, wall_ms, asked, effect, KeyView)
 
     async def revoke_key(self, tx: Transaction, wall_ms: int, customer: str, key_id: str, act: Act) -> Done:
         """Revoke a virtual key; twice is once."""
 
         async def effect(journal: Journal | None) -> KeyView:
-            journal = _known(journal, customer)
+            journal = known(journal, customer)
             view = await virtual_keys.revoke(journal, key_id, actor=act.actor)
             await journal.write()
             return view
 
-        return await self._do(tx, wall_ms, Asked(customer, "revoke_key", act, {"key_id": key_id}), effect, KeyView)
-
-    async def _do(
-        self,
-        tx: Transaction,
-        wall_ms: int,
-        asked: Asked,
-        effect: Callable[[Journal | None], Awaitable[T]],
-        answer_type: Any,
-    ) -> Done:
-        """Run an act on the customer's journal, once per key, and say whether a policy changed."""
-        forms.act(asked.act)
-        journal = await Journal.open(tx, asked.customer, wall_ms)
-        before = None if journal is None else journal.revision
-        answer, ran = await once(tx, asked, lambda: effect(journal), answer_type=answer_type, wall_ms=wall_ms)
-        if not ran:
-            return Done(answer, None)
-        rows = await tx.fetch("SELECT revision FROM customers WHERE customer = ?", (asked.customer,))
-        after: int = rows[0]["revision"]
-        return Done(answer, None if after == before else after)
+        return await do(tx, wall_ms, Asked(customer, "revoke_key", act, {"key_id": key_id}), effect, KeyView)
 
 
 def _customer(journal: Journal) -> CustomerView:
@@ -264,31 +234,6 @@ def _first_anchor(journal: Journal, per: Cadence) -> str:
     if per is not Cadence.ANNIVERSARY:
         return ""
     return local_at(journal.created_at_ms, zone_called(journal.zones[-1][1])).date().isoformat()
-
-
-def _known(journal: Journal | None, customer: str) -> Journal:
-    if journal is None:
-        raise NotFound("customer", customer)
-    return journal
-
-
-async def _place(tx: Transaction, customer: str, named: Path) -> Path:
-    """The whole path of a budget's node; a user need not have been seen before.
-
-    Raises:
-        NotFound: a node of the path.
-        Rejected: the path contradicts the tree.
-    """
-    user = named[-1:] if named and named[-1].kind == "user" else ()
-    above = named[: len(named) - len(user)]
-    paths = await load_paths(tx, customer, above)
-    for node in above:
-        if node not in paths:
-            raise NotFound("node", f"{customer}/{node}")
-    place = locate(Subject(customer, above), paths)
-    if isinstance(place, Refusal):
-        raise Rejected("invalid_path", {"path": place.detail})
-    return (*place, *user)
 
 
 async def _insert_grant(tx: Transaction, customer: str, grant: Grant) -> None:
@@ -311,7 +256,7 @@ async def _insert_grant(tx: Transaction, customer: str, grant: Grant) -> None:
     )
 
 
-async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str) -> None:
+async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str) -> None:
     counted = await journal.tx.fetch("SELECT count(*) AS n FROM budgets WHERE customer = ?", (journal.customer,))
     if counted[0]["n"] >= MAX_BUDGETS:
         raise Rejected("too_many_budgets", {"path": f"a customer has at most {MAX_BUDGETS} budgets"})
@@ -326,8 +271,8 @@ async def _new_budget(journal: Journal, budget: Budget, place: Path, actor: str)
             journal.customer,
             budget.budget_id,
             str(budget.node or ""),
-            len(place),
-            whole_path(journal.customer, format_path(place)),
+            len(whole),
+            whole_path(journal.customer, format_path(whole)),
             msgspec.json.encode(budget.match, order="sorted").decode(),
             budget.each.value,
             budget.currency,

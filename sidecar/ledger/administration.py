@@ -13,7 +13,9 @@ from sidecar.ledger.views import (
     CustomerView,
     EntryView,
     ExplainView,
+    FrozenView,
     GrantView,
+    HoldersView,
     KeyView,
     NodeView,
     SidecarTokenView,
@@ -79,6 +81,13 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     product: str = ""
 
 
+class NodeAct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is done to `acme`, `acme/kind:id…` or `acme/user:ada`, and why."""
+
+    path: str
+    reason: str
+
+
 class Administration(Protocol):
     """Every method raises `errors.Rejected` (fields at fault), `errors.NotFound`, `errors.Conflict` or Unavailable."""
 
@@ -100,6 +109,22 @@ class Administration(Protocol):
 
     async def nodes(self, customer: str) -> list[NodeView]:
         """The tree, parents before children."""
+        ...
+
+    async def freeze(self, node: NodeAct, act: Act) -> FrozenView:
+        """Let no call of a customer, node or user run; twice is once (L35)."""
+        ...
+
+    async def unfreeze(self, node: NodeAct, act: Act) -> FrozenView:
+        """Let its calls run again; twice is once."""
+        ...
+
+    async def frozen(self, customer: str) -> list[FrozenView]:
+        """All that is frozen of a customer by itself, users too."""
+        ...
+
+    async def holders(self, customer: str) -> HoldersView:
+        """Which sidecars hold spending power of a customer, and how many decide by its last change."""
         ...
 
     async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:

@@ -27,6 +27,9 @@ MAX_PRIORITY = 1_000_000
 FIRST_ANCHOR, LAST_ANCHOR = date(1900, 1, 1), date(2999, 12, 31)
 """Between which a period must begin that others are counted from."""
 
+MAX_REASON = 500
+"""Characters of the reason that an act gives."""
+
 MAX_INSTANT_MS = 253_402_300_799_000
 """The last second of the year 9999."""
 
@@ -91,6 +94,22 @@ def path(text: str) -> tuple[str, tuple[Node, ...]]:
         problems.add("invalid_path", "path", "no user: users are taken as they come, and can have budgets")
     problems.raise_any()
     return name, nodes
+
+
+def owner(text: str, reason: str) -> tuple[str, tuple[Node, ...]]:
+    """The customer and the nodes, as named, of what an act is about (`acme`, `acme/team:data`, `acme/user:ada`)."""
+    problems = _Problems()
+    name, nodes = _path(problems, text)
+    _check_reason(problems, reason)
+    problems.raise_any()
+    return name, nodes
+
+
+def reason(text: str) -> None:
+    """Refuse an act that does not say why."""
+    problems = _Problems()
+    _check_reason(problems, text)
+    problems.raise_any()
 
 
 def grant(form: NewGrant, currencies: Mapping[str, Currency]) -> int:
@@ -171,6 +190,11 @@ def _is_date(text: str) -> bool:
         return FIRST_ANCHOR <= date.fromisoformat(text) <= LAST_ANCHOR and len(text) == len("2026-01-31")
     except ValueError:
         return False
+
+
+def _check_reason(problems: _Problems, text: str) -> None:
+    if not text.strip() or len(text) > MAX_REASON or not text.isprintable():
+        problems.add("invalid_field", "reason", f"why, in 1 to {MAX_REASON} printable characters on one line")
 
 
 def _check_customer(problems: _Problems, field: str, name: str) -> None:

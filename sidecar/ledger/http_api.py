@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from sidecar import errors
-from sidecar.ledger.administration import Act, Administration, NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import Act, Administration, NewBudget, NewGrant, NewKey, NodeAct
 from sidecar.ledger.http_access import Access, Call, Permission, Route, RouteTable, authenticate, path_parts
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
 from sidecar.ledger.http_fields import MAX_NUMBER, read_cursor, read_json, read_limit, read_number, read_query
@@ -138,9 +138,13 @@ class AdminAPI:
             Route("POST", "/v1/customers", write, self._add_customer),
             Route("POST", "/v1/customers/timezone", write, self._set_timezone),
             Route("POST", "/v1/nodes", write, self._add_nodes),
+            Route("POST", "/v1/nodes/freeze", write, self._freeze),
+            Route("POST", "/v1/nodes/unfreeze", write, self._unfreeze),
             Route("POST", "/v1/grants", write, self._add_grant),
             Route("POST", "/v1/budgets", write, self._set_budget),
             Route("GET", f"{customer}/nodes", read, self._nodes),
+            Route("GET", f"{customer}/frozen", read, self._frozen),
+            Route("GET", f"{customer}/holders", read, self._holders),
             Route("GET", f"{customer}/grants", read, self._grants),
             Route("GET", f"{customer}/budgets", read, self._budgets),
             Route("GET", f"{customer}/balance", read, self._balance),
@@ -263,6 +267,18 @@ class AdminAPI:
     async def _add_nodes(self, call: Call) -> object:
         new = read_json(call.body, NewNodes)
         return Page(tuple(await self._administration.add_nodes(new.path, call.act)))
+
+    async def _freeze(self, call: Call) -> object:
+        return await self._administration.freeze(read_json(call.body, NodeAct), call.act)
+
+    async def _unfreeze(self, call: Call) -> object:
+        return await self._administration.unfreeze(read_json(call.body, NodeAct), call.act)
+
+    async def _frozen(self, call: Call) -> object:
+        return Page(tuple(await self._administration.frozen(call.parts["customer"])))
+
+    async def _holders(self, call: Call) -> object:
+        return await self._administration.holders(call.parts["customer"])
 
     async def _add_grant(self, call: Call) -> object:
         return await self._administration.add_grant(read_json(call.body, NewGrant), call.act)

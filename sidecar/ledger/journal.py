@@ -37,6 +37,8 @@ class Lease(msgspec.Struct):
     posted: int = 0
     closed: bool = False
     pays_until_ms: int = 0
+    heard: int = 0
+    """The newest revision of the customer by which its holder has said that it decides (L35)."""
 
     @property
     def raw(self) -> int:
@@ -62,6 +64,7 @@ class Journal:
         self.wallet = Wallet(row["wallet"])
         self.created_at_ms: int = row["created_at_ms"]
         self.revision: int = row["revision"]
+        self.frozen_nodes: int = row["frozen_nodes"]
         self.head_sequence: int = row["head_sequence"]
         self.now_ms: int = max(wall_ms, row["last_recorded_at_ms"])
         self.zones = zones_of(row)
@@ -318,6 +321,7 @@ def lease_of(row: Row) -> Lease:
         row["posted"],
         bool(row["closed"]),
         row["pays_until_ms"],
+        row["heard"],
     )
 
 
@@ -342,7 +346,8 @@ _UPDATE_ACCOUNT = (
 
 _UPSERT_LEASE = (
     "INSERT INTO leases (customer, lease_id, account, sidecar, incarnation, granted, returned, posted, closed,"
-    " pays_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " pays_until_ms, heard) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (customer, lease_id) DO UPDATE SET granted = excluded.granted, returned = excluded.returned,"
-    " posted = excluded.posted, closed = excluded.closed, pays_until_ms = excluded.pays_until_ms"
+    " posted = excluded.posted, closed = excluded.closed, pays_until_ms = excluded.pays_until_ms,"
+    " heard = excluded.heard"
 )

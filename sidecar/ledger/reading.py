@@ -15,6 +15,7 @@ from sidecar.ledger.views import (
     CustomerView,
     EntryView,
     ExplainView,
+    FrozenView,
     GrantView,
     Leg,
     NodeView,
@@ -44,6 +45,11 @@ class Reader:
         """The tree, parents before children."""
         await customer_row(tx, customer)
         return await self._show.nodes(tx, customer)
+
+    async def frozen(self, tx: Transaction, customer: str) -> list[FrozenView]:
+        """All that is frozen by itself."""
+        await customer_row(tx, customer)
+        return await self._show.all_frozen(tx, customer)
 
     async def grants(self, tx: Transaction, customer: str, wall_ms: int) -> list[GrantView]:
         """All grants in burn order, ended ones last."""

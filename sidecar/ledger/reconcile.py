@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from sidecar.contract.messages import AnyPart, AnySync, CustomerPart, LeaseGrant, LeaseReport, PartReply
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
@@ -12,6 +14,7 @@ from sidecar.core.governance.budgets import Budget
 from sidecar.core.governance.limits import Period
 from sidecar.ledger.booking import Booking
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
+from sidecar.ledger.freezing import NOTHING_FROZEN, frozen_of
 from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.lending import Holder, Lender, Target, grant_target
 from sidecar.ledger.options import LedgerOptions
@@ -37,7 +40,7 @@ async def apply_part(
     purse = await Purse.open(journal)
     await Booking(journal, purse, request).book(events)
     reconciling = _Reconciling(journal, purse, request, options)
-    leases = await reconciling.apply(part.leases)
+    leases = await reconciling.apply(part.leases, part.heard)
     currencies = {options.currency, *(call.event.admission.currency for call in events.calls)}
     for currency in sorted(currencies):
         await purse.repay(currency)
@@ -79,19 +82,31 @@ class _Reconciling:
         self._request = request
         self._options = options
         self._holder = Holder(request.sidecar, request.incarnation)
+        self._frozen = NOTHING_FROZEN
         self.problems: list[str] = []
 
-    async def apply(self, reports: Iterable[LeaseReport]) -> tuple[LeaseGrant, ...]:
-        """Take what comes back, then renew the leases that stay and lend more on those that want it."""
+    async def apply(self, reports: Iterable[LeaseReport], heard: int) -> tuple[LeaseGrant, ...]:
+        """Take what comes back, then renew the leases that stay and lend more on those that want it.
+
+        `heard` is the revision by which their holder says that it decides.
+        """
         merged = _merge(reports)
         await self._journal.load_leases(merged)
         known = [(lease, merged[one]) for one in merged if (lease := self._known(merged[one])) is not None]
         await self._purse.load(lease.account for lease, _ in known)
         self._take_back(known)
         mine = [(lease, r) for lease, r in known if lease.incarnation == self._request.incarnation]
+        self._note_heard((lease for lease, _ in mine), heard)
         if not mine or self._request.ended or not await may_borrow(self._journal.tx, self._holder):
             return ()
         return await self._renew([(lease, report) for lease, report in mine if not lease.closed])
+
+    def _note_heard(self, leases: Iterable[Lease], heard: int) -> None:
+        """Note by which revision their holder decides, once for each; one that is yet to come is none of this book."""
+        for lease in leases:
+            if lease.heard < heard <= self._journal.revision:
+                lease.heard = heard
+                self._journal.keep(lease)
 
     def _known(self, report: LeaseReport) -> Lease | None:
         """The lease of a report that makes sense; of any other, a problem is noted."""
@@ -133,6 +148,7 @@ class _Reconciling:
     async def _renew(self, reports: list[tuple[Lease, LeaseReport]]) -> tuple[LeaseGrant, ...]:
         """Another while for each lease; more for those that want it, where nobody is short."""
         accounts = BudgetAccounts(self._journal, await self._budgets(lease for lease, _ in reports))
+        self._frozen = await frozen_of(self._journal, accounts.budgets)
         lender = Lender(self._journal, accounts, self._purse, self._holder)
         targets = [(self._target(lease, accounts), report) for lease, report in reports]
         await lender.load(target for target, _ in targets)
@@ -141,8 +157,8 @@ class _Reconciling:
             if report.want_atoms > 0 and self._may_lend(target, lender):
                 loans.append(lender.plan(target, at_least=0, demand=report.want_atoms))
         lender.make(loan for loan in loans if loan is not None)
-        renewed = [lender.renew(target) for target, _ in targets]
-        return tuple(grant for grant in renewed if grant is not None)
+        renewed = [(lender.renew(target), self._frozen.holds(target.budget)) for target, _ in targets]
+        return tuple(replace(one, recall=True) if frozen else one for one, frozen in renewed if one is not None)
 
     async def _budgets(self, leases: Iterable[Lease]) -> list[Budget]:
         ids = [lease.account.split(":")[1] for lease in leases if lease.account.startswith("budget:")]
@@ -178,10 +194,10 @@ class _Reconciling:
     def _may_lend(self, target: Target, lender: Lender) -> bool:
         """Whether more may go to a holder that merely likes to have it.
 
-        Not while somebody waits for what is lent, nor from a grant while an earlier one that may
-        pay for the same calls has anything left (L16).
+        Not while somebody waits for what is lent, nor where no call of it may run, nor from a grant while
+        an earlier one that may pay for the same calls has anything left (L16).
         """
-        if target.pays_for_ms <= 0 or lender.is_recalled(target):
+        if target.pays_for_ms <= 0 or lender.is_recalled(target) or self._frozen.holds(target.budget):
             return False
         if target.grant is None:
             return target.budget is not None and target.budget.hard

@@ -10,6 +10,7 @@ from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.errors import StaleIncarnation
 from sidecar.ledger.budget_accounts import BudgetAccounts
+from sidecar.ledger.freezing import outermost_frozen
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, grant_target
 from sidecar.ledger.options import LedgerOptions
@@ -43,9 +44,12 @@ async def resolve(tx: Transaction, request: ResolveRequest, wall_ms: int, option
     if request.need_atoms and not await may_borrow(tx, Holder(request.sidecar, request.incarnation)):
         raise StaleIncarnation(f"incarnation {request.incarnation} is not registered, or has ended")
     subject = msgspec.structs.replace(request.subject, path=place)
+    nodes = (*place, Node("user", subject.user)) if subject.user else place
+    frozen = await outermost_frozen(journal, nodes)
+    if frozen is not None:
+        return ResolveReply(refusal=Reason.NODE_FROZEN.value, detail=f"{frozen} is frozen: its calls may not run")
     purse = await Purse.open(journal)
     await purse.repay(request.currency)
-    nodes = (*place, Node("user", subject.user)) if subject.user else place
     accounts = BudgetAccounts(journal, await load_budgets(tx, journal.customer, nodes))
     reply = await _Resolving(journal, purse, accounts, request, subject, options=options).reply()
     await journal.write()

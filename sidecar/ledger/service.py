@@ -34,9 +34,11 @@ from sidecar.core.governance.virtual_keys import DIGEST_BYTES
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger import sidecar_tokens, virtual_keys
-from sidecar.ledger.acts import Acts, Done
-from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
+from sidecar.ledger.acts import Acts
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey, NodeAct
+from sidecar.ledger.doing import Done
 from sidecar.ledger.history import hear, history_id, lock_system
+from sidecar.ledger.holders import holders
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.quarantine import silent_leases
@@ -46,6 +48,7 @@ from sidecar.ledger.resolving import resolve
 from sidecar.ledger.showing import Shower
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.summing import sum_usage
+from sidecar.ledger.tree_acts import TreeActs
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
     BalanceView,
@@ -54,7 +57,9 @@ from sidecar.ledger.views import (
     CustomerView,
     EntryView,
     ExplainView,
+    FrozenView,
     GrantView,
+    HoldersView,
     KeyView,
     NodeView,
     SidecarTokenView,
@@ -89,6 +94,7 @@ class LedgerService:
         self._ids = ids
         self._options = options
         self._acts = Acts(ids, rates, options)
+        self._tree = TreeActs(rates)
         self._reader = Reader(rates, options.currency)
         self._show = Shower(rates)
         self._listeners: dict[object, Callable[[Change], None]] = {}
@@ -255,6 +261,26 @@ class LedgerService:
         customer = path.partition("/")[0]
         views: list[NodeView] = await self._act(customer, lambda tx, now: self._acts.add_nodes(tx, now, path, act))
         return views
+
+    async def freeze(self, node: NodeAct, act: Act) -> FrozenView:
+        """Let no call of it run."""
+        customer = node.path.partition("/")[0]
+        view: FrozenView = await self._act(customer, lambda tx, now: self._tree.freeze(tx, now, node, act))
+        return view
+
+    async def unfreeze(self, node: NodeAct, act: Act) -> FrozenView:
+        """Let its calls run again."""
+        customer = node.path.partition("/")[0]
+        view: FrozenView = await self._act(customer, lambda tx, now: self._tree.unfreeze(tx, now, node, act))
+        return view
+
+    async def frozen(self, customer: str) -> list[FrozenView]:
+        """All that is frozen."""
+        return await self._book.read(lambda tx: self._reader.frozen(tx, customer))
+
+    async def holders(self, customer: str) -> HoldersView:
+        """How far the last change has come."""
+        return await self._book.read(lambda tx: holders(tx, customer, self._clock.now_ms()))
 
     async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:
         """Issue a grant."""

@@ -26,6 +26,7 @@ from sidecar.ledger.views import (
     BudgetView,
     CustomerView,
     EntryView,
+    FrozenView,
     GrantView,
     Leg,
     Money,
@@ -36,6 +37,7 @@ from sidecar.ledger.views import (
 from sidecar.ports import Row, Transaction
 
 MAX_CHILDREN_SHOWN = 100
+MAX_FROZEN_SHOWN = 1000
 
 ALWAYS_SHOWN = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 """Counters that a usage shows also where the provider did not say them: null is not zero (L5)."""
@@ -58,12 +60,33 @@ class Shower:
     async def nodes(self, tx: Transaction, customer: str) -> list[NodeView]:
         """The tree, parents before children: a parent's path is the beginning of its child's."""
         rows = await tx.fetch(
-            "SELECT kind, id, path, created_at_ms FROM nodes WHERE customer = ? ORDER BY path", (customer,)
+            "SELECT n.kind, n.id, n.path, n.created_at_ms, f.node FROM nodes AS n LEFT JOIN frozen AS f"
+            " ON f.customer = n.customer AND f.node = n.kind || ':' || n.id WHERE n.customer = ? ORDER BY n.path",
+            (customer,),
         )
         return [
-            NodeView(customer, f"{customer}/{row['path']}", row["kind"], row["id"], row["created_at_ms"])
+            NodeView(
+                customer,
+                f"{customer}/{row['path']}",
+                row["kind"],
+                row["id"],
+                row["created_at_ms"],
+                frozen=row["node"] is not None,
+            )
             for row in rows
         ]
+
+    async def frozen(self, tx: Transaction, customer: str, node: str) -> FrozenView:
+        """Whether a node (`kind:id`, or `` for the customer itself) is frozen, by itself."""
+        rows = await tx.fetch("SELECT * FROM frozen WHERE customer = ? AND node = ?", (customer, node))
+        return _frozen(rows[0]) if rows else FrozenView(customer, whole_path(customer, node), frozen=False)
+
+    async def all_frozen(self, tx: Transaction, customer: str) -> list[FrozenView]:
+        """All that is frozen by itself, the customer first; at most MAX_FROZEN_SHOWN."""
+        rows = await tx.fetch(
+            "SELECT * FROM frozen WHERE customer = ? ORDER BY node LIMIT ?", (customer, MAX_FROZEN_SHOWN)
+        )
+        return list(map(_frozen, rows))
 
     async def grants(self, tx: Transaction, customer: str, now_ms: int, grant_id: str = "") -> list[GrantView]:
         """All grants (or one) in burn order; those that can pay no more, last."""
@@ -177,6 +200,18 @@ def customer_view(customer: str, wallet: str, created_at_ms: int, entries: int, 
     """A customer, with the time zone that was set last."""
     since_ms, timezone = zones[-1]
     return CustomerView(customer, wallet, created_at_ms, entries, timezone, since_ms)
+
+
+def _frozen(row: Row) -> FrozenView:
+    customer = row["customer"]
+    return FrozenView(
+        customer,
+        whole_path(customer, row["node"]),
+        frozen=True,
+        frozen_at_ms=row["frozen_at_ms"],
+        actor=row["actor"],
+        reason=row["reason"],
+    )
 
 
 def at_instant(balance: Balance, expires_at_ms: int | None, now_ms: int) -> Balance:

@@ -46,6 +46,33 @@ class NodeView(msgspec.Struct, frozen=True):
     kind: str
     id: str
     created_at_ms: int
+    frozen: bool = False
+
+
+class FrozenView(msgspec.Struct, frozen=True):
+    """Whether something is frozen by itself; `path` is the customer, or its node or user as people write it."""
+
+    customer: str
+    path: str
+    frozen: bool
+    frozen_at_ms: int | None = None
+    actor: str = ""
+    reason: str = ""
+
+
+class HoldersView(msgspec.Struct, frozen=True):
+    """How far a customer's last change has come (L35).
+
+    `holders` sidecars have spending power of it, `acknowledged` of them decide by `revision` already, and
+    `waiting` names the first hundred of the others: they may go by the former policies until they hear of it, at the
+    latest until their leases end.
+    """
+
+    customer: str
+    revision: int
+    holders: int
+    acknowledged: int
+    waiting: tuple[str, ...] = ()
 
 
 class GrantView(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ moment ago. Both give the same events in the same order, and say behind which pl
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -138,11 +138,13 @@ def read_batch(spool: Spool, position: Position) -> Batch:
 
 
 def parts_of(
-    events: Mapping[str, Sequence[msgspec.Raw]], reports: Mapping[str, Sequence[LeaseReport]]
+    events: Mapping[str, Sequence[msgspec.Raw]],
+    reports: Mapping[str, Sequence[LeaseReport]],
+    heard: Callable[[str], int] = lambda _customer: 0,
 ) -> list[RecordedPart]:
-    """Events and reports together, by customer."""
+    """Events and reports together, by customer; `heard` tells the revision of each by which it is decided."""
     return [
-        RecordedPart(customer, tuple(events.get(customer, ())), tuple(reports.get(customer, ())))
+        RecordedPart(customer, tuple(events.get(customer, ())), tuple(reports.get(customer, ())), heard(customer))
         for customer in dict.fromkeys((*reports, *events))
     ]
 

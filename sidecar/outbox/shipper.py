@@ -72,6 +72,10 @@ class LeaseReports(Protocol):
         """Reports to send now, by customer."""
         ...
 
+    def revision(self, customer: str) -> int:
+        """The revision of a customer by which calls are decided here; 0 where none was heard of."""
+        ...
+
     def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
         """A part that was sent at an instant (monotonic) has been answered."""
         ...
@@ -207,7 +211,12 @@ class Shipper:
         async with self._one_at_a_time:
             read_at = self._clock.monotonic()
             batch = self._read_batch()
-            parts = parts_of(batch.events, {} if self._reports is None else self._reports.due())
+            reports = self._reports
+            parts = (
+                parts_of(batch.events, {})
+                if reports is None
+                else parts_of(batch.events, reports.due(), reports.revision)
+            )
             if not parts:
                 self._pass_admissions(batch)
                 self.booked_before = read_at

@@ -160,6 +160,25 @@ def test_a_new_limit_is_pushed_to_every_sidecar(tmp_path: Path, provider: LLMPro
             until(lambda status=status: [call(one)[0] for one in fleet.sidecars] == [status, status])  # type: ignore[misc]
 
 
+def test_a_freeze_is_pushed_to_every_sidecar(tmp_path: Path, provider: LLMProvider) -> None:
+    """L35: both stop, though neither would ask the ledger for an hour, and the command counts both; then thawed."""
+    provider.plan = Plan(usage=lambda _body, _raw: (10, 10))
+    with running_fleet(tmp_path, provider, SPEND_LEASES__REFRESH_EVERY_S=NEVER_S) as fleet:
+        spend = fleet.ledger.spend
+        spend("customers", "add", "acme", "--wallet", "none")
+        spend("nodes", "add", "acme/region:north/plant:p1/squad:data")
+        set_limit(fleet, 1000)
+        squad, other = {"spend-path": "squad:data"}, {"spend-user": "ada"}
+        assert [call(one, **squad)[0] for one in fleet.sidecars] == [200, 200]
+        frozen = json.loads(spend("nodes", "freeze", "acme/plant:p1", "--reason", "a test", "--json").stdout)
+        assert frozen["heard"] == {"holders": 2, "acknowledged": 2, "waiting": []}
+        assert [call(one, **squad) for one in fleet.sidecars] == [(403, "node_frozen")] * 2
+        assert [call(one, **other)[0] for one in fleet.sidecars] == [200, 200]
+        spend("nodes", "unfreeze", "acme/plant:p1", "--reason", "it is over")
+        assert [call(one, **squad)[0] for one in fleet.sidecars] == [200, 200]
+        assert fleet.ledger.problems("acme") == []
+
+
 def test_a_new_limit_arrives_where_changes_are_cut(tmp_path: Path, provider: LLMProvider) -> None:
     """L35: a sidecar that never gets a stream of changes notices at its next sync; no lease of its own tells it."""
     provider.plan = Plan(usage=lambda _body, _raw: (10, 10))

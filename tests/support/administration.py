@@ -14,7 +14,7 @@ from sidecar import errors
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.core.governance.virtual_keys import fingerprint
-from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey, NodeAct
 from sidecar.ledger.views import (
     BalanceView,
     BudgetChildView,
@@ -23,7 +23,9 @@ from sidecar.ledger.views import (
     CustomerView,
     EntryView,
     ExplainView,
+    FrozenView,
     GrantView,
+    HoldersView,
     KeyView,
     NodeView,
     SidecarTokenView,
@@ -76,6 +78,8 @@ class FakeAdministration:
         self.digests: list[str] = []
         self.made: dict[str, CustomerView] = {}
         self.tree: list[NodeView] = []
+        self.cold: dict[str, FrozenView] = {}
+        self.held = [HoldersView("acme", 1, 2, 2)]
         self.lots: list[GrantView] = []
         self.limits: dict[str, BudgetView] = {}
         self.calls: list[UsageView] = []
@@ -135,6 +139,36 @@ class FakeAdministration:
         """The tree."""
         self._known(customer)
         return [node for node in self.tree if node.customer == customer]
+
+    async def freeze(self, node: NodeAct, act: Act) -> FrozenView:
+        """As told."""
+        return self._freeze(node, act, frozen=True)
+
+    async def unfreeze(self, node: NodeAct, act: Act) -> FrozenView:
+        """As told."""
+        return self._freeze(node, act, frozen=False)
+
+    def _freeze(self, node: NodeAct, act: Act, *, frozen: bool) -> FrozenView:
+        customer = node.path.partition("/")[0]
+        self._known(customer)
+        self.acts.append(act)
+        self.cold.pop(node.path, None)
+        if not frozen:
+            return FrozenView(customer, node.path, frozen=False)
+        view = FrozenView(customer, node.path, True, 1_795_000_000_000, act.actor, node.reason)
+        self.cold[node.path] = view
+        self.tree = [msgspec.structs.replace(one, frozen=one.path in self.cold) for one in self.tree]
+        return view
+
+    async def frozen(self, customer: str) -> list[FrozenView]:
+        """All."""
+        self._known(customer)
+        return list(self.cold.values())
+
+    async def holders(self, customer: str) -> HoldersView:
+        """The next that a test has set, of which the last stays."""
+        self._known(customer)
+        return self.held.pop(0) if len(self.held) > 1 else self.held[0]
 
     async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:
         """Issue."""

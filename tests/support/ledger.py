@@ -134,10 +134,11 @@ class Desk:
         sidecar: str = "s1",
         ended: bool = False,
         all_booked: bool = False,
+        heard: int = 0,
     ) -> SyncReply:
         """One sync of one customer's part."""
         customer = events[0].admission.subject.customer if events else "acme"
-        part = CustomerPart(customer, events, reports)
+        part = CustomerPart(customer, events, reports, heard)
         return await self.ledger.sync(
             SyncRequest(sidecar, f"{sidecar}-inc", self.clock.wall_ms(), (part,), ended, all_booked)
         )

@@ -14,7 +14,7 @@ from sidecar.core.governance.decisions import Consulted, Decision, Source
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.periods import Weekday
 from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
-from sidecar.ledger.views import EntryView, ExplainView, Leg, money
+from sidecar.ledger.views import EntryView, ExplainView, HoldersView, Leg, money
 from tests.support.administration import USD, usage_view
 from tests.unit.cli.conftest import Shell
 
@@ -66,6 +66,45 @@ def test_nodes(acme: Shell) -> None:
         "acme/department:analytics/team:data",
     ]
     assert "team" in acme.run("nodes", "list", "acme").stdout
+
+
+def test_freezing(acme: Shell) -> None:
+    """L35: what is frozen, since when and why; the answer says how many sidecars go by it, and waits for them."""
+    acme.run("nodes", "add", "acme/team:data")
+    waiting = HoldersView("acme", 3, 2, 1, ("checkout",))
+    acme.administration.held = [waiting, HoldersView("acme", 3, 2, 2)]
+    text = acme.run("nodes", "freeze", "acme/team:data", "--reason", "a runaway job").stdout
+    assert "acme/team:data is frozen. `spend nodes unfreeze acme/team:data --reason WHY` ends that." in text
+    assert "2 of 2 sidecars that hold anything of acme go by it." in text
+    (row,) = acme.json("nodes", "freeze", "acme/user:ada", "--reason", "a leaked key")
+    assert (row["path"], row["frozen"], row["reason"]) == ("acme/user:ada", True, "a leaked key")
+    assert row["heard"] == {"holders": 2, "acknowledged": 2, "waiting": []}
+    assert [node["frozen"] for node in acme.json("nodes", "list", "acme")] == [True]
+    table = acme.run("nodes", "list", "acme", "--frozen").stdout
+    assert "acme/user:ada" in table
+    assert "a runaway job" in table
+    acme.run("nodes", "unfreeze", "acme/user:ada", "--reason", "key changed")
+    assert [one["path"] for one in acme.json("nodes", "list", "acme", "--frozen")] == ["acme/team:data"]
+
+
+def test_who_has_not_heard(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while it is not waited for any more: who it is, and what to type."""
+    monkeypatch.setattr("sidecar.cli.heard.WAIT_S", 0.0)
+    acme.administration.held = [HoldersView("acme", 3, 9, 2, tuple(f"s{n}" for n in range(7)))]
+    for arguments in (("nodes", "freeze", "acme", "--reason", "x"), ("customers", "holders", "acme")):
+        text = acme.run(*arguments).stdout
+        assert "2 of 9" in text
+        assert "s0, s1, s2, s3, s4, …" in text
+        assert "`spend customers holders acme` counts again" in text
+    assert acme.json("customers", "holders", "acme")[0]["acknowledged"] == 2
+    acme.administration.held = [HoldersView("acme", 3, 0, 0)]
+    assert "No sidecar holds anything of acme" in acme.run("customers", "holders", "acme").stdout
+
+
+def test_an_act_without_a_reason(acme: Shell) -> None:
+    """Exit 2, and nothing is sent: an entry says why."""
+    assert "--reason" in acme.run("nodes", "freeze", "acme", code=2).stderr
+    assert len(acme.administration.acts) == 1
 
 
 def test_grants(acme: Shell) -> None:

@@ -27,3 +27,17 @@ def test_a_book_put_back_is_believed_again() -> None:
     cache = StandingCache()
     cache.change("acme", 8, 10.0)
     assert cache.put(known(3, 10.1))
+
+
+def test_the_revision_gone_by_is_never_ahead_of_what_is_kept() -> None:
+    """L35: told with each report. A newer standing of one subject says nothing of the others; a change does."""
+    cache = StandingCache()
+    assert cache.revision("acme") == 0
+    cache.put(known(5, 1.0))
+    assert cache.revision("acme") == 5
+    cache.put(known(7, 2.0))
+    assert cache.revision("acme") == 5
+    cache.change("acme", 7, 3.0)
+    assert cache.revision("acme") == 7
+    cache.change("acme", 6, 4.0)
+    assert (cache.revision("acme"), cache.revision("other")) == (7, 0)

@@ -1,0 +1,55 @@
+"""What people do to a customer's tree once it stands: freezing. Each act is an entry with actor and reason."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.core.governance.tenancy import Node
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.ledger import forms, freezing
+from sidecar.ledger.administration import Act, NodeAct
+from sidecar.ledger.doing import Done, do, known, place
+from sidecar.ledger.idempotency import Asked
+from sidecar.ledger.journal import Journal
+from sidecar.ledger.showing import Shower
+from sidecar.ledger.views import FrozenView
+from sidecar.ports import Transaction
+
+
+class TreeActs:
+    """The acts, each within one transaction on its customer's book."""
+
+    def __init__(self, rates: RateBook) -> None:
+        self._show = Shower(rates)
+
+    async def freeze(self, tx: Transaction, wall_ms: int, form: NodeAct, act: Act) -> Done:
+        """Let no call of a customer, node or user run."""
+        customer, named = forms.owner(form.path, form.reason)
+
+        async def effect(journal: Journal | None) -> FrozenView:
+            journal = known(journal, customer)
+            node = await _named(tx, customer, named)
+            await freezing.freeze(journal, node, actor=act.actor, reason=form.reason)
+            await journal.write()
+            return await self._show.frozen(tx, customer, str(node or freezing.THE_CUSTOMER))
+
+        return await do(tx, wall_ms, Asked(customer, "freeze", act, msgspec.structs.asdict(form)), effect, FrozenView)
+
+    async def unfreeze(self, tx: Transaction, wall_ms: int, form: NodeAct, act: Act) -> Done:
+        """Let its calls run again."""
+        customer, named = forms.owner(form.path, form.reason)
+
+        async def effect(journal: Journal | None) -> FrozenView:
+            journal = known(journal, customer)
+            node = await _named(tx, customer, named)
+            await freezing.unfreeze(journal, node, actor=act.actor, reason=form.reason)
+            await journal.write()
+            return await self._show.frozen(tx, customer, str(node or freezing.THE_CUSTOMER))
+
+        return await do(tx, wall_ms, Asked(customer, "unfreeze", act, msgspec.structs.asdict(form)), effect, FrozenView)
+
+
+async def _named(tx: Transaction, customer: str, named: tuple[Node, ...]) -> Node | None:
+    """The node that a path names, None for the customer itself; raises as `place`."""
+    whole = await place(tx, customer, named)
+    return whole[-1] if whole else None
