@@ -30,7 +30,7 @@ from sidecar.proxy.refusals import Refusal, RefusalReason
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.stepping import Pause, Stepper, aside
 from sidecar.proxy.sweep import Sweep
-from sidecar.proxy.wire_bytes import MAX_HEAD_BYTES, ChunkPadding, padding_behind
+from sidecar.proxy.wire_bytes import FIRST_LINE_BYTES, MAX_HEAD_BYTES, ChunkPadding, padding_behind, target_in
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class CallerConnection(BaseProtocol):
         "_last_payload",
         "_queue",
         "_stalled_since",
+        "_start",
         "_stepper",
         "_unsent",
         "_waiter",
@@ -146,6 +147,7 @@ class CallerConnection(BaseProtocol):
         self._wire: asyncio.Transport | None = None  # kept when `transport` is gone, to abort what does not close
         self._head_since = 0.0  # when the first byte of an unfinished head came; 0: none
         self._head_bytes = 0  # of it, so far
+        self._start = b""  # of a head that came in pieces, or is none: tells whose protocol to refuse it in
         self._chunks: ChunkPadding | None = None  # of the last request's body
         self._idle_since = 0.0
         self._holds = False
@@ -175,11 +177,15 @@ class CallerConnection(BaseProtocol):
             return
         if not self._head_since and data and self._last_payload.is_eof():
             self._head_since = self.door.sweep.now
+            self._start = b""
         try:
             messages, _, _ = self._parser.feed_data(data)
         except HttpProcessingError as exc:
+            self._keep_start(data)
             self._break_off(_unreadable(exc))
             return
+        if not messages and self._head_since:
+            self._keep_start(data)
         if self._chunks is not None or not messages or messages[-1][0].chunked:
             excess = self._excess(len(data), messages)
             if excess is not None:
@@ -364,6 +370,10 @@ class CallerConnection(BaseProtocol):
         self._last_payload.set_exception(BodyBroken())
         return Refusal(RefusalReason.MALFORMED, "the body's framing is larger than the body", closes=True)
 
+    def _keep_start(self, data: bytes) -> None:
+        if len(self._start) < FIRST_LINE_BYTES:
+            self._start = (self._start + data[:FIRST_LINE_BYTES])[:FIRST_LINE_BYTES]
+
     def _break_off(self, refusal: Refusal) -> None:
         """Read nothing more: what follows the queued requests is no request."""
         self._broken = refusal
@@ -380,7 +390,9 @@ class CallerConnection(BaseProtocol):
             return
         self.door.count_refusal(refusal)
         self._head_since = 0.0
-        self._wire.write(whole_answer(*self.door.shape("", refusal), keep_alive=False, is_head=False))
+        self._wire.write(
+            whole_answer(*self.door.shape(target_in(self._start), refusal), keep_alive=False, is_head=False)
+        )
         self._wire.close()
 
 

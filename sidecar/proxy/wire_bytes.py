@@ -16,11 +16,23 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A whole head; eight times what one line may have."""
 
+FIRST_LINE_BYTES: Final = 512
+"""Of a head that comes in pieces or cannot be read, so much is kept for the sake of its target."""
+
 MAX_PADDING_BYTES: Final = 16 * 1024
 """Of a chunked body, what is not the body itself may have so many bytes and PADDING_PER_BYTE for each of the body's."""
 
 PADDING_PER_BYTE: Final = 1
 """A body in chunks of five bytes has as much; each chunk costs us about as much as a hundred bytes of one."""
+
+
+def target_in(start: bytes) -> str:
+    """The target that the first line of an unfinished or broken head asks for, `` if none can be seen; unchecked.
+
+    It tells in which protocol its sender wants to be told what is wrong, and nothing else.
+    """
+    words = start.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ", 2)
+    return words[1].decode("latin-1") if len(words) > 2 else ""
 
 
 class ChunkPadding:

@@ -76,6 +76,35 @@ def test_hostile_framing_is_refused(siege: Besieged, case: Case) -> None:
     assert all(LINE.match(line) and "evil" not in line and line.split()[2] in EVENTS for line in lines), lines
 
 
+BROKEN_HEADS = {
+    "a bad line": b"X Y: a\r\n\r\n", "a long line": b"X: " + b"a" * 9000 + b"\r\n\r\n",
+    "too many lines": b"X: a\r\n" * 200 + b"\r\n", "a head without end": (b"X: " + b"a" * 8000 + b"\r\n") * 10,
+    "two lengths": b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "a drip": b"X: a\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN_HEADS)
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize("target", ["/v1/messages", "/messages?beta=true", "/v1/chat/completions", "/spend/v1/check"])
+def test_a_head_that_cannot_be_read_is_refused_in_its_sender_s_protocol(
+    siege: Besieged, target: str, pieces: int, kind: str
+) -> None:
+    """Told by the target of its first line, in how many pieces it came; an SDK shows its user our words so."""
+    wire = expand(f"POST {target} HTTP/1.1\r\n%HOST%%WHO%") + BROKEN_HEADS[kind]
+    at = [0, 1, 10][:pieces]  # within the method, and within the target
+    with siege.unheard(), siege.connect() as raw:
+        for start, end in zip(at, [*at[1:], len(wire)], strict=True):
+            raw.send_what_is_taken(wire[start:end])
+            time.sleep(0.01)
+        answer = raw.answer()
+        assert raw.rest() == b""
+    assert answer.status in {400, 408, 431}
+    if target.startswith("/spend"):
+        assert answer.headers["content-type"] == "application/problem+json"
+    else:
+        assert_refusal(answer, anthropic="messages" in target)
+
+
 @pytest.mark.parametrize("case", cases("smuggling"))
 def test_nothing_is_smuggled(siege: Besieged, case: Case) -> None:
     """As many answers as there are requests, by our reading; what hides behind one is never sent on."""
