@@ -47,7 +47,8 @@ def run(*command: str | Path, cwd: Path | str | None = None, env: dict[str, str]
 def wheels() -> Iterator[Path]:
     """All that a build installs, in a folder: then the build itself asks nobody."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    ours = project["project"]
+    needed = [*ours["dependencies"], *ours["optional-dependencies"]["postgres"], *project["build-system"]["requires"]]
     with tempfile.TemporaryDirectory(prefix="spend-wheels-") as folder:
         pip = (sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--only-binary", ":all:")
         run(*pip, "-d", folder, "-c", ROOT / "constraints.txt", *needed)
