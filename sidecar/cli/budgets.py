@@ -8,10 +8,11 @@ from typing import Final
 
 import click
 
-from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.answers import decoded, each_row, json_option, page_rows
 from sidecar.cli.applying import is_met, place_of, verdicts
 from sidecar.cli.choices import OneOf, did_you_mean
 from sidecar.cli.connection import with_ledger
+from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_money, show_table
 from sidecar.core.governance.budgets import DIMENSIONS
@@ -24,7 +25,7 @@ WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "satu
 
 @click.group("budgets")
 def command() -> None:
-    """Limits per period or job: set and list."""
+    """Limits per period or job: set, list and remove."""
 
 
 class _Match(click.ParamType[dict[str, str]]):
@@ -124,11 +125,25 @@ def set_(
         "clamp": not no_clamp,
     }
     raw = client.post("/v1/budgets", budget)
-    if as_json:
-        return show_json(raw)
     made = decoded(raw, BudgetView)
-    click.echo(f"Budget {made.budget_id}: {_words(made)}.")
-    return None
+    show_done(client, made.customer, raw, f"Budget {made.budget_id}: {_words(made)}.", as_json=as_json)
+
+
+@command.command("remove")
+@click.argument("customer")
+@click.argument("budget")
+@reason_option
+@json_option
+@with_ledger
+def remove(client: LedgerClient, customer: str, budget: str, *, reason: str, as_json: bool) -> None:
+    """Limit, and count, by BUDGET no more (its name is the last column of `spend budgets list CUSTOMER`).
+
+    Set anew it is another budget, which counts what its period has seen.
+    """
+    raw = client.post("/v1/budgets/remove", {"customer": customer, "budget_id": budget, "reason": reason})
+    done = decoded(raw, BudgetView)
+    words = f"Budget {done.budget_id} is removed. It was: {_words(done)}."
+    show_done(client, done.customer, raw, words, as_json=as_json)
 
 
 @command.command("list")
@@ -164,13 +179,13 @@ def show_budgets(budgets: Sequence[BudgetView], customer: str) -> None:
     for budget in budgets:
         head = (budget.path, _scope(budget), "hard" if budget.hard else "soft", show_money(budget.limit), _per(budget))
         if not budget.children:
-            rows.append((*head, "", "0", "", budget.limit.text, ""))
+            rows.append((*head, "", "0", "", budget.limit.text, "", budget.budget_id))
         for child in budget.children:
             state = (child.used.text, child.leased.text, child.remaining.text, show_instant(child.resets_at_ms))
-            rows.append((*head, child.child, *state))
+            rows.append((*head, child.child, *state, budget.budget_id))
         if budget.more_children:
-            rows.append((*head, "… and more", "", "", "", ""))
-    titles = ("path", "counts", "kind", ">limit", "per", "child", ">used", ">leased", ">remaining", "resets")
+            rows.append((*head, "… and more", "", "", "", "", budget.budget_id))
+    titles = ("path", "counts", "kind", ">limit", "per", "child", ">used", ">leased", ">remaining", "resets", "budget")
     show_table(titles, rows, nothing=f"No budgets. Set one with `spend budgets set {customer} --limit 10 --per day`.")
 
 

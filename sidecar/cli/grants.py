@@ -10,6 +10,7 @@ import click
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
 from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
+from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.instants import Instant
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_money, show_table
@@ -18,7 +19,7 @@ from sidecar.ledger.views import GrantView
 
 @click.group("grants")
 def command() -> None:
-    """Lots of credit: add and list."""
+    """Lots of credit: add, list and void."""
 
 
 @command.command("add")
@@ -74,6 +75,27 @@ def add(
     return None
 
 
+@command.command("void")
+@click.argument("customer")
+@click.argument("grant")
+@reason_option
+@json_option
+@with_ledger
+def void(client: LedgerClient, customer: str, grant: str, *, reason: str, as_json: bool) -> None:
+    """Take back what is left of GRANT (its name is in `spend grants list CUSTOMER`).
+
+    What sidecars hold of it may be charged for calls that they hold it for; the rest is taken back as it comes back.
+    What was consumed stays consumed.
+    """
+    raw = client.post("/v1/grants/void", {"customer": customer, "grant_id": grant, "reason": reason})
+    done = decoded(raw, GrantView)
+    words = (
+        f"Grant {done.grant_id} of {done.customer} is void: of {show_money(done.issued)}, {done.consumed.text} were "
+        f"consumed, {done.revoked.text} are revoked, {done.leased.text} are still with sidecars."
+    )
+    show_done(client, done.customer, raw, words, as_json=as_json)
+
+
 @command.command("list")
 @click.argument("customer")
 @json_option
@@ -102,7 +124,7 @@ def show_grants(grants: Sequence[GrantView], customer: str) -> None:
                 grant.consumed.text,
                 show_instant(grant.expires_at_ms),
                 " ".join((*grant.models, *(f"feature={feature}" for feature in grant.features))) or "all",
-                "yes" if grant.live else "no",
+                "yes" if grant.live else "void" if grant.voided else "no",
             )
             for grant in grants
         ],

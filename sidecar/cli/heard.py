@@ -18,6 +18,9 @@ WAIT_S: Final = 2.0
 ASK_EVERY_S: Final = 0.05
 
 
+reason_option = click.option("--reason", required=True, metavar="WHY", help="Stands in the journal, with your name.")
+
+
 def wait_until_heard(client: LedgerClient, customer: str) -> HoldersView:
     """Who decides by the customer's last change, after at most WAIT_S."""
     give_up_at = time.monotonic() + WAIT_S
@@ -45,13 +48,14 @@ def show_done(client: LedgerClient, customer: str, raw: bytes, words: str, *, as
         click.echo(json.dumps(answer | {"heard": counts}, separators=(",", ":")))
         return
     click.echo(words)
-    click.echo(told(heard))
+    if heard.holders:
+        click.echo(told(heard))
 
 
 def told(heard: HoldersView) -> str:
     """In words, and what to type to look again."""
     if not heard.holders:
-        return f"No sidecar holds anything of {heard.customer}: it holds for all of them."
+        return f"No sidecar holds anything of {heard.customer}: each asks before it lets a call run."
     count = f"{heard.acknowledged} of {heard.holders} sidecars that hold anything of {heard.customer} go by it"
     if heard.acknowledged == heard.holders:
         return f"{count}."

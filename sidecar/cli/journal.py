@@ -15,8 +15,8 @@ from sidecar.ledger.views import EntryView, Leg
 
 KINDS: Final = (
     "usage", "customer_added", "timezone_set", "nodes_added", "frozen", "unfrozen", "grant_issued", "grant_expired",
-    "budget_set", "budget_counted", "threshold_crossed", "lent", "returned", "debt_repaid", "key_created",
-    "key_revoked",
+    "grant_voided", "budget_set", "budget_removed", "budget_counted", "threshold_crossed", "lent", "returned",
+    "debt_repaid", "key_created", "key_revoked",
 )  # fmt: skip
 """Every kind of entry that the ledger writes."""
 

@@ -128,6 +128,8 @@ class LedgerClient:
 
 _MISSING: Final = {
     "customer": "Add it with `spend customers add NAME`; `spend customers list` shows those there are.",
+    "grant": "`spend grants list CUSTOMER` shows the grants that there are.",
+    "budget": "`spend budgets list CUSTOMER` shows the budgets that there are, the last column their names.",
     "node": "Add it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
     "sidecar token": "`spend ledger sidecar-token NAME` makes one.",
     "request": "The id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "

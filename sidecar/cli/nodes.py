@@ -6,12 +6,10 @@ import click
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows
 from sidecar.cli.connection import with_ledger
-from sidecar.cli.heard import show_done
+from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
 from sidecar.ledger.views import FrozenView, NodeView
-
-reason_option = click.option("--reason", required=True, metavar="WHY", help="Stands in the journal, with your name.")
 
 
 @click.group("nodes")

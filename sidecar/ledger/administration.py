@@ -88,6 +88,22 @@ class NodeAct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class GrantVoid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A grant to void, and why."""
+
+    customer: str
+    grant_id: str
+    reason: str
+
+
+class BudgetRemoval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A budget to remove, and why."""
+
+    customer: str
+    budget_id: str
+    reason: str
+
+
 class Administration(Protocol):
     """Every method raises `errors.Rejected` (fields at fault), `errors.NotFound`, `errors.Conflict` or Unavailable."""
 
@@ -137,6 +153,14 @@ class Administration(Protocol):
 
     async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
         """Set a budget; it counts what its period has already seen (L31)."""
+        ...
+
+    async def void_grant(self, grant: GrantVoid, act: Act) -> GrantView:
+        """Revoke what is left of a grant; what is lent of it, as it comes back (L15). Twice is once."""
+        ...
+
+    async def remove_budget(self, budget: BudgetRemoval, act: Act) -> BudgetView:
+        """Limit by a budget no more; gives it as it stood. Twice is once."""
         ...
 
     async def budgets(self, customer: str) -> list[BudgetView]:

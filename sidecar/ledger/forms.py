@@ -105,10 +105,11 @@ def owner(text: str, reason: str) -> tuple[str, tuple[Node, ...]]:
     return name, nodes
 
 
-def reason(text: str) -> None:
-    """Refuse an act that does not say why."""
+def about(name: str, reason: str) -> None:
+    """Refuse an act on something of a customer's that names no customer, or does not say why."""
     problems = _Problems()
-    _check_reason(problems, text)
+    _check_customer(problems, "customer", name)
+    _check_reason(problems, reason)
     problems.raise_any()
 
 

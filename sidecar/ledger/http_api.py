@@ -16,7 +16,16 @@ import msgspec
 from aiohttp import web
 
 from sidecar import errors
-from sidecar.ledger.administration import Act, Administration, NewBudget, NewGrant, NewKey, NodeAct
+from sidecar.ledger.administration import (
+    Act,
+    Administration,
+    BudgetRemoval,
+    GrantVoid,
+    NewBudget,
+    NewGrant,
+    NewKey,
+    NodeAct,
+)
 from sidecar.ledger.http_access import Access, Call, Permission, Route, RouteTable, authenticate, path_parts
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
 from sidecar.ledger.http_fields import MAX_NUMBER, read_cursor, read_json, read_limit, read_number, read_query
@@ -141,7 +150,9 @@ class AdminAPI:
             Route("POST", "/v1/nodes/freeze", write, self._freeze),
             Route("POST", "/v1/nodes/unfreeze", write, self._unfreeze),
             Route("POST", "/v1/grants", write, self._add_grant),
+            Route("POST", "/v1/grants/void", write, self._void_grant),
             Route("POST", "/v1/budgets", write, self._set_budget),
+            Route("POST", "/v1/budgets/remove", write, self._remove_budget),
             Route("GET", f"{customer}/nodes", read, self._nodes),
             Route("GET", f"{customer}/frozen", read, self._frozen),
             Route("GET", f"{customer}/holders", read, self._holders),
@@ -273,6 +284,12 @@ class AdminAPI:
 
     async def _unfreeze(self, call: Call) -> object:
         return await self._administration.unfreeze(read_json(call.body, NodeAct), call.act)
+
+    async def _void_grant(self, call: Call) -> object:
+        return await self._administration.void_grant(read_json(call.body, GrantVoid), call.act)
+
+    async def _remove_budget(self, call: Call) -> object:
+        return await self._administration.remove_budget(read_json(call.body, BudgetRemoval), call.act)
 
     async def _frozen(self, call: Call) -> object:
         return Page(tuple(await self._administration.frozen(call.parts["customer"])))

@@ -31,6 +31,7 @@ class Purse:
         self._journal = journal
         self._grants = {grant_account(grant.grant_id): grant for grant in sorted(grants, key=burn_key)}
         self._ended: dict[str, Grant] = {}
+        self._voided: set[str] = set()
 
     @classmethod
     async def open(cls, journal: Journal) -> Purse:
@@ -88,11 +89,26 @@ class Purse:
         missing = [one.removeprefix("grant:") for one in accounts if one.startswith("grant:") and not self.find(one)]
         sql = "SELECT * FROM grants WHERE customer = ? AND grant_id IN ({})"
         for row in await fetch_in(self._journal.tx, sql, (self._journal.customer,), missing):
-            self._ended[grant_account(row["grant_id"])] = grant_of(row)
+            account = grant_account(row["grant_id"])
+            self._ended[account] = grant_of(row)
+            if row["voided"]:
+                self._voided.add(account)
 
     def find(self, account: str) -> Grant | None:
         """The grant of an account, if it was read."""
         return self._grants.get(account) or self._ended.get(account)
+
+    def is_voided(self, account: str) -> bool:
+        """Whether an account that was read is of a grant that was voided (L15)."""
+        return account in self._voided
+
+    def home(self, account: str) -> Bucket:
+        """Where goes what comes back to an account that was read, of a grant or of a budget (L13, L15)."""
+        if account in self._voided:
+            return Bucket.REVOKED
+        grant = self.find(account)
+        ended = grant is not None and grant.expires_at_ms is not None and grant.expires_at_ms <= self._journal.now_ms
+        return Bucket.EXPIRED if ended else Bucket.AVAILABLE
 
     def take_excess(self, moves: Moves, atoms: int, currency: str, *, model: str, feature: str) -> int:
         """Find what a charge exceeded its hold by: from free credit in burn order, else as debt (L17).

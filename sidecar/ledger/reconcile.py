@@ -132,18 +132,14 @@ class _Reconciling:
             lease.returned = max(lease.returned, report.returned_atoms)
             lease.closed = lease.closed or report.closed
             self._journal.keep(lease)
-            grant = self._purse.find(lease.account)
             currency = self._journal.balance(lease.account, self._options.currency).currency
-            target = Bucket.EXPIRED if grant is not None and self._has_expired(grant) else Bucket.AVAILABLE
-            moves.move(lease.account, currency, Bucket.LEASED, target, before - lease.escrow)
+            home = self._purse.home(lease.account)
+            moves.move(lease.account, currency, Bucket.LEASED, home, before - lease.escrow)
             facts[lease.lease_id] = {"returned": lease.returned, "closed": lease.closed}
         if facts:
             self._journal.post(
                 "returned", actor=f"sidecar:{self._request.sidecar}", moves=moves, facts={"leases": facts}
             )
-
-    def _has_expired(self, grant: Grant) -> bool:
-        return grant.expires_at_ms is not None and grant.expires_at_ms <= self._journal.now_ms
 
     async def _renew(self, reports: list[tuple[Lease, LeaseReport]]) -> tuple[LeaseGrant, ...]:
         """Another while for each lease; more for those that want it, where nobody is short."""
@@ -167,9 +163,11 @@ class _Reconciling:
         return [budget_of(row) for row in rows]
 
     def _target(self, lease: Lease, accounts: BudgetAccounts) -> Target:
-        """A lease's account; one of a period or grant that is over pays for 0 ms."""
+        """A lease's account; one of a period, grant or budget that is over pays for 0 ms."""
         grant, budget = self._purse.find(lease.account), accounts.find(lease.account)
         currency = self._journal.balance(lease.account, self._options.currency).currency
+        if self._purse.is_voided(lease.account):
+            return Target(lease.account, currency, 0, grant=grant)
         if grant is not None:
             return grant_target(grant, self._journal.now_ms, self._options)
         if budget is None:

@@ -35,7 +35,7 @@ from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger import sidecar_tokens, virtual_keys
 from sidecar.ledger.acts import Acts
-from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey, NodeAct
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct
 from sidecar.ledger.doing import Done
 from sidecar.ledger.history import hear, history_id, lock_system
 from sidecar.ledger.holders import holders
@@ -272,6 +272,18 @@ class LedgerService:
         """Let its calls run again."""
         customer = node.path.partition("/")[0]
         view: FrozenView = await self._act(customer, lambda tx, now: self._tree.unfreeze(tx, now, node, act))
+        return view
+
+    async def void_grant(self, grant: GrantVoid, act: Act) -> GrantView:
+        """Revoke what is left of a grant."""
+        view: GrantView = await self._act(grant.customer, lambda tx, now: self._tree.void_grant(tx, now, grant, act))
+        return view
+
+    async def remove_budget(self, budget: BudgetRemoval, act: Act) -> BudgetView:
+        """Limit by a budget no more."""
+        view: BudgetView = await self._act(
+            budget.customer, lambda tx, now: self._tree.remove_budget(tx, now, budget, act)
+        )
         return view
 
     async def frozen(self, customer: str) -> list[FrozenView]:

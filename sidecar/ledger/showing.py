@@ -96,6 +96,7 @@ class Shower:
             " WHERE g.customer = ? AND (? = '' OR g.grant_id = ?)",
             (customer, grant_id, grant_id),
         )
+        voided = {row["grant_id"] for row in rows if row["voided"]}
         grants = [(grant_of(row), at_instant(balance_of(row), row["expires_at_ms"], now_ms)) for row in rows]
         grants.sort(key=lambda one: (not one[1].available + one[1].held + one[1].leased, burn_key(one[0])))
         return [
@@ -116,7 +117,8 @@ class Shower:
                 expires_at_ms=grant.expires_at_ms,
                 models=grant.models,
                 features=grant.features,
-                live=grant.is_live(now_ms),
+                live=grant.is_live(now_ms) and grant.grant_id not in voided,
+                voided=grant.grant_id in voided,
             )
             for grant, balance in grants
         ]

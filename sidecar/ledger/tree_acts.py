@@ -1,4 +1,4 @@
-"""What people do to a customer's tree once it stands: freezing. Each act is an entry with actor and reason."""
+"""What people do to what stands: freeze it, end it. Each act is an entry with actor and reason."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import msgspec
 
 from sidecar.core.governance.tenancy import Node
 from sidecar.core.pricing.rate_cards import RateBook
-from sidecar.ledger import forms, freezing
-from sidecar.ledger.administration import Act, NodeAct
+from sidecar.ledger import ending, forms, freezing
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NodeAct
 from sidecar.ledger.doing import Done, do, known, place
 from sidecar.ledger.idempotency import Asked
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.showing import Shower
-from sidecar.ledger.views import FrozenView
+from sidecar.ledger.views import BudgetView, FrozenView, GrantView
 from sidecar.ports import Transaction
 
 
@@ -47,6 +47,32 @@ class TreeActs:
             return await self._show.frozen(tx, customer, str(node or freezing.THE_CUSTOMER))
 
         return await do(tx, wall_ms, Asked(customer, "unfreeze", act, msgspec.structs.asdict(form)), effect, FrozenView)
+
+    async def void_grant(self, tx: Transaction, wall_ms: int, form: GrantVoid, act: Act) -> Done:
+        """Revoke what is left of a grant."""
+        forms.about(form.customer, form.reason)
+
+        async def effect(journal: Journal | None) -> GrantView:
+            journal = known(journal, form.customer)
+            await ending.void_grant(journal, form.grant_id, actor=act.actor, reason=form.reason)
+            await journal.write()
+            return (await self._show.grants(tx, form.customer, journal.now_ms, form.grant_id))[0]
+
+        asked = Asked(form.customer, "void_grant", act, msgspec.structs.asdict(form))
+        return await do(tx, wall_ms, asked, effect, GrantView)
+
+    async def remove_budget(self, tx: Transaction, wall_ms: int, form: BudgetRemoval, act: Act) -> Done:
+        """Limit by a budget no more."""
+        forms.about(form.customer, form.reason)
+
+        async def effect(journal: Journal | None) -> BudgetView:
+            journal = known(journal, form.customer)
+            view = await ending.remove_budget(journal, self._show, form.budget_id, actor=act.actor, reason=form.reason)
+            await journal.write()
+            return view
+
+        asked = Asked(form.customer, "remove_budget", act, msgspec.structs.asdict(form))
+        return await do(tx, wall_ms, asked, effect, BudgetView)
 
 
 async def _named(tx: Transaction, customer: str, named: tuple[Node, ...]) -> Node | None:

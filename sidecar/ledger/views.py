@@ -95,6 +95,7 @@ class GrantView(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
     features: tuple[str, ...]
     live: bool
+    voided: bool = False
 
 
 class BudgetChildView(msgspec.Struct, frozen=True):

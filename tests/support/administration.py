@@ -14,7 +14,7 @@ from sidecar import errors
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.core.governance.virtual_keys import fingerprint
-from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey, NodeAct
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct
 from sidecar.ledger.views import (
     BalanceView,
     BudgetChildView,
@@ -159,6 +159,25 @@ class FakeAdministration:
         self.cold[node.path] = view
         self.tree = [msgspec.structs.replace(one, frozen=one.path in self.cold) for one in self.tree]
         return view
+
+    async def void_grant(self, grant: GrantVoid, act: Act) -> GrantView:
+        """All of it."""
+        self._known(grant.customer)
+        for position, lot in enumerate(self.lots):
+            if (lot.customer, lot.grant_id) == (grant.customer, grant.grant_id):
+                self.acts.append(act)
+                view = msgspec.structs.replace(lot, available=NOTHING, revoked=lot.issued, live=False, voided=True)
+                self.lots[position] = view
+                return view
+        raise errors.NotFound("grant", grant.grant_id)
+
+    async def remove_budget(self, budget: BudgetRemoval, act: Act) -> BudgetView:
+        """That one."""
+        self._known(budget.customer)
+        if budget.budget_id not in self.limits:
+            raise errors.NotFound("budget", budget.budget_id)
+        self.acts.append(act)
+        return self.limits.pop(budget.budget_id)
 
     async def frozen(self, customer: str) -> list[FrozenView]:
         """All."""

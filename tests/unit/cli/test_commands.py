@@ -101,9 +101,31 @@ def test_who_has_not_heard(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> None
     assert "No sidecar holds anything of acme" in acme.run("customers", "holders", "acme").stdout
 
 
+def test_ending_what_was_given(acme: Shell) -> None:
+    """A grant voided, a budget removed, by the names that their lists show; programs get the ledger's words."""
+    for number in (1, 2):
+        acme.run("grants", "add", "acme", "12.5")
+        acme.run("budgets", "set", "acme", "--limit", "5", "--per", "day")
+        grant, budget = f"grant_{number}", f"budget_{number}"
+        assert grant in acme.run("grants", "list", "acme").stdout
+        assert budget in acme.run("budgets", "list", "acme").stdout
+        void = ("grants", "void", "acme", grant, "--reason", "given by mistake")
+        remove = ("budgets", "remove", "acme", f"budget_{number}", "--reason", "no longer needed")
+        if number == 1:
+            text = acme.run(*void).stdout
+            assert "Grant grant_1 of acme is void: of 12.50 usd, 0.00 were consumed, 12.50 are revoked" in text
+            assert "2 of 2 sidecars" in text
+            assert "void" in acme.run("grants", "list", "acme").stdout
+            assert "Budget budget_1 is removed. It was: acme may spend 5.00 usd per day" in acme.run(*remove).stdout
+        else:
+            assert (acme.json(*void)[0]["voided"], acme.json(*remove)[0]["budget_id"]) == (True, budget)
+    assert acme.json("budgets", "list", "acme") == []
+
+
 def test_an_act_without_a_reason(acme: Shell) -> None:
     """Exit 2, and nothing is sent: an entry says why."""
-    assert "--reason" in acme.run("nodes", "freeze", "acme", code=2).stderr
+    for act in (("nodes", "freeze", "acme"), ("grants", "void", "acme", "g"), ("budgets", "remove", "acme", "b")):
+        assert "--reason" in acme.run(*act, code=2).stderr
     assert len(acme.administration.acts) == 1
 
 

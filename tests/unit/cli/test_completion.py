@@ -54,12 +54,13 @@ def test_bash_completes_commands_and_options(bin_folder: Path) -> None:
     """Commands, commands of commands, options, and the words that an option takes."""
     assert completed(bin_folder, "") == list(COMMANDS)
     assert completed(bin_folder, "us") == ["usage"]
-    assert completed(bin_folder, "budgets", "") == ["list", "set"]
+    assert completed(bin_folder, "budgets", "") == ["list", "remove", "set"]
     assert completed(bin_folder, "usage", "--b") == ["--by", "--bars"]
     assert {"--json", "--data", "--since", "--customer"} <= set(completed(bin_folder, "usage", "--"))
     assert completed(bin_folder, "usage", "--by", "d") == ["day", "department"]
     assert completed(bin_folder, "budgets", "set", "acme", "--per", "") == [*PERIODS]
-    assert completed(bin_folder, "journal", "acme", "--kind", "grant") == ["grant_issued", "grant_expired"]
+    kinds = ["grant_issued", "grant_expired", "grant_voided"]
+    assert completed(bin_folder, "journal", "acme", "--kind", "grant") == kinds
     assert completed(bin_folder, "completion", "") == ["bash", "zsh", "fish"]
 
 
