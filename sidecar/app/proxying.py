@@ -21,6 +21,7 @@ from sidecar.proxy.authorize import Authority
 from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
 from sidecar.proxy.identify import Identifier
+from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.route import Routes
@@ -51,6 +52,7 @@ class Proxying:
     rates: RateBook
     metrics: Metrics
     sweep: Sweep
+    ring: KeyRing
 
 
 def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], parts: Proxying) -> Desk:
@@ -80,6 +82,8 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         metrics=parts.metrics,
         forwarding=ours.provider,
         denying=DenyOptions(ours.compat_status),
+        ring=parts.ring,
+        requires_key=ours.require_key,
     )
 
 
@@ -110,7 +114,7 @@ def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Swee
     )
     own_field = knows_own_field(origin.host)
     shorten = {dialect.name: partial(dialect.limit_output, own_field=own_field) for dialect in DIALECTS}
-    return Provider(upstream, name, bool(entry.stops_billing_on_disconnect), shorten)
+    return Provider(upstream, name, bool(entry.stops_billing_on_disconnect), entry.needs_key, shorten)
 
 
 def _key(name: str, entry: UpstreamSettings, path: Path, sweep: Sweep) -> ProviderKey:

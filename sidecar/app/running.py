@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog
-from sidecar.contract.messages import RegisterRequest
+from sidecar.contract.messages import RegisterRequest, ResolveKeyRequest
 from sidecar.errors import ConfigurationError, LedgerUnavailable, SidecarError
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.table import LeaseTable
@@ -33,6 +33,7 @@ from sidecar.ports import Ledger
 from sidecar.proxy.accept import FrontDoor
 from sidecar.proxy.corridor import carry
 from sidecar.proxy.deny import door_shape
+from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.local_api import LocalAPI
 from sidecar.proxy.local_api_problems import local_shape
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
@@ -105,7 +106,12 @@ class RunningSidecar:
         self._keeper.on_miss = metrics.lease_misses.add
         self._shipper.attach(self._keeper)
         self._sweep = Sweep()
-        parts = Proxying(table, self._keeper, self._spool, clock, ids, catalog.rates, metrics, self._sweep)
+        self._ring = KeyRing(
+            lambda sha256: ledger.resolve_key(ResolveKeyRequest(self._name, sha256)),
+            clock.monotonic,
+            outage_s=ours.key_outage_s,
+        )
+        parts = Proxying(table, self._keeper, self._spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring)
         desk = make_desk(ours, upstreams, parts)
         local = LocalAPI(
             desk.identifier,
@@ -131,7 +137,9 @@ class RunningSidecar:
             options=dataclasses.replace(
                 ours.door, hosts=LOOPBACK_HOSTS | {h.lower().encode() for h in ours.allowed_hosts}
             ),
+            knows_key=self._ring.knows,
         )
+        self._stop_hearing: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
         self._joined = False
@@ -196,6 +204,9 @@ class RunningSidecar:
             await self._shipper.end()
         else:
             logger.warning("stopped_with_unbooked_calls", extra={"facts": {"waiting": self._shipper.depth}})
+        if self._stop_hearing is not None:
+            self._stop_hearing()
+        self._ring.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -212,6 +223,7 @@ class RunningSidecar:
 
     async def _listen(self) -> None:
         listen = self._settings.sidecar.listen
+        self._stop_hearing = self._ledger.subscribe(self._ring.changed)
         try:
             port = await self._door.listen(listen.host, listen.port)
         except OSError as problem:

@@ -83,7 +83,7 @@ async def upstreams_or_demo(settings: Settings) -> AsyncIterator[tuple[dict[str,
         return
     address, close = await start_demo()
     try:
-        yield {name: UpstreamSettings(address) for name in ours.upstreams}, True
+        yield {name: UpstreamSettings(address, needs_key=False) for name in ours.upstreams}, True
     finally:
         await close()
 

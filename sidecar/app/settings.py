@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,6 +28,7 @@ from sidecar.outbox.spool import SpoolOptions
 from sidecar.proxy.accept import AcceptOptions
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS
 from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.key_ring import OUTAGE_S
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
 from sidecar.storage.options import DatabaseOptions
 from sidecar.telemetry.logs import LogOptions
@@ -113,7 +114,8 @@ class UpstreamSettings:
     """One provider.
 
     `base_url` is an origin; the caller's raw path is appended. `key_file` holds a key that replaces
-    the caller's, in the header `key_header` where the provider's usual one is not wanted.
+    the caller's, in the header `key_header` where the provider's usual one is not wanted. `needs_key` false: it
+    takes calls without any, as models on one's own machines do.
     `stops_billing_on_disconnect` is empty, or the source and date by which this provider is known
     to stop billing when we hang up (L25).
     """
@@ -121,6 +123,7 @@ class UpstreamSettings:
     base_url: str
     key_file: Path | None = None
     key_header: str = ""
+    needs_key: bool = True
     stops_billing_on_disconnect: str = ""
 
 
@@ -152,6 +155,8 @@ class SidecarSettings:
     clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
     pass_through: tuple[str, ...] = ()
     subject: DefaultSubject = field(default_factory=DefaultSubject)
+    require_key: bool = False
+    key_outage_s: float = OUTAGE_S
     allowed_hosts: tuple[str, ...] = ()
     compat_status: Literal[402, 429] = 402
     demo: Literal["auto", "off"] = "auto"
@@ -302,18 +307,7 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
         problems.append(f"{_where(document, variables, place)}: {expected}")
 
     ours = settings.sidecar
-    ports = {
-        ("sidecar", "listen"): ours.listen,
-        ("sidecar", "health"): ours.health,
-        ("ledger", "listen"): settings.ledger.listen,
-        ("ledger", "health"): settings.ledger.health,
-    }
-    for place, listen in ports.items():
-        if listen.port > 65535:
-            wrong((*place, "port"), "expected a port from 0 to 65535")
-        # Probes come from outside, and spend nothing; a ledger of its own lets nobody in without a token.
-        if listen.host not in LOOPBACK and place[1] != "health" and not (alone and place[0] == "ledger"):
-            wrong((*place, "host"), "expected a loopback address: callers from elsewhere cannot be told apart yet")
+    _check_ports(settings, wrong, alone=alone)
     for name, upstream in ours.upstreams.items():
         try:
             read_origin(upstream.base_url)
@@ -338,3 +332,22 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
     except ValueError as problem:
         wrong(("sidecar", "subject", "path"), str(problem))
     return problems
+
+
+def _check_ports(settings: Settings, wrong: Callable[[Place, str], None], *, alone: bool) -> None:
+    ports = {
+        ("sidecar", "listen"): settings.sidecar.listen,
+        ("sidecar", "health"): settings.sidecar.health,
+        ("ledger", "listen"): settings.ledger.listen,
+        ("ledger", "health"): settings.ledger.health,
+    }
+    for place, listen in ports.items():
+        if listen.port > 65535:
+            wrong((*place, "port"), "expected a port from 0 to 65535")
+        # Probes come from outside, and spend nothing; a ledger of its own lets nobody in without a token.
+        if listen.host in LOOPBACK or place[1] == "health" or (alone and place[0] == "ledger"):
+            continue
+        if place[0] == "ledger":
+            wrong((*place, "host"), "expected a loopback address: only `spend ledger` listens elsewhere")
+        elif not settings.sidecar.require_key:
+            wrong((*place, "host"), "expected a loopback address; callers from elsewhere need require_key: true")

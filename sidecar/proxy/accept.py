@@ -55,8 +55,9 @@ class FrontDoor:
         shape: RefusalShape,
         sweep: Sweep,
         options: AcceptOptions,
+        knows_key: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """Make a door that does not listen yet.
+        """Make a door that does not listen yet; `knows_key` says whether a virtual key was good not long ago.
 
         Raises:
             ConfigurationError: aiohttp's C parser is missing; the one in Python accepts hostile framing.
@@ -72,7 +73,7 @@ class FrontDoor:
         self.refused: dict[RefusalReason, int] = dict.fromkeys(RefusalReason, 0)
         self.connections: set[CallerConnection] = set()
         self._carry = carry
-        self._heads = KnownHeads(options.hosts)
+        self._heads = KnownHeads(options.hosts, knows_key)
         self._quiet = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
         self._lines = LineBudget()

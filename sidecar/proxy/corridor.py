@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from sidecar.core.governance.decisions import Denied
+from sidecar.core.governance.tenancy import Subject
 from sidecar.ports import Ids
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.authorize import Authority, Call, authorize
@@ -19,17 +20,25 @@ from sidecar.proxy.estimate import estimate
 from sidecar.proxy.forward import ForwardOptions, forward
 from sidecar.proxy.idempotency import KEY_USED, IdempotencyKeys
 from sidecar.proxy.identify import Identifier
-from sidecar.proxy.local_api_problems import ROOT
+from sidecar.proxy.key_ring import UNKNOWN_KEY, KeyRing
+from sidecar.proxy.local_api_problems import ROOT, denied, unfit
 from sidecar.proxy.log_lines import LineBudget, denied_line
 from sidecar.proxy.observe import unread
 from sidecar.proxy.passage import FROM_PROVIDER, Passage
 from sidecar.proxy.recent import Denial, RecentDecisions
+from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.route import Route, Routes
 from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
-from sidecar.proxy.unfit import Unfit
+from sidecar.proxy.unfit import Unfit, UnfitReason
 from sidecar.proxy.upstream_pool import Upstream
 from sidecar.telemetry.metrics import Metrics
+
+NO_PROVIDER_KEY: Final = Unfit(
+    UnfitReason.PROVIDER_KEY_MISSING,
+    "this sidecar holds no key of that provider, and a virtual key goes to none: set upstreams.NAME.key_file (or "
+    "needs_key: false where the provider wants none), or send the provider's own key and the virtual one in Spend-Key",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +50,9 @@ class Provider:
     upstream: Upstream
     prices_of: str
     stops_billing: bool = False
+    needs_key: bool = True
+    """Whether it takes calls by key alone: then one that brings none but a virtual key is not sent."""
+
     shorten: Mapping[str, Shortener] = field(default_factory=dict)
     """By dialect, how an output limit is lowered there; a dialect that is not named is never shortened."""
 
@@ -61,22 +73,47 @@ class Desk:
     unfit_lines: LineBudget = field(default_factory=LineBudget)
     forwarding: ForwardOptions = field(default_factory=ForwardOptions)
     denying: DenyOptions = field(default_factory=DenyOptions)
-    local: Callable[[Arrival], Coroutine[Any, Any, None]] | None = None
-    """Answers what comes to /spend/; None: nothing is there."""
+    local: Callable[[Arrival, Subject | None], Coroutine[Any, Any, None]] | None = None
+    """Answers what comes to /spend/, told whom the virtual key names; None: nothing is there."""
+
+    ring: KeyRing | None = None
+    """Knows virtual keys; None: there are none."""
+
+    requires_key: bool = False
+    """Whether everything that comes must bring one."""
 
 
-async def carry(arrival: Arrival, desk: Desk) -> None:
-    """Carry one accepted request down the corridor, to the record."""
+def carry(arrival: Arrival, desk: Desk) -> Coroutine[Any, Any, None]:
+    """Carry one accepted request down the corridor, to the record; first its virtual key, where there may be one."""
+    if arrival.head.key is None and not desk.requires_key:
+        return _carry(arrival, desk, None)
+    return _carry_for_holder(arrival, desk)
+
+
+async def _carry_for_holder(arrival: Arrival, desk: Desk) -> None:
+    """Let in by virtual key alone, before anything else: who has none that is good learns nothing."""
+    head = arrival.head
+    known = UNKNOWN_KEY if desk.ring is None else await desk.ring.holder(head.key)
+    if not isinstance(known, Subject):
+        return _shut_out(arrival, known, desk)
+    route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
+    if isinstance(route, Route) and _would_go_without_key(head, desk.providers[route.upstream]):
+        return _turn_down(arrival, NO_PROVIDER_KEY, desk)
+    return await _carry(arrival, desk, known)
+
+
+async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
+    """Carry it, for whom its virtual key names, if it has one."""
     head = arrival.head
     route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
     if isinstance(route, Unfit):
         if desk.local is not None and head.target.startswith(ROOT):
-            return await aside(desk.local(arrival))
+            return await aside(desk.local(arrival, holder))
         return _turn_down(arrival, route, desk)
     if route.dialect is None:
         return await _pass_through(arrival, route, desk)
     provider = desk.providers[route.upstream]
-    subject = desk.identifier.identify(head.fields)
+    subject = desk.identifier.identify(head.fields, holder)
     if isinstance(subject, Unfit):
         return _turn_down(arrival, subject, desk)
     if isinstance(subject, Denied):
@@ -163,6 +200,30 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
     if not arrival.answered:
         shape = shape_of(arrival.head.target, arrival.head.fields)
         arrival.answer(*refuse(outcome.refusal(), shape, request_id=request_id))
+
+
+def _would_go_without_key(head: RequestHead, provider: Provider) -> bool:
+    """Whether all that it could show its provider is a virtual key, which goes to none."""
+    return provider.needs_key and provider.upstream.key is None and not head.has_own_key
+
+
+def _shut_out(arrival: Arrival, why: Unfit | Denied, desk: Desk) -> None:
+    """Answer whoever brings no good virtual key, or one that nobody can tell of now."""
+    request_id = desk.ids.new("req")
+    desk.metrics.unfit.add(why.reason.value)
+    if desk.unfit_lines.allows(desk.sweep.now):
+        logger.info("request_shut_out", extra={"facts": {"request_id": request_id, "reason": why.reason.value}})
+    head, now_ms, currencies = arrival.head, desk.authority.clock.wall_ms(), desk.authority.rates_now().currencies
+    shape = None if desk.local is not None and head.target.startswith(ROOT) else shape_of(head.target, head.fields)
+    if isinstance(why, Unfit):
+        reply = unfit(why, request_id) if shape is None else turn_down(why, shape, request_id=request_id)
+    else:
+        why = msgspec.structs.replace(why, request_id=request_id)
+        if shape is None:
+            reply = denied(why, now_ms=now_ms, currencies=currencies)
+        else:
+            reply = deny(why, shape, now_ms=now_ms, currencies=currencies, options=desk.denying)
+    arrival.answer(*reply)
 
 
 def _turn_down(arrival: Arrival, unfit: Unfit, desk: Desk) -> None:

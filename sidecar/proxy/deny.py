@@ -29,6 +29,9 @@ from sidecar.proxy.unfit import Unfit, UnfitReason
 MAX_RETRY_AFTER_MS: Final = 20_000
 """The longest wait that we ask of a client in a header: some obey whatever it says."""
 
+CHALLENGE: Final[Header] = (b"WWW-Authenticate", b"Bearer")
+"""What goes with 401. Source: RFC 9110, section 15.5.2, checked 2026-11."""
+
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -55,6 +58,7 @@ class Row:
 
 _MONEY = Row(402, "insufficient_quota", "billing_error")
 _FORBIDDEN = Row(403, "invalid_request_error", "permission_error")
+_KEY = Row(401, "authentication_error", "authentication_error")
 _BAD = Row(400, "invalid_request_error", "invalid_request_error")
 _OVERLOADED = Row(503, "server_error", "overloaded_error", retry=True, wait_ms=1000)
 
@@ -71,6 +75,8 @@ TABLE: Final[Mapping[str, Row]] = {
     Reason.DEBT_LIMIT: _MONEY,
     Reason.BUDGET_IN_FLIGHT: Row(429, "rate_limit_error", "rate_limit_error", retry=True, wait_ms=1000),
     # not allowed
+    UnfitReason.INVALID_API_KEY: _KEY,
+    UnfitReason.PROVIDER_KEY_MISSING: _FORBIDDEN,
     Reason.CUSTOMER_UNKNOWN: _FORBIDDEN,
     Reason.NODE_FROZEN: _FORBIDDEN,
     Reason.TOO_MANY_SUBJECTS: _FORBIDDEN,
@@ -158,7 +164,10 @@ def turn_down(unfit: Unfit, shape: Shape, *, request_id: str) -> Reply:
     facts = {"reason": str(unfit.reason), "request_id": request_id}
     code = unfit.code or str(unfit.reason)
     body = _body(shape, row, code, unfit.message, param=unfit.param, request_id=request_id, spend=facts)
-    return row.status, _headers(request_id, retry=False), body
+    headers = _headers(request_id, retry=False)
+    if row.status == 401:
+        headers.append(CHALLENGE)
+    return row.status, headers, body
 
 
 def refuse(refusal: Refusal, shape: Shape, *, request_id: str) -> Reply:

@@ -1,8 +1,8 @@
 """Who is spending: read from the request's head, with the configuration's defaults for the rest.
 
-Sources fill each other's gaps: `Spend-*` headers, then the `spend.*` members of W3C `baggage`,
-then the defaults. A field that two sources of the request give different values is refused:
-whoever chose between them would be choosing who pays. A `Spend-*` header that is given twice
+Sources fill each other's gaps: the virtual key, `Spend-*` headers, the `spend.*` members of W3C
+`baggage`, then the defaults. A field that two sources of the request give different values is
+refused: whoever chose between them would be choosing who pays. A `Spend-*` header that is given twice
 never comes this far (`request_head`).
 """
 
@@ -15,7 +15,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from sidecar.core.governance.decisions import Denied, Reason
-from sidecar.core.governance.tenancy import Subject, is_id, parse_path
+from sidecar.core.governance.tenancy import Subject, format_path, is_id, parse_path
+from sidecar.proxy.request_head import VIRTUAL_KEY_MARK
 from sidecar.proxy.subject_fields import FIELDS, meant_by
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
@@ -26,6 +27,7 @@ _HEADERS: Final = tuple(f"spend-{field}".encode() for field in FIELDS)
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _Raw = tuple[bytes | None, ...]  # one value per field of FIELDS, then the baggage
+_MARK: Final = VIRTUAL_KEY_MARK.decode()
 
 
 class Identifier:
@@ -46,8 +48,10 @@ class Identifier:
             raise ValueError(f"{checked.param}: {checked.message}")
         self._remembered = lru_cache(maxsize=REMEMBERED_SUBJECTS)(self._read)
 
-    def identify(self, fields: Mapping[bytes, bytes]) -> Subject | Denied | Unfit:
+    def identify(self, fields: Mapping[bytes, bytes], holder: Subject | None = None) -> Subject | Denied | Unfit:
         """The subject of a request with these header fields (lower-case names).
+
+        `holder` is whom its virtual key names, and cannot be overruled; None: it has none.
 
         Returns:
             The subject; Denied where the customer is missing or two sources differ; Unfit where a
@@ -56,9 +60,9 @@ class Identifier:
         baggage = fields.get(b"baggage")
         if baggage is not None and b"spend." not in baggage.lower():
             baggage = None  # a trace's own members differ per request and say nothing here
-        return self._remembered((*map(fields.get, _HEADERS), baggage))
+        return self._remembered((*map(fields.get, _HEADERS), baggage), holder)
 
-    def _read(self, raw: _Raw) -> Subject | Denied | Unfit:
+    def _read(self, raw: _Raw, holder: Subject | None) -> Subject | Denied | Unfit:
         said: dict[str, str] = {}
         for field, value in zip(FIELDS, raw, strict=False):
             if value is not None:
@@ -70,7 +74,12 @@ class Identifier:
             if said.setdefault(field, text) != text:
                 detail = f"{field} is given two different values by the request's headers and its baggage; send one"
                 return Denied(Reason.SUBJECT_CONFLICT, detail)
-        merged = self._defaults | said
+        named = {} if holder is None else _named(holder)
+        for field, text in named.items():
+            if said.get(field, text) != text:
+                detail = f"{field} is not the one that the virtual key names; leave it out, or send that one"
+                return Denied(Reason.SUBJECT_CONFLICT, detail)
+        merged = self._defaults | said | named
         if "customer" not in merged:
             detail = (
                 "nobody is named who pays: send the header Spend-Customer (or the baggage member spend.customer), "
@@ -78,6 +87,12 @@ class Identifier:
             )
             return Denied(Reason.CUSTOMER_REQUIRED, detail)
         return _subject(merged)
+
+
+def _named(holder: Subject) -> dict[str, str]:
+    """What a virtual key's subject says of each field; what it leaves open is left out."""
+    texts = {field: format_path(holder.path) if field == "path" else getattr(holder, field) for field in FIELDS}
+    return {field: text for field, text in texts.items() if text}
 
 
 def _members(baggage: bytes) -> list[tuple[str, str]]:
@@ -103,6 +118,9 @@ def _members(baggage: bytes) -> list[tuple[str, str]]:
 def _subject(fields: Mapping[str, str]) -> Subject | Unfit:
     """Check every value and make the subject."""
     for field, text in fields.items():
+        if _MARK in text:
+            message = f"{field}: a virtual key stands where a name is wanted; it would be kept with every call"
+            return Unfit(UnfitReason.INVALID_SUBJECT, message, param=f"Spend-{field.title()}")
         if field != "path" and not is_id(text):
             message = f"{field}: expected 1 to 128 of A-Z a-z 0-9 . _ : @ -"
             return Unfit(UnfitReason.INVALID_SUBJECT, message, param=f"Spend-{field.title()}")

@@ -6,6 +6,7 @@ up whole, byte for byte; only one that is new is read and checked by `read_head`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
@@ -39,10 +40,15 @@ class HeadRead(NamedTuple):
 
 
 class KnownHeads:
-    """Reads heads; `hosts` are the names under which we may be called."""
+    """Reads heads; `hosts` are the names under which we may be called.
 
-    def __init__(self, hosts: frozenset[bytes]) -> None:
+    A head with a virtual key is remembered only if `knows_key`: what is guessed drives out nothing, and
+    whether a key is good is asked each time all the same.
+    """
+
+    def __init__(self, hosts: frozenset[bytes], knows_key: Callable[[bytes], bool] | None = None) -> None:
         self._hosts = hosts
+        self._knows_key = knows_key
         self._known: dict[_Key, RequestHead] = {}
 
     def read(self, message: RawRequestMessage) -> HeadRead:
@@ -81,6 +87,8 @@ class KnownHeads:
             return HeadRead(whole, length, ())
         fields = {name: value for name, value in whole.fields.items() if name != b"content-length"}
         head = RequestHead(method, target, stable, fields, http_1_0=whole.http_1_0)
+        if head.key is not None and not (self._knows_key is not None and self._knows_key(head.key)):
+            return HeadRead(head, length, varying)
         if sum(len(name) + len(value) for name, value in stable) + len(target) <= HEAD_BYTES_MAX:
             if len(self._known) >= HEADS_MAX:
                 self._known.clear()

@@ -49,12 +49,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One request, its subject known."""
+    """One request, its subject known, and whom its virtual key names, if it has one."""
 
     request_id: str
     head: RequestHead
     body: bytes
     subject: Subject
+    holder: Subject | None
 
 
 class LocalAPI:
@@ -98,11 +99,11 @@ class LocalAPI:
             "/spend/v1/usage": self._usage,
         }
 
-    async def answer(self, arrival: Arrival) -> None:
-        """Answer one request, whatever it is."""
+    async def answer(self, arrival: Arrival, holder: Subject | None = None) -> None:
+        """Answer one request, whatever it is; `holder` is whom its virtual key names."""
         request_id = self._ids.new("req")
         try:
-            reply = await self._decide(arrival.head, arrival.body, request_id)
+            reply = await self._decide(arrival.head, arrival.body, request_id, holder)
         except Refused as error:
             reply = problems.refused(error, request_id)
         except Unavailable as error:
@@ -113,7 +114,7 @@ class LocalAPI:
             reply = problems.internal(request_id)
         arrival.answer(*reply)
 
-    async def _decide(self, head: RequestHead, body: bytes, request_id: str) -> Reply:
+    async def _decide(self, head: RequestHead, body: bytes, request_id: str, holder: Subject | None) -> Reply:
         path, mark, _ = head.target.partition("?")
         get = self._getter(path)
         post = self._posts.get(path)
@@ -130,7 +131,7 @@ class LocalAPI:
             return answered(self._document, request_id)
         if len(body) > LOCAL_BODY_BYTES_MAX:
             raise Refused("body_too_large", f"expected at most {LOCAL_BODY_BYTES_MAX} bytes")
-        subject = self._identifier.identify(head.fields)
+        subject = self._identifier.identify(head.fields, holder)
         if isinstance(subject, Unfit):
             return problems.unfit(subject, request_id)
         if isinstance(subject, Denied):
@@ -138,7 +139,7 @@ class LocalAPI:
         handler = post or get
         if handler is None:
             raise RuntimeError("a path without a handler")
-        return await handler(_Question(request_id, head, body, subject))
+        return await handler(_Question(request_id, head, body, subject, holder))
 
     def _getter(self, path: str) -> Callable[[_Question], Awaitable[Reply]] | None:
         if path in ("/spend/v1/balance", "/spend/v1/openapi.json"):
@@ -182,7 +183,7 @@ class LocalAPI:
             raise Refused("invalid_body", what, problems={"model": what, "feature": what})
         rates = self._authority.rates_now()
         if asked.feature:
-            self._check_feature(question.subject, asked.feature)
+            self._check_feature(question, asked.feature)
             return feature_wanted(question.subject, asked.feature, asked.quantity, rates)
         ceiling = Ceiling(asked.model, asked.input_tokens, asked.max_output_tokens)
         return model_wanted(question.subject, ceiling, asked.provider, rates, at_ms=now_ms)
@@ -207,7 +208,7 @@ class LocalAPI:
             what = "expected 1 to 255 visible ASCII characters, and the same again when this report is repeated"
             raise Refused("invalid_idempotency_key", what, problems={"Idempotency-Key": what})
         report = _read(question, UsageReport)
-        self._check_feature(question.subject, report.feature)
+        self._check_feature(question, report.feature)
         request_id = report_id(question.subject.customer, key.decode("ascii"))
         verdict = await self._reports.take(question.subject, report, request_id)
         return self._no(verdict) if isinstance(verdict, Denied) else answered(verdict, request_id)
@@ -243,10 +244,11 @@ class LocalAPI:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _check_feature(self, subject: Subject, feature: str) -> None:
+    def _check_feature(self, question: _Question, feature: str) -> None:
         """Of two features, whoever chose would be choosing whose budget pays."""
-        if subject.feature not in ("", feature, self._default_feature):
-            what = "differs from the feature that the request's headers name"
+        named, by_key = question.subject.feature, question.holder is not None and question.holder.feature
+        if named not in ("", feature) and (by_key or named != self._default_feature):
+            what = "differs from the feature that the request's headers, or its virtual key, name"
             raise Refused("subject_conflict", f"feature: {what}", problems={"feature": what})
 
     def _no(self, denied: Denied) -> Reply:

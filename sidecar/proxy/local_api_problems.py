@@ -12,7 +12,7 @@ import msgspec
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.decisions import Consulted, Denied, Reason
 from sidecar.ports import Ids
-from sidecar.proxy.deny import MAX_RETRY_AFTER_MS, TABLE
+from sidecar.proxy.deny import CHALLENGE, MAX_RETRY_AFTER_MS, TABLE
 from sidecar.proxy.local_api_types import FieldProblem, Limit, Problem, amount
 from sidecar.proxy.refusals import Header, Refusal, RefusalShape, Reply
 from sidecar.proxy.unfit import Unfit
@@ -82,8 +82,9 @@ def refused(error: Refused, request_id: str) -> Reply:
 def unfit(what: Unfit, request_id: str) -> Reply:
     """The answer to a request whose head cannot be read as a subject."""
     problems = {what.param: what.message} if what.param else {}
-    code = what.code or str(what.reason)
-    return _reply(_problem(TABLE[what.reason].status, code, what.message, request_id, problems=problems))
+    code, status = what.code or str(what.reason), TABLE[what.reason].status
+    problem = _problem(status, code, what.message, request_id, problems=problems)
+    return _reply(problem, [CHALLENGE] if status == 401 else [])
 
 
 def denied(what: Denied, *, now_ms: int, currencies: Mapping[str, Currency]) -> Reply:

@@ -3,7 +3,7 @@
 Lines pass as the raw bytes that came in. Left behind are: what concerns one connection only, what
 says who is spending (`Spend-*`, the `spend.*` members of `baggage`), what other proxies added,
 cookies, and any encoding that would keep the meter from reading the answer. Where a key is
-injected, the caller's own never goes out; a virtual key never does.
+injected, the caller's own never goes out; what looks like a virtual key never does, in whatever line it stands.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from typing import Final
 from urllib.parse import unquote
 
 from sidecar.proxy.refusals import Header
-from sidecar.proxy.request_head import CREDENTIAL_HEADERS, KNOWN_NAMES_MAX, PLAIN_CONNECTIONS, RequestHead
-
-VIRTUAL_KEY_MARK: Final = b"sk-spend-"
+from sidecar.proxy.request_head import (
+    CREDENTIAL_HEADERS,
+    KNOWN_NAMES_MAX,
+    PLAIN_CONNECTIONS,
+    VIRTUAL_KEY_MARK,
+    RequestHead,
+)
 
 HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
@@ -67,7 +71,8 @@ def outgoing_head(
         lines = _lines(head, target, host, injected)
         head.sent = (to, lines)
     for header in varying:
-        lines += b"%b: %b\r\n" % header
+        if VIRTUAL_KEY_MARK not in header[1]:
+            lines += b"%b: %b\r\n" % header
     if body_bytes or head.method in _WITH_BODY:
         return lines + b"Accept-Encoding: identity\r\nContent-Length: %d\r\n\r\n" % body_bytes
     return lines + b"Accept-Encoding: identity\r\n\r\n"
@@ -82,7 +87,7 @@ def _lines(head: RequestHead, target: str, host: bytes, injected: bytes | None) 
     named = _named_by(connection) if connection not in PLAIN_CONNECTIONS else None
     for name, value in head.headers:
         fate = _fates.get(name) or _decide(name)
-        if named and name.lower() in named:
+        if VIRTUAL_KEY_MARK in value or (named and name.lower() in named):
             continue
         if fate == _PASSED:
             lines.append(b"%b: %b\r\n" % (name, value))
@@ -91,7 +96,7 @@ def _lines(head: RequestHead, target: str, host: bytes, injected: bytes | None) 
         elif fate == _BAGGAGE:
             if kept := _foreign_baggage(value):
                 lines.append(b"%b: %b\r\n" % (name, kept))
-        elif injected is None and VIRTUAL_KEY_MARK not in value:
+        elif injected is None:
             lines.append(b"%b: %b\r\n" % (name, value))
     if injected is not None:
         lines.append(injected)
@@ -100,7 +105,13 @@ def _lines(head: RequestHead, target: str, host: bytes, injected: bytes | None) 
 
 def _decide(name: bytes) -> int:
     lower = name.lower()
-    if lower in HOP_BY_HOP or lower in _REPLACED or lower in _LEFT_BEHIND or lower.startswith(_LEFT_BEHIND_PREFIXES):
+    if (
+        VIRTUAL_KEY_MARK in lower
+        or lower in HOP_BY_HOP
+        or lower in _REPLACED
+        or lower in _LEFT_BEHIND
+        or lower.startswith(_LEFT_BEHIND_PREFIXES)
+    ):
         fate = _DROPPED
     elif lower in CREDENTIAL_HEADERS:
         fate = _CREDENTIAL
@@ -139,7 +150,6 @@ def _without_keys(target: str, *, own_too: bool) -> str:
 
 
 def _is_key(member: str, *, own_too: bool) -> bool:
-    name, _, value = member.partition("=")
-    if VIRTUAL_KEY_MARK.decode() in unquote(value):
+    if VIRTUAL_KEY_MARK.decode() in unquote(member):
         return True
-    return own_too and unquote(name).lower().replace("-", "_") in _KEYS_IN_A_QUERY
+    return own_too and unquote(member.partition("=")[0]).lower().replace("-", "_") in _KEYS_IN_A_QUERY

@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote
 
+from sidecar.core.governance.virtual_keys import KEY_PREFIX
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
 from sidecar.proxy.subject_fields import meant_by
 
@@ -27,6 +29,14 @@ GOOD_TARGETS_MAX: Final = 1024
 LOOPBACK_HOSTS: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 CREDENTIAL_HEADERS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+
+VIRTUAL_KEY_MARK: Final = KEY_PREFIX.encode()
+"""By which a virtual key is told from a provider's, wherever it stands."""
+
+SPEND_KEY: Final = b"spend-key"
+"""Where a virtual key may stand beside a provider's."""
+
+_KEY_HEADERS: Final = (SPEND_KEY, *sorted(CREDENTIAL_HEADERS))
 
 PLAIN_CONNECTIONS: Final = frozenset({None, b"keep-alive", b"close", b"Keep-Alive"})
 """What a Connection header says that names no lines; None: there is none."""
@@ -98,10 +108,12 @@ class RequestHead:
         fields: the same by lower-case name; several lines of one name are joined by `, ` (those that
             must be single are refused before).
         http_1_0: the caller speaks HTTP/1.0: it knows no chunks and no keep-alive here.
+        key: the virtual key that came with it; None for none, b"" for several that differ.
+        has_own_key: a credential came that is no virtual key.
         sent: what went out for it last, to be written again (`request_filter`).
     """
 
-    __slots__ = ("fields", "headers", "http_1_0", "method", "sent", "target")
+    __slots__ = ("fields", "has_own_key", "headers", "http_1_0", "key", "method", "sent", "target")
 
     def __init__(
         self, method: str, target: str, headers: Sequence[Header], fields: dict[bytes, bytes], *, http_1_0: bool
@@ -111,6 +123,7 @@ class RequestHead:
         self.headers = headers
         self.fields = fields
         self.http_1_0 = http_1_0
+        self.key, self.has_own_key = _keys(fields)
         self.sent: tuple[object, bytes] | None = None
 
     @property
@@ -121,6 +134,23 @@ class RequestHead:
     def get(self, name: bytes) -> bytes | None:
         """The value of the header with this lower-case name; None if it was not sent."""
         return self.fields.get(name)
+
+
+def _keys(fields: dict[bytes, bytes]) -> tuple[bytes | None, bool]:
+    """See `RequestHead.key`, `RequestHead.has_own_key`."""
+    found: bytes | None = None
+    has_own = False
+    for name in _KEY_HEADERS:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if name != SPEND_KEY and VIRTUAL_KEY_MARK not in value:
+            has_own = True
+            continue
+        scheme, _, rest = value.partition(b" ")
+        key = rest.strip() if name == b"authorization" and scheme.lower() == b"bearer" else value
+        found = key if found is None or found == key else b""
+    return found, has_own
 
 
 def read_head(
@@ -190,6 +220,9 @@ def _check_target(target: str) -> None:
         raise Refused(RefusalReason.MALFORMED, "the request target must be a path, in visible ASCII", closes=True)
     if _PATH_TRICKS.search(target.partition("?")[0]):
         raise Refused(RefusalReason.MALFORMED, "the path has empty, dotted or disguised segments", closes=True)
+    if KEY_PREFIX in target or ("%" in target and KEY_PREFIX in unquote(target)):
+        message = "a virtual key must not stand in the path or the query, which others log: send it in a header"
+        raise Refused(RefusalReason.MALFORMED, message, closes=True)
     if len(_good_targets) < GOOD_TARGETS_MAX:
         _good_targets.add(target)
 

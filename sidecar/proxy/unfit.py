@@ -17,6 +17,8 @@ class UnfitReason(StrEnum):
     ENDPOINT_NOT_METERED = "endpoint_not_metered"
     MALFORMED_PATH = "malformed_path"
     INVALID_SUBJECT = "invalid_subject"
+    INVALID_API_KEY = "invalid_api_key"  # a virtual key that is none, or none where one is needed
+    PROVIDER_KEY_MISSING = "provider_key_missing"
     INVALID_REQUEST = "invalid_request"
 
 

@@ -63,6 +63,7 @@ EXAMPLES = {
     "SPEND_CLAMP_FLOOR_TOKENS": "256",
     "SPEND_SUBJECT__CUSTOMER": "acme",
     "SPEND_DEMO": "off",
+    "SPEND_REQUIRE_KEY": "true",
     "SPEND_COMPAT_STATUS": "429",
     "SPEND_UNKNOWN_MODEL": "meter",
     "SPEND_LEDGER__LISTEN__PORT": "1",

@@ -140,6 +140,18 @@ def test_every_least_is_a_setting() -> None:
         assert found >= LEAST[place]
 
 
+def test_callers_from_elsewhere_need_a_virtual_key(tmp_path: Path) -> None:
+    """S-03, S-10: beyond loopback the sidecar listens with require_key only; `spend up`'s ledger not at all."""
+    outside = {"SPEND_LISTEN__HOST": "0.0.0.0"}
+    (problem,) = problems_of(tmp_path, "sidecar:\n  listen: {host: 10.0.0.7}\n")
+    assert problem.startswith("spend.yaml:2 sidecar.listen.host: expected a loopback address")
+    assert "require_key: true" in problem
+    settings = load_settings(None, outside | {"SPEND_REQUIRE_KEY": "true"}, {})
+    assert (settings.sidecar.listen.host, settings.sidecar.require_key) == ("0.0.0.0", True)
+    (problem,) = problems_of(tmp_path, "sidecar: {require_key: true}\nledger:\n  listen: {host: 10.0.0.7}\n")
+    assert "spend ledger" in problem
+
+
 def test_health_may_be_seen_from_outside() -> None:
     """A kubelet's probes come from beyond loopback; there is nothing to spend there and nothing to read of anybody."""
     assert load_settings(None, {"SPEND_HEALTH__HOST": "0.0.0.0"}, {}).sidecar.health.host == "0.0.0.0"

@@ -77,7 +77,9 @@ def post(
 
 
 @contextlib.asynccontextmanager
-async def site(on: Bench | None = None, *, stops: bool = False, **options: Any) -> AsyncIterator[Site]:
+async def site(
+    on: Bench | None = None, *, stops: bool = False, keys: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Site]:
     """A site whose customer acme has plenty, unless a bench says otherwise."""
     on = on or rich()
     async with ScriptedProvider() as provider:
@@ -96,6 +98,7 @@ async def site(on: Bench | None = None, *, stops: bool = False, **options: Any) 
             metrics=Metrics(),
             recent=RecentDecisions(),
             forwarding=ForwardOptions(**options),
+            **(keys or {}),
         )
 
         async def through(arrival: Arrival) -> None:

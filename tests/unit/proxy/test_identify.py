@@ -97,3 +97,57 @@ def test_a_misspelt_member_of_the_baggage_is_refused(member: str) -> None:
 def test_what_is_like_no_field_is_passed_over() -> None:
     """Members and headers of our own that we do not know do not reach the provider, and are no mistake."""
     assert identify({"spend-customer": "acme", "baggage": "spend.trace=1,spend.=2"}) == Subject("acme")
+
+
+HOLDER = Subject("acme", (Node("team", "data"),), user="ada", feature="chat")
+
+
+def held(headers: dict[str, str], holder: Subject = HOLDER, **defaults: str) -> Subject | Denied | Unfit:
+    """Identify a request that brings a virtual key which names `holder`."""
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
+    return Identifier(defaults).identify(raw, holder)
+
+
+def test_a_virtual_key_says_who_and_the_request_fills_what_it_leaves_open() -> None:
+    """The key is over headers, baggage and defaults; a field it does not name comes from them."""
+    assert held({}) == HOLDER
+    found = held({"spend-session": "s", "baggage": "spend.agent=bot"}, customer="other", feature="f", product="p")
+    assert found == Subject("acme", (Node("team", "data"),), "ada", "bot", "s", "chat", "p")
+    same = {"spend-customer": "acme", "spend-path": "team:data", "spend-user": "ada", "spend-feature": "chat"}
+    assert held(same) == HOLDER
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"spend-customer": "rival"}, {"spend-path": "team:other"}, {"spend-path": "team:data/project:x"},
+     {"spend-user": "eve"}, {"spend-feature": "other"}, {"baggage": "spend.user=eve"},
+     {"baggage": "spend.customer=rival"}, {"spend-user": "ada", "baggage": "spend.user=eve"}, {"spend-user": ""}],
+)  # fmt: skip
+def test_a_virtual_key_cannot_be_overruled(headers: dict[str, str]) -> None:
+    """Another value of a field that it names, in a header or in the baggage, is a conflict; neither wins."""
+    found = held(headers)
+    assert isinstance(found, Denied)
+    assert found.reason is Reason.SUBJECT_CONFLICT
+    assert "eve" not in found.detail
+    assert "ada" not in found.detail
+
+
+def test_one_key_does_not_answer_for_another() -> None:
+    """The same headers with other keys, and with none: each its own subject, in any order."""
+    identifier = Identifier()
+    headers = {b"spend-session": b"s"}
+    beta = Subject("beta")
+    for _ in range(2):
+        assert identifier.identify(headers, HOLDER) == Subject("acme", HOLDER.path, "ada", session="s", feature="chat")
+        assert identifier.identify(headers, beta) == Subject("beta", session="s")
+        without = identifier.identify(headers)
+        assert isinstance(without, Denied)
+        assert without.reason is Reason.CUSTOMER_REQUIRED
+
+
+def test_a_key_in_the_place_of_a_name_is_refused() -> None:
+    """S-24: it would be booked with every call, and shown to whoever reads the book."""
+    found = identify({"spend-customer": "acme", "spend-user": "sk-spend-abc"})
+    assert isinstance(found, Unfit)
+    assert found.reason is UnfitReason.INVALID_SUBJECT
+    assert "sk-spend" not in found.message

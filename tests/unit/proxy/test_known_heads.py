@@ -50,6 +50,24 @@ def test_another_line_another_head(other: Any) -> None:
     assert known.read(message(ACME)).head is first.head
 
 
+def test_a_head_with_a_virtual_key_is_remembered_once_the_key_is_known() -> None:
+    """What is guessed drives out nothing; a key's being good is never remembered here."""
+    good: set[bytes] = set()
+    known = KnownHeads(LOOPBACK_HOSTS, good.__contains__)
+    acme = known.read(message(ACME)).head
+    keyed = message((b"x-api-key", b"sk-spend-abc"))
+    assert known.read(keyed).head is not known.read(keyed).head
+    for number in range(2 * HEADS_MAX):
+        assert known.read(message((b"x-api-key", b"sk-spend-%d" % number))).head.key == b"sk-spend-%d" % number
+    assert known.read(message(ACME)).head is acme
+    good.add(b"sk-spend-abc")
+    first = known.read(keyed).head
+    assert first.key == b"sk-spend-abc"
+    assert known.read(keyed).head is first
+    bare = KnownHeads(LOOPBACK_HOSTS)
+    assert bare.read(keyed).head is not bare.read(keyed).head
+
+
 def test_a_refused_head_is_not_remembered() -> None:
     """It is refused each time, also for what is set apart."""
     known = KnownHeads(LOOPBACK_HOSTS)

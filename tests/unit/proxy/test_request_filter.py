@@ -95,6 +95,29 @@ def test_a_virtual_key_never_goes_out() -> None:
     """It is worth something here only; a provider has no business with it."""
     assert lines_out((b"Authorization", b"Bearer sk-spend-abc"))[1:] == []
     assert lines_out(target="/v1/x?key=sk-spend-abc&alt=sse") == [b"POST /v1/x?alt=sse HTTP/1.1"]
+    assert lines_out(target="/v1/x?sk-spend-abc&alt=sse") == [b"POST /v1/x?alt=sse HTTP/1.1"]
+    assert lines_out(target="/v1/x?sk%2Dspend-abc=1") == [REQUEST_LINE]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [(b"X-Trace", b"sk-spend-abc"), (b"User-Agent", b"me sk-spend-abc/1"), (b"Idempotency-Key", b"sk-spend-abc"),
+     (b"baggage", b"a=1,k=sk-spend-abc"), (b"sk-spend-abc", b"1"), (b"X-SK-SPEND-abc", b"1"), (b"Spend-Key", b"abc"),
+     (b"x-api-key", b"sk-spend-abc")],
+)  # fmt: skip
+@pytest.mark.parametrize("injected", [None, b"Authorization: Bearer sk-real\r\n"])
+def test_what_looks_like_a_virtual_key_leaves_in_no_line(line: tuple[bytes, bytes], injected: bytes | None) -> None:
+    """Whatever header it was put into by mistake, and whatever a header is called; the rest goes out."""
+    kept = [b"X-Kept: 1", *([injected[:-2]] if injected else [])]
+    assert lines_out(line, (b"X-Kept", b"1"), injected=injected) == [REQUEST_LINE, *kept]
+
+
+def test_nor_in_a_line_that_is_set_apart() -> None:
+    """A request's own id or trace (`known_heads`)."""
+    varying = [(b"X-Request-Id", b"sk-spend-abc"), (b"traceparent", b"00-1")]
+    out = outgoing_head(head_of(), target="/v1/x", host=b"h", body_bytes=2, varying=varying)
+    assert b"traceparent: 00-1\r\n" in out
+    assert b"sk-spend" not in out
 
 
 def test_a_key_in_the_query_goes_only_without_injection() -> None:

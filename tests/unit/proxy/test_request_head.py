@@ -169,3 +169,47 @@ def test_a_misspelt_header_of_ours_is_refused(name: bytes) -> None:
 def test_a_header_that_is_like_none_of_ours_passes(name: bytes) -> None:
     """It is dropped later, and no mistake."""
     read(HOST, (name, b"x"))
+
+
+KEY = b"sk-spend-abc"
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "has_own"),
+    [
+        ([], None, False),
+        ([(b"Authorization", b"Bearer sk-own")], None, True),
+        ([(b"Authorization", b"Bearer " + KEY)], KEY, False),
+        ([(b"authorization", b"bearer  " + KEY)], KEY, False),
+        ([(b"X-Api-Key", KEY)], KEY, False),
+        ([(b"api-key", KEY)], KEY, False),
+        ([(b"x-goog-api-key", KEY)], KEY, False),
+        ([(b"Spend-Key", KEY), (b"x-api-key", b"sk-own")], KEY, True),
+        ([(b"x-api-key", KEY), (b"Authorization", b"Bearer " + KEY)], KEY, False),
+        ([(b"x-api-key", KEY), (b"Authorization", b"Bearer " + KEY + b"d")], b"", False),
+        ([(b"Spend-Key", KEY), (b"x-api-key", KEY + b"d"), (b"api-key", KEY)], b"", False),
+        ([(b"Spend-Key", b"whatever")], b"whatever", False),
+        ([(b"Spend-Key", b"")], b"", False),
+        ([(b"Authorization", b"Basic " + KEY)], b"Basic " + KEY, False),
+        ([(b"Authorization", KEY)], KEY, False),
+        ([(b"X-Other", KEY)], None, False),
+    ],
+)
+def test_where_a_virtual_key_is_found(lines: list[Header], key: bytes | None, has_own: bool) -> None:
+    """In every header that may hold a provider's key, and in our own; two that differ are none."""
+    head = read(HOST, *lines)
+    assert (head.key, head.has_own_key) == (key, has_own)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/v1/sk-spend-abc", "/v1/x/sk-spend-abc/y", "/v1/x?key=sk-spend-abc", "/v1/x?sk-spend-abc", "/v1/x?a=1&sk-spend-",
+     "/v1/x?key=sk%2dspend%2Dabc", "/v1/x?%73k-spend-abc=1"],
+)  # fmt: skip
+def test_a_virtual_key_in_the_target_is_refused(target: str) -> None:
+    """It would go out with the path, and stand in whatever logs it on the way; each time, for it is not remembered."""
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            read(HOST, target=target)
+        assert caught.value.refusal.reason is RefusalReason.MALFORMED
+        assert "abc" not in caught.value.refusal.message
