@@ -82,6 +82,7 @@ class FakeAdministration:
         self.held = [HoldersView("acme", 1, 2, 2)]
         self.lots: list[GrantView] = []
         self.limits: dict[str, BudgetView] = {}
+        self.named = 0
         self.calls: list[UsageView] = []
         self.summed: list[list[SumView]] = []  # pages
         self.silent: list[SilentLeaseView] = []
@@ -231,7 +232,8 @@ class FakeAdministration:
         except AmountError as error:
             raise errors.Rejected("invalid_amount", {"limit": str(error)}) from None
         child = BudgetChildView("", NOTHING, NOTHING, limit, "2026-11", 1_795_900_000_000)
-        name = f"budget_{len(self.limits) + 1}"
+        self.named += 1
+        name = f"budget_{self.named}"
         view = BudgetView(
             customer, name, budget.path, limit, budget.per, budget.match, budget.each, budget.hard, 1, (child,),
             anchor=budget.anchor,
