@@ -57,6 +57,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 10.0
 """After which a statement is given up, with its connection."""
 
+SILENT_TIMEOUT_S: Final = 15.0
+"""After which the database takes its locks from a ledger that stopped in the middle of a transaction."""
+
 MIGRATION_TIMEOUT_S: Final = 600.0
 """For a migration, or for waiting until another ledger has made it."""
 
@@ -276,7 +279,11 @@ async def open_postgres(
             command_timeout=STATEMENT_TIMEOUT_S,
             statement_cache_size=512,
             connection_class=connection_class,
-            server_settings={"application_name": "spend ledger", "jit": "off"},
+            server_settings={
+                "application_name": "spend ledger",
+                "jit": "off",
+                "idle_in_transaction_session_timeout": str(round(1000 * SILENT_TIMEOUT_S)),
+            },
         )
 
     try:
