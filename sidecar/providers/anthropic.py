@@ -17,7 +17,7 @@ import msgspec
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.providers.anthropic_prompt import cache_lifetime, read_prompt, thinking_budget, thinks_unseen
 from sidecar.providers.anthropic_usage import merge_usage, read_usage
-from sidecar.providers.counters import cut_word, decode_object, decode_text, members_of
+from sidecar.providers.counters import USAGE_FELL, cut_word, decode_object, decode_text, is_less, members_of
 from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
 from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.output_limit import splice_whole
@@ -161,7 +161,11 @@ class AnthropicReading(Reading):
             self._unreadable = True
             return False
         self.missed = False
+        told = None if self._usage is None else self._usage.get("output_tokens")
         self._usage = merge_usage(self._usage or {}, usage)
+        if self._is_delta_told and is_less(self._usage.get("output_tokens"), told):  # it only grows: the more stays
+            self.notes[USAGE_FELL] = None
+            self._usage["output_tokens"] = told
         self._raw = [*self._raw[:1], bytes(raw)]  # the first and the last
         tier, speed, geo = (self._usage.get(name) for name in ("service_tier", "speed", "inference_geo"))
         self.tier = "fast" if speed == "fast" else cut_word(tier) or self.tier

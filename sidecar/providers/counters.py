@@ -28,6 +28,15 @@ WORD_MAX: Final = 64
 """Characters of a tier or a place that a provider gives; of a longer one no more is kept, and no card knows it."""
 
 
+USAGE_FELL: Final = "usage_fell"
+"""A later usage of one stream counted less output than an earlier; the earlier is kept, being more."""
+
+
+def is_less(later: object, earlier: object) -> bool:
+    """Whether of two whole numbers the later is the smaller; what is none is not compared."""
+    return type(later) is int and type(earlier) is int and later < earlier
+
+
 class Counts:
     """Reads counters out of one usage object. `odd` is set by the first that is not a count."""
 

@@ -18,11 +18,19 @@ import msgspec
 
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Line
-from sidecar.providers.counters import TEXT_MAX, WORD_MAX, decode_object, decode_text, decode_word, members_of
+from sidecar.providers.counters import (
+    TEXT_MAX,
+    USAGE_FELL,
+    WORD_MAX,
+    decode_object,
+    decode_text,
+    decode_word,
+    members_of,
+)
 from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
 from sidecar.providers.metering import REFUSED_AFTER_WORK, Meter, Reading, Told
 from sidecar.providers.openai_prompt import KNOWN_FIELDS, Prompt, asks_for_nothing, read_prompt
-from sidecar.providers.openai_usage import USAGE_FELL, breakdown_lines, output_of, read_plain_usage, read_usage
+from sidecar.providers.openai_usage import breakdown_lines, output_of, read_plain_usage, read_usage
 from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,

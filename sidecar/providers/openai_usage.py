@@ -29,9 +29,6 @@ TOTAL_MISMATCH: Final = "total_mismatch"
 CACHE_EXCEEDS_INPUT: Final = "cache_exceeds_input"
 """More was cached than was sent (Grok on Azure says so); a charge takes no more than was sent."""
 
-USAGE_FELL: Final = "usage_fell"
-"""A later usage of one stream counted less output than an earlier; the earlier is kept, being more."""
-
 _UNIT_OBJECTS: Final = ("server_tool_use", "server_tool_use_details", "server_side_tool_usage_details")
 _PROMPT_DETAILS: Final = ("prompt_tokens_details", "prompt_token_details")
 _COMPLETION_DETAILS: Final = ("completion_tokens_details", "completion_token_details")

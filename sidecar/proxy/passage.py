@@ -17,7 +17,7 @@ from sidecar.proxy.outcomes import Cause, Outcome
 from sidecar.proxy.recent import RecentDecisions
 from sidecar.proxy.record import record
 from sidecar.proxy.refusals import Header
-from sidecar.proxy.settle import ESTIMATED, Settlement, settle
+from sidecar.proxy.settle import ESTIMATED, IMPLAUSIBLE, Settlement, settle
 from sidecar.telemetry.metrics import Metrics
 
 FROM_PROVIDER: Final[Header] = (b"Spend-Origin", b"provider")
@@ -99,6 +99,8 @@ class Passage:
         self._metrics.requests.add(self._admitted.call.provider, status_class(outcome.status))
         prices = admitted.prices
         level = logging.INFO if event.flags else logging.DEBUG
+        if IMPLAUSIBLE in event.flags:
+            level = logging.WARNING
         if logger.isEnabledFor(level):
             line = settled_line(
                 event, outcome, None if prices is None else prices.currency, overhead_s=self._overhead_s

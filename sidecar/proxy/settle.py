@@ -51,7 +51,13 @@ NOT_BILLED: Final = "not_billed"
 """On a call that did not happen: never sent, or refused by the provider."""
 
 IMPLAUSIBLE: Final = "implausible_usage"
-"""On a charge whose figures would have passed every bound of an amount; the hold stands in for them."""
+"""On a charge whose figures no call of this model can have had; the hold stands in for them until somebody looks."""
+
+PASSES_MAX: Final = 16
+"""So many times a model's window and its longest answer are believed of one call: tools and retries make passes."""
+
+UNITS_MAX: Final = 100_000
+"""Units beside tokens (searches, seconds of sound) that are believed of one call: a day has 86,400 seconds."""
 
 
 REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 498})
@@ -115,7 +121,7 @@ def settle(held_atoms: int, prices: Prices | None, usage: Usage, *, ending: Endi
     final = told and usage.state is UsageState.FINAL
     priced = charge(usage, prices.card, prices.currency, others=prices.book, at_ms=prices.at_ms)
     atoms = priced.atoms
-    if atoms > MAX_ATOMS:
+    if atoms > held_atoms and (atoms > MAX_ATOMS or _is_beyond_the_model(usage, prices)):
         atoms, final = held_atoms, False
         flags.append(IMPLAUSIBLE)
     if priced.unpriced:
@@ -128,6 +134,17 @@ def settle(held_atoms: int, prices: Prices | None, usage: Usage, *, ending: Endi
     if atoms > held_atoms:
         flags.append(OVERRUN)
     return Settlement(atoms, usage, tuple(flags))
+
+
+def _is_beyond_the_model(usage: Usage, prices: Prices) -> bool:
+    """Whether no call of this model can have used so much: a provider is believed, but not anything (S-04)."""
+    whole, card, ceiling = usage.total(), prices.card, prices.ceiling
+    longest = max(card.max_output_tokens, ceiling.output_limit or 0) * ceiling.choices
+    return (
+        (whole.input_tokens or 0) > PASSES_MAX * max(card.context_window, ceiling.input_tokens)
+        or (whole.output_tokens or 0) > PASSES_MAX * longest
+        or any(count > UNITS_MAX for count in usage.units.values())
+    )
 
 
 def is_refusal(status: int, usage: Usage) -> bool:

@@ -152,6 +152,39 @@ def test_absurd_figures_do_not_become_amounts() -> None:
     assert (absurd.charge_atoms, absurd.flags) == (HELD, (IMPLAUSIBLE, ESTIMATED))
 
 
+@pytest.mark.parametrize(
+    ("given_tokens", "made", "units", "believed"),
+    [
+        (16 * 128_000, 5, {}, True),
+        (16 * 128_000 + 1, 5, {}, False),
+        (10, 16 * 16_384, {}, True),
+        (10, 16 * 16_384 + 1, {}, False),
+        (10, 10**9, {}, False),
+        (10, 500, {"web_search_requests": 100_001}, False),
+    ],
+)
+def test_what_no_call_of_the_model_can_have_used_is_not_believed(
+    given_tokens: int, made: int, units: dict[str, int], believed: bool
+) -> None:
+    """F-28, S-04: one absurd counter does not take a customer's credit; the hold stands in, flagged for a person."""
+    found = msgspec.structs.replace(usage(UsageState.FINAL, given_tokens, made), units=units)
+    for state in (UsageState.FINAL, UsageState.PARTIAL):
+        settled = over(msgspec.structs.replace(found, state=state))
+        assert (IMPLAUSIBLE in settled.flags) == (not believed)
+        if not believed:
+            assert (settled.charge_atoms, ESTIMATED in settled.flags, OVERRUN in settled.flags) == (HELD, True, False)
+    if believed:
+        assert over(found).charge_atoms == cost(given_tokens, made)
+        assert over(found).flags == (OVERRUN,)
+
+
+def test_several_answers_may_each_be_as_long() -> None:
+    """The bound of what is believed counts each of `n`."""
+    prices = msgspec.structs.replace(PRICES, ceiling=msgspec.structs.replace(CEILING, choices=4))
+    assert IMPLAUSIBLE not in over(usage(UsageState.FINAL, 10, 64 * 16_384), prices=prices).flags
+    assert IMPLAUSIBLE in over(usage(UsageState.FINAL, 10, 64 * 16_384 + 1), prices=prices).flags
+
+
 def test_a_negative_hold_is_a_fault() -> None:
     """Never a negative amount, not even by mistake."""
     with pytest.raises(ValueError, match="negative"):
@@ -191,6 +224,8 @@ def test_charges_keep_the_laws(found: Usage, ending: Ending, status: int, held: 
     elif ESTIMATED not in settled.flags:
         assert found.state is UsageState.FINAL
         assert atoms == measured
+    elif IMPLAUSIBLE in settled.flags:
+        assert atoms == held < measured
     else:
         assert atoms >= measured
         assert atoms >= floor_atoms(held, prices, found, ending) or status in {400, 429}
