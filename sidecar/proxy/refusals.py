@@ -35,6 +35,7 @@ class RefusalReason(StrEnum):
     # the caller's body
     BODY_TOO_LARGE = "body_too_large"  # 413
     BODY_TOO_SLOW = "body_timeout"  # 408
+    CHARSET = "charset_not_supported"  # 415: nor what another would read differently
     BODY_CODING = "content_encoding_not_supported"  # 415: what cannot be read cannot be priced
     # ourselves
     OVERLOADED = "sidecar_overloaded"  # 503; draining too

@@ -50,6 +50,13 @@ _SINGLE: Final = CREDENTIAL_HEADERS | {
     b"origin",
     b"transfer-encoding",
 }
+_PLAIN_TYPES: Final = frozenset({None, b"application/json"})
+_METERED_ENDS: Final = ("/chat/completions", "/messages")
+_UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
+_BLANKS: Final = b" \t"
+_OWN_SITES: Final = frozenset({b"same-origin", b"none"})
+PORT_MAX: Final = 65_535
+
 _BODILESS: Final = frozenset({"GET", "HEAD", "CONNECT"})
 _UNUSUAL: Final = frozenset(
     {
@@ -60,6 +67,7 @@ _UNUSUAL: Final = frozenset(
         b"upgrade",
         b"origin",
         b"access-control-request-method",
+        b"sec-fetch-site",
     }
 )
 _VERSIONS: Final = frozenset({(1, 1), (1, 0)})
@@ -71,7 +79,7 @@ _PATH_TRICKS: Final = re.compile(
     # `/v1/%63hat` would serve what was never metered here
     r"|%(?:[01][0-9A-Fa-f]|2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[CFcf]|7[EFef])"
 )
-_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#@\s]+)")
 
 _IDEMPOTENCY_KEY: Final = re.compile(rb"[!-~]{1,255}")
@@ -188,6 +196,8 @@ def read_head(
     host = fields.get(b"host")
     if host is not None and host not in hosts and _good_hosts.get(host) is not hosts:
         _check_host(host, hosts)
+    if fields.get(b"content-type") not in _PLAIN_TYPES:
+        _check_charset(target, fields[b"content-type"])
     head = RequestHead(method, target, headers, fields, http_1_0=version[1] == 0)
     if method in _BODILESS or not _UNUSUAL.isdisjoint(fields):
         _check_unusual(head, hosts)
@@ -232,10 +242,26 @@ def _check_host(host: bytes, hosts: frozenset[bytes]) -> None:
     match = _HOST.fullmatch(host)
     if match is None:
         raise Refused(RefusalReason.MALFORMED, "the Host header is not a host", closes=True)
+    if int(match[2] or 0) > PORT_MAX:
+        raise Refused(RefusalReason.MALFORMED, "the Host header is not a host", closes=True)
     if match[1].lower() not in hosts:
         raise Refused(RefusalReason.HOST, "this sidecar does not go by that name", closes=True)
     if len(_good_hosts) < GOOD_HOSTS_MAX:
         _good_hosts[host] = hosts
+
+
+def _check_charset(target: str, content_type: bytes) -> None:
+    """A metered body is JSON, in UTF-8. A server that believes another charset reads other strings out of it.
+
+    In UTF-7 a quote is written with letters (`+ACI-`), in Shift_JIS a backslash may be half a character: what we read
+    as one text would be a text and further fields there.
+    """
+    if not target.partition("?")[0].endswith(_METERED_ENDS):
+        return
+    for parameter in content_type.lower().split(b";")[1:]:
+        name, _, value = parameter.partition(b"=")
+        if name.strip(_BLANKS) == b"charset" and value.strip(_BLANKS).strip(b'"') not in _UTF_8:
+            raise Refused(RefusalReason.CHARSET, "send the body in UTF-8, and say no other charset", closes=True)
 
 
 def _check_unusual(head: RequestHead, hosts: frozenset[bytes]) -> None:
@@ -256,7 +282,11 @@ def _check_unusual(head: RequestHead, hosts: frozenset[bytes]) -> None:
         raise Refused(RefusalReason.MALFORMED, "an idempotency key is 1 to 255 characters of visible ASCII")
     if b"upgrade" in fields or head.method == "CONNECT":
         raise Refused(RefusalReason.UPGRADE, "this port upgrades to nothing and tunnels nowhere", closes=True)
-    if b"access-control-request-method" in fields or not _own_origin(fields.get(b"origin"), hosts):
+    if (
+        b"access-control-request-method" in fields
+        or not _own_origin(fields.get(b"origin"), hosts)
+        or fields.get(b"sec-fetch-site", b"none") not in _OWN_SITES  # browsers send it also where they send no Origin
+    ):
         raise Refused(RefusalReason.BROWSER, "web pages may not call this sidecar")
 
 

@@ -395,6 +395,46 @@ def test_codings_are_not_taken(siege: Besieged, coding: str) -> None:
     assert refused(siege, wire) == (415, "content_encoding_not_supported")
 
 
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/messages?beta=true"])
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-7", "application/json;charset=Shift_JIS", 'text/plain; charset="UTF-16"',
+     "application/json; charset=", "application/json; a=b ; CHARSET = latin-1", "x; charset=utf-8; charset=utf-7"],
+)  # fmt: skip
+def test_another_charset_is_another_reading(siege: Besieged, content_type: str, target: str) -> None:
+    """B-P55, B-P62's neighbour: a server that believed it would read other fields out of the same bytes."""
+    wire = request(GOOD_BODY, f"Content-Type: {content_type}", target=target)
+    assert refused(siege, wire, anthropic="messages" in target)[0] == 415
+
+
+def test_the_attack_that_a_charset_would_be() -> None:
+    """Why: by us one text, by Python's own reader of UTF-7 a text and another output limit."""
+    body = b'{"max_tokens":5,"a":"+ACI-,+ACI-max_tokens+ACI-:9999,+ACI-b+ACI-:+ACI-"}'
+    assert json.loads(body.decode())["max_tokens"] == 5
+    assert json.loads(body.decode("utf-7"))["max_tokens"] == 9999
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-8", 'application/json;charset="UTF-8"', "application/json; charset=us-ascii", "",
+     "text/plain", "application/json; boundary=x", "application/vnd.api+json"],
+)  # fmt: skip
+def test_a_type_that_says_nothing_else_goes_on(siege: Besieged, content_type: str) -> None:
+    """Whatever clients write who mean JSON in UTF-8."""
+    before = len(siege.provider.requests)
+    assert siege.post(GOOD_BODY, f"Content-Type: {content_type}").status == 200
+    assert siege.provider.requests[before].headers["content-type"] == content_type
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "", "Cross-Site"])
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/files", "/spend/v1/check"])
+def test_what_a_browser_sends_without_an_origin(siege: Besieged, target: str, site: str) -> None:
+    """B-P70's neighbour: it still says that another site made it do so."""
+    with siege.unheard():
+        answer = siege.post(GOOD_BODY, f"Sec-Fetch-Site: {site}", "Content-Type: application/json", target=target)
+    assert answer.status == 403
+
+
 def multipart(parts: int, *, nested: bool = False) -> bytes:
     """A form with so many parts."""
     inner = b"Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--" if nested else b"\r\nx"
