@@ -12,6 +12,7 @@ import uvloop
 from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
 from sidecar.app.books import opened_book
+from sidecar.app.checkpointing import Checkpointer, checkpoints_made
 from sidecar.app.ledger_port import ledger_port
 from sidecar.app.serving import (
     check_currency,
@@ -57,9 +58,11 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         token = lasting_token(data, ours.admin_token_file)
         api = AdminAPI(ledger, [admin_access(token)], ids, version=product_version())
         contract = ContractAPI(ledger, clock.monotonic)
+        checkpoints = Checkpointer(opened.book, clock, ids, ours.checkpoints, data=data, tell=contract.tell_checkpoint)
         show_clock_jump(metrics, lambda: ledger.clock_jump_ms)
         metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
         async with (
+            checkpoints_made(checkpoints, ours.checkpoints.every_s),
             _watching(ledger.watch(clock.monotonic) if opened.is_shared else None),
             ledger_port(api, ours.listen, contract=contract) as address,
             health_port(metrics, lambda: ["stopping"] if stop.is_set() else opened.obstacles(), ours.health) as health,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sidecar.app.binding import FOUND, Binder, Place, merge
+from sidecar.app.checkpoint_files import CheckpointOptions
 from sidecar.catalog.files import read_configured
 from sidecar.catalog.strict_yaml import Document, read_yaml
 from sidecar.core.governance.tenancy import is_id, parse_path
@@ -80,6 +81,7 @@ LEAST: Final[dict[Place, float]] = {
     ("ledger", "rules", "refresh_every_ms"): 100,
     ("ledger", "rules", "fresh_for_ms"): 100,
     ("ledger", "rules", "max_new_children_per_hour"): 1,
+    ("ledger", "checkpoints", "max_bytes"): 1024 * 1024,
 }
 """Settings below which nothing works: a timer that spins, a bound that nothing fits."""
 
@@ -179,6 +181,7 @@ class LedgerSettings:
     database: DatabaseOptions = field(default_factory=DatabaseOptions)
     admin_token_file: Path | None = None
     rules: LedgerOptions = field(default_factory=LedgerOptions)
+    checkpoints: CheckpointOptions = field(default_factory=CheckpointOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +324,8 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
     if outbox.max_bytes < MIN_SEGMENTS * outbox.segment_bytes + outbox.ballast_bytes:
         expected = f"expected room for {MIN_SEGMENTS} segments of segment_bytes and the ballast_bytes"
         wrong(("sidecar", "outbox", "max_bytes"), expected)
+    if 0 < settings.ledger.checkpoints.every_s < 1:
+        wrong(("ledger", "checkpoints", "every_s"), "expected 1 or more seconds, or 0 for none")
     if ours.shipping.max_backoff_s < ours.shipping.min_backoff_s:
         wrong(("sidecar", "shipping", "max_backoff_s"), "expected no less than min_backoff_s")
     for name in DefaultSubject.__dataclass_fields__:

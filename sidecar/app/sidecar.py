@@ -21,6 +21,7 @@ from sidecar.app.running import RunningSidecar
 from sidecar.app.serving import health_port, say, settle_in, settle_memory, stop_on_signals, upstreams_or_demo
 from sidecar.app.settings import LOOPBACK, Settings
 from sidecar.app.system import RandomIds, SystemClock
+from sidecar.app.witness import Witness
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.errors import ConfigurationError, LedgerUnavailable
 from sidecar.ledger.http_client import HttpLedger
@@ -47,7 +48,8 @@ def serve(settings: Settings, data: Path, catalog_path: Path, ledger_url: str, t
         logger.warning("ledger_without_tls", extra={"facts": {"ledger": urlsplit(ledger_url).hostname}})
     catalog = read_catalog(catalog_path)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings, data, catalog, HttpLedger(ledger_url, lambda: _token_now(token_file))))
+        ledger = HttpLedger(ledger_url, lambda: _token_now(token_file), keep_checkpoint=Witness(data).keep)
+        return runner.run(_run(settings, data, catalog, ledger))
 
 
 def check_address(url: str) -> None:

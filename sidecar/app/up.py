@@ -16,6 +16,7 @@ import uvloop
 
 from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
+from sidecar.app.checkpointing import Checkpointer, checkpoints_made
 from sidecar.app.data_folder import BOOK
 from sidecar.app.explaining import explain_recent
 from sidecar.app.ledger_port import ledger_port
@@ -66,7 +67,11 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
     book = open_book(data / BOOK)
     try:
         ledger = LedgerService(book, clock, ids, catalog.rates, settings.ledger.rules)
-        async with upstreams_or_demo(settings) as (upstreams, demo):
+        checkpoints = Checkpointer(book, clock, ids, settings.ledger.checkpoints, data=data)
+        async with (
+            checkpoints_made(checkpoints, settings.ledger.checkpoints.every_s),
+            upstreams_or_demo(settings) as (upstreams, demo),
+        ):
             show_clock_jump(metrics, lambda: ledger.clock_jump_ms)
             sidecar = RunningSidecar(
                 settings,

@@ -13,8 +13,8 @@ from sidecar.contract.messages import Change
 from sidecar.errors import WireFormatError
 
 SIGN_OF_LIFE: Final = bytes(4)
-MAX_FRAME_BYTES: Final = 4096
-"""Of one change: a name and a number."""
+MAX_FRAME_BYTES: Final = 64 * 1024
+"""Of one change: a name and a number; or a checkpoint, which is larger (`core.credits.checkpoints.MAX_LINE_BYTES`)."""
 
 
 def change_frame(change: Change) -> bytes:

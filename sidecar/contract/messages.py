@@ -311,22 +311,28 @@ class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = VERSION
 
 
-class Change(msgspec.Struct, frozen=True):
-    """Something about a customer changed: drop its standings, give back what is idle (L35)."""
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something about a customer changed: drop its standings, give back what is idle (L35).
+
+    With a `checkpoint` it is no change: it is a line to keep, as `core.credits.checkpoints` writes it, and
+    customer and revision are empty. Such come only to who has asked for them.
+    """
 
     customer: str
     revision: int
+    checkpoint: str = ""
 
 
 class ChangesRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tell me of changes from now on, and first of every customer whose revision is not the one I have `seen`.
 
     So nothing is lost between two connections, whichever ledger process answers the second: the
-    cursor is what the asker knows, and the ledger keeps none.
+    cursor is what the asker knows, and the ledger keeps none. `checkpoints`: tell me of these too.
     """
 
     sidecar: str
     seen: tuple[Change, ...] = ()
+    checkpoints: bool = False
     version: int = VERSION
 
 

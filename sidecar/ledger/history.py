@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from sidecar.core.credits.checkpoints import Head
+from sidecar.core.credits.entries import read_body
 from sidecar.ports import Ids, Transaction
+
+SYSTEM: Final = "_system"
+"""The book of what belongs to no customer (L7)."""
+
+RESTORED: Final = "book_restored"
+"""The kind of the entry, in the ledger's own book, by which a restore renews the history."""
 
 
 async def lock_system(tx: Transaction) -> None:
@@ -36,3 +46,25 @@ async def hear(tx: Transaction, sidecar: str) -> int:
         (f"heard:{sidecar}",),
     )
     return int(rows[0]["value"])
+
+
+async def heads_after(tx: Transaction, after: str, limit: int) -> list[Head]:
+    """Where each customer's chain stands, by name, of those after one; a chain without an entry is left out."""
+    rows = await tx.fetch(
+        "SELECT customer, head_sequence, head_hash FROM customers WHERE customer > ? AND head_sequence > 0"
+        " ORDER BY customer LIMIT ?",
+        (after, limit),
+    )
+    return [Head(row["customer"], row["head_sequence"], row["head_hash"]) for row in rows]
+
+
+async def pasts_of(tx: Transaction) -> dict[str, int]:
+    """The histories that a restore ended, each with the instant of it, in Unix milliseconds."""
+    rows = await tx.fetch(
+        "SELECT recorded_at_ms, body FROM entries WHERE customer = ? AND kind = ? ORDER BY sequence", (SYSTEM, RESTORED)
+    )
+    pasts: dict[str, int] = {}
+    for row in rows:
+        ended = read_body(row["body"]).facts.get("ended", [])
+        pasts.update({str(one): row["recorded_at_ms"] for one in ended} if isinstance(ended, list) else {})
+    return pasts

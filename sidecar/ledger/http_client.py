@@ -79,11 +79,15 @@ class HttpLedger:
     Args:
         address: an origin, `http://ledger:8403` or `https://…`.
         read_token: gives the token; asked again after the ledger has refused one, for it may have been renewed.
+        keep_checkpoint: is given each checkpoint that the ledger tells of (L8), if they are wanted; must not block.
     """
 
-    def __init__(self, address: str, read_token: Callable[[], str]) -> None:
+    def __init__(
+        self, address: str, read_token: Callable[[], str], *, keep_checkpoint: Callable[[str], None] | None = None
+    ) -> None:
         self._base = address.rstrip("/") + PATH
         self._read_token = read_token
+        self._keep_checkpoint = keep_checkpoint
         self._token = ""
         self._session: aiohttp.ClientSession | None = None
         self._listeners: dict[object, Callable[[Change], None]] = {}
@@ -180,7 +184,7 @@ class HttpLedger:
     async def _follow(self) -> None:
         """One stream of changes, to its end."""
         seen = tuple(Change(customer, revision) for customer, revision in self._seen.items())
-        request = self._in_our_version(ChangesRequest(self._sidecar, seen))
+        request = self._in_our_version(ChangesRequest(self._sidecar, seen, self._keep_checkpoint is not None))
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_S)
         async with self._post("changes", request, timeout) as response:
             if response.status != 200:
@@ -191,6 +195,10 @@ class HttpLedger:
                     self._connected.set()
                     logger.info("changes_followed")
                 for change in reader.feed(piece):
+                    if change.checkpoint:
+                        if self._keep_checkpoint is not None:
+                            self._keep_checkpoint(change.checkpoint)
+                        continue
                     before = self._seen.get(change.customer)
                     self._remember(change.customer, change.revision)
                     if before != change.revision:

@@ -47,6 +47,9 @@ MAX_CALLS_AT_ONCE: Final = 1024
 MAX_SEEN: Final = 16_384
 """Customers that one request for changes may name."""
 
+MAX_CHECKPOINTS_KEPT: Final = 8
+"""The last ones, for a sidecar that connects later."""
+
 MAX_CHANGES_WAITING: Final = 4096
 """Changes that a slow reader may leave untaken; then its stream ends, and the next one catches up."""
 
@@ -102,11 +105,19 @@ class ContractAPI:
         self._running = 0
         self._closing = asyncio.Event()
         self._streams: set[_Stream] = set()
+        self._checkpoints: deque[str] = deque(maxlen=MAX_CHECKPOINTS_KEPT)
 
     @property
     def streams(self) -> int:
         """Sidecars that hear of changes now."""
         return len(self._streams)
+
+    def tell_checkpoint(self, line: str) -> None:
+        """Let every sidecar that wants it keep a checkpoint (L8)."""
+        self._checkpoints.append(line)
+        for stream in self._streams:
+            if stream.wants_checkpoints:
+                stream.put(Change("", 0, line))
 
     def close(self) -> None:
         """End the streams, so that the server can end."""
@@ -166,7 +177,7 @@ class ContractAPI:
     ) -> web.StreamResponse:
         if len(asked.seen) > MAX_SEEN:
             raise WireFormatError("sidecar", f"at most {MAX_SEEN} customers are watched from a start")
-        stream = _Stream()
+        stream = _Stream(wants_checkpoints=asked.checkpoints)
         stop = self._ledger.subscribe(stream.put)  # before the book is read: nothing falls in between
         self._streams.add(stream)
         try:
@@ -204,12 +215,16 @@ class ContractAPI:
             revision = now.get(seen.customer, 0)
             if revision != seen.revision:
                 stream.put(Change(seen.customer, revision))
+        if asked.checkpoints:
+            for line in self._checkpoints:
+                stream.put(Change("", 0, line))
 
 
 class _Stream:
     """Changes on their way to one sidecar."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wants_checkpoints: bool) -> None:
+        self.wants_checkpoints = wants_checkpoints
         self._waiting: deque[Change] = deque()
         self._something = asyncio.Event()
         self.is_behind = False

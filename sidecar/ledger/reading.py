@@ -37,7 +37,10 @@ class Reader:
     async def customers(self, tx: Transaction, after: str, limit: int) -> tuple[list[CustomerView], str]:
         """Customers by name."""
         size = page_size(limit)
-        rows = await tx.fetch("SELECT * FROM customers WHERE customer > ? ORDER BY customer LIMIT ?", (after, size + 1))
+        rows = await tx.fetch(
+            "SELECT * FROM customers WHERE customer > ? AND substr(customer, 1, 1) <> '_' ORDER BY customer LIMIT ?",
+            (after, size + 1),
+        )
         views = [self._show.customer(row) for row in rows[:size]]
         return views, views[-1].customer if len(rows) > size else ""
 

@@ -37,7 +37,7 @@ from sidecar.ledger import sidecar_tokens, virtual_keys
 from sidecar.ledger.acts import Acts
 from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct
 from sidecar.ledger.doing import Done
-from sidecar.ledger.history import hear, history_id, lock_system
+from sidecar.ledger.history import SYSTEM, hear, history_id, lock_system
 from sidecar.ledger.holders import holders
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
@@ -74,9 +74,6 @@ from sidecar.ports import Book, Clock, Ids, Transaction
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-SYSTEM = "_system"
-"""The book of what belongs to no customer (L7)."""
 
 MAX_LISTENERS = 4096
 """Who hears of changes, at most: one for each sidecar connected here."""

@@ -5,6 +5,9 @@ that each says what its columns say. Of an entry that books calls, that the call
 whose digest it holds, that they moved what it says, and that each is where its id is looked up and
 nothing else is (`verifying_calls`). Then that the balances rebuilt from the entries are the ones
 stored, and that what is with sidecars is what their leases add up to.
+
+Whoever may write the book can compute all of that anew, or cut its end off. That is found by what left
+it before: signed heads, each of which says what the hash of an entry was (`witnessing`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from sidecar.ledger.reading import customer_row
 from sidecar.ledger.usage_facts import KIND as USAGE
 from sidecar.ledger.verifying_calls import CheckingCalls
 from sidecar.ledger.views import VerifyView
+from sidecar.ledger.witnessing import SignedHead, Witnessing
 from sidecar.ports import Row, Transaction
 
 MAX_PROBLEMS = 100
@@ -26,14 +30,15 @@ PAGE = 16
 """Entries read at a time: each may hold a whole message's events."""
 
 
-async def verify(tx: Transaction, customer: str) -> VerifyView:
-    """Check one customer's book on one snapshot.
+async def verify(tx: Transaction, customer: str, signed: Sequence[SignedHead] = ()) -> VerifyView:
+    """Check one customer's book on one snapshot, also against what was signed of it, in any order.
 
     Raises:
         NotFound: there is no such customer.
     """
     head = await customer_row(tx, customer)
     checking = _Checking(customer)
+    witnessing = Witnessing(signed, checking.problem)
     calls = CheckingCalls(tx, customer, checking.problem)
     while rows := await tx.fetch(
         "SELECT * FROM entries WHERE customer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
@@ -41,14 +46,17 @@ async def verify(tx: Transaction, customer: str) -> VerifyView:
     ):
         for row in rows:
             checking.take(row)
+            witnessing.take(row)
         await calls.take([row for row in rows if row["kind"] == USAGE])
     await calls.finish()
+    witnessing.finish()
     if (checking.sequence, checking.hash) != (head["head_sequence"], head["head_hash"]):
         checking.problem(f"the journal ends at {checking.sequence}, its head says {head['head_sequence']}")
     accounts = await tx.fetch("SELECT * FROM accounts WHERE customer = ?", (customer,))
     leases = await tx.fetch("SELECT * FROM leases WHERE customer = ?", (customer,))
     checking.compare(accounts, leases)
-    return VerifyView(customer, checking.count, checking.hash, tuple(checking.problems[:MAX_PROBLEMS]))
+    problems = tuple(checking.problems[:MAX_PROBLEMS])
+    return VerifyView(customer, checking.count, checking.hash, problems, witnessing.agreed, witnessing.lost)
 
 
 class _Checking:

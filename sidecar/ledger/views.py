@@ -280,12 +280,18 @@ class ExplainView(msgspec.Struct, frozen=True):
 
 
 class VerifyView(msgspec.Struct, frozen=True):
-    """What checking a customer's chain and balances found; `problems` is empty when all is well."""
+    """What checking a customer's chain and balances found; `problems` is empty when all is well.
+
+    `signed` counts the signed heads that agree with the book; `lost` are the last entries that a restore took
+    away, as far as a checkpoint knows of them, and 0 where none did.
+    """
 
     customer: str
     entries: int
     head: str
     problems: tuple[str, ...]
+    signed: int = 0
+    lost: int = 0
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -88,10 +88,10 @@ def open_book(path: Path) -> SQLiteBook:
             made by a newer version.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = _lock(path)
+    lock = lock_book(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        _prepare(path)
+        prepare(path)
         return SQLiteBook(path, lock)
     except (sqlite3.Error, OSError) as problem:
         os.close(lock)
@@ -101,7 +101,12 @@ def open_book(path: Path) -> SQLiteBook:
         raise
 
 
-def _lock(path: Path) -> int:
+def lock_book(path: Path) -> int:
+    """Take a book's lock, until the descriptor that is given back is closed.
+
+    Raises:
+        ConfigurationError: another process has it, or it cannot be made.
+    """
     name = path.with_name(path.name + ".lock")
     try:
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -126,7 +131,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(path: Path) -> None:
+def prepare(path: Path) -> None:
     """Apply the migrations that the file lacks, each in a transaction with the note that it was."""
     connection = _connect(path)
     try:
@@ -171,7 +176,7 @@ class _Worker:
 
     def __init__(self, name: str, connection: sqlite3.Connection, begin: str, max_group: int) -> None:
         self._connection = connection
-        self._transaction = _SQLiteTransaction(connection)
+        self._transaction = SQLiteTransaction(connection)
         self._begin = begin
         self._max_group = max_group
         self._queue: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUED)
@@ -244,7 +249,7 @@ class _Worker:
         """One work in its savepoint: (result, None) or (None, what it raised)."""
         self._connection.execute("SAVEPOINT work")
         try:
-            result = _drive(job.work(self._transaction))
+            result = drive(job.work(self._transaction))
         except Exception as raised:
             if not self._connection.in_transaction:  # SQLite itself gave the whole group up: disk full, I/O error
                 raise sqlite3.OperationalError(str(raised)) from raised
@@ -257,7 +262,7 @@ class _Worker:
         return result, None
 
 
-class _SQLiteTransaction:
+class SQLiteTransaction:
     """`ports.Transaction` on a connection whose thread runs it: its methods never suspend."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -285,7 +290,7 @@ def _bound(parameters: Sequence[object]) -> tuple[Any, ...]:
     return tuple(parameters)
 
 
-def _drive(awaitable: Awaitable[T]) -> T:
+def drive(awaitable: Awaitable[T]) -> T:
     """Run a coroutine to its end here and now; nothing in it may wait for an event loop."""
     steps = awaitable.__await__()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from sidecar.ledger.administration import Act
@@ -20,11 +20,15 @@ TOKEN = sidecar_token(bytes(range(32)))
 
 
 @asynccontextmanager
-async def served(service: LedgerService, port: int = 0) -> AsyncIterator[str]:
-    """The contract on a port of its own, which TOKEN opens; gives the address."""
+async def served(
+    service: LedgerService, port: int = 0, *, checkpoints: list[Callable[[str], None]] | None = None
+) -> AsyncIterator[str]:
+    """The contract on a port of its own, which TOKEN opens; gives its address, and `checkpoints` how to tell of one."""
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     await service.set_sidecar_token("tests", digest, Act("ada@example.com", "token"))
     contract = ContractAPI(service, asyncio.get_running_loop().time)
+    if checkpoints is not None:
+        checkpoints.append(contract.tell_checkpoint)
     api = AdminAPI(service, [], NumberedIds(), version="")
     address, close = await serve_admin_api(api, "127.0.0.1", port, contract=contract)
     try:
@@ -34,9 +38,11 @@ async def served(service: LedgerService, port: int = 0) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(address: str, token: str = TOKEN, *, follow: bool = True) -> AsyncIterator[HttpLedger]:
-    """A client; with `follow`, one that hears of changes by now."""
-    ledger = HttpLedger(address, lambda: token)
+async def connected(
+    address: str, token: str = TOKEN, *, follow: bool = True, keep: Callable[[str], None] | None = None
+) -> AsyncIterator[HttpLedger]:
+    """A client; with `follow`, one that hears of changes by now; and with `keep`, of checkpoints."""
+    ledger = HttpLedger(address, lambda: token, keep_checkpoint=keep)
     following = asyncio.create_task(ledger.run()) if follow else None
     try:
         if follow:

@@ -22,7 +22,7 @@ def test_changes_come_whole_and_in_order_however_they_are_cut() -> None:
         assert reader.feed(STREAM[:cut]) + reader.feed(STREAM[cut:]) == CHANGES
 
 
-@pytest.mark.parametrize("data", [b"\0\0\x20\0", b"\xff\xff\xff\xff", b"\0\0\0\x01\xc1", b"\0\0\0\x02\x93\x01"])
+@pytest.mark.parametrize("data", [b"\0\1\0\1", b"\xff\xff\xff\xff", b"\0\0\0\x01\xc1", b"\0\0\0\x02\x93\x01"])
 def test_what_is_no_change_is_refused(data: bytes) -> None:
     """Too long, before it is gathered; not msgpack; not a change."""
     with pytest.raises(WireFormatError):

@@ -25,6 +25,7 @@ from sidecar.contract.messages import (
     SyncReply,
     SyncRequest,
 )
+from sidecar.core.credits.checkpoints import MAX_LINE_BYTES
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import LedgerUnavailable, StaleIncarnation, WireFormatError
 from sidecar.ledger import http_server
@@ -240,6 +241,25 @@ async def test_a_change_while_nobody_was_connected_is_told_at_once(desk: Desk) -
             await until(lambda: len(heard) == 1)
     assert heard[0].customer == "acme"
     assert heard[0].revision > reply.standing.revision
+
+
+async def test_checkpoints_go_to_who_asked_for_them(desk: Desk) -> None:
+    """L8: those of before it connected too; a sidecar that does not know them hears of changes alone."""
+    tell: list[Callable[[str], None]] = []
+    kept: list[str] = []
+    heard: list[Change] = []
+    longest = "x" * MAX_LINE_BYTES
+    async with served(desk.service, checkpoints=tell) as address:
+        tell[0]("before")
+        async with connected(address, keep=kept.append) as witness, connected(address) as older:
+            for ledger in (witness, older):
+                ledger.subscribe(heard.append)
+            tell[0](longest)
+            await until(lambda: len(kept) == 2)
+            await set_limit(desk, "0.5")
+            await until(lambda: len(heard) == 2)
+    assert kept == ["before", longest]
+    assert [(change.customer, change.checkpoint) for change in heard] == [("acme", "")] * 2
 
 
 async def test_without_a_stream_a_change_is_noticed_by_the_next_answer(desk: Desk) -> None:
