@@ -19,6 +19,7 @@ from sidecar.core.governance.budgets import DIMENSIONS
 from sidecar.ledger.views import BudgetView
 
 PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year", "anniversary", "lifetime")
+KINDS: Final = ("cap", "allocation")
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 """The ledger's own words (`core.governance`), in their order; a test holds them to it."""
 
@@ -83,6 +84,12 @@ class _Day(click.ParamType[str]):
 @click.option("--currency", default="usd", show_default=True)
 @click.option("--no-clamp", is_flag=True, help="Near the limit refuses, and never shortens an answer so that it fits.")
 @click.option("--soft", is_flag=True, help="Never refuses: counts, and notes a crossing in the journal.")
+@click.option(
+    "--kind",
+    type=OneOf(KINDS),
+    help="allocation: a part of the budget above PATH, which is never divided into more than it has.  [cap]",
+)
+@click.option("--guardrail", is_flag=True, help="Your own limit, beside what others have set and never above it.")
 @json_option
 @with_ledger
 def set_(
@@ -98,6 +105,8 @@ def set_(
     currency: str,
     no_clamp: bool,
     soft: bool,
+    kind: str | None,
+    guardrail: bool,
     as_json: bool,
 ) -> None:
     """Set the budget of PATH: acme, acme/team:data, or acme/user:ada.
@@ -123,6 +132,8 @@ def set_(
         "currency": currency,
         "hard": not soft,
         "clamp": not no_clamp,
+        "kind": kind or "",
+        "guardrail": guardrail,
     }
     raw = client.post("/v1/budgets", budget)
     made = decoded(raw, BudgetView)
@@ -177,7 +188,7 @@ def show_budgets(budgets: Sequence[BudgetView], customer: str) -> None:
     """Print a table of budgets, a line for each account in the current period."""
     rows: list[tuple[str, ...]] = []
     for budget in budgets:
-        head = (budget.path, _scope(budget), "hard" if budget.hard else "soft", show_money(budget.limit), _per(budget))
+        head = (budget.path, _scope(budget), _kind(budget), show_money(budget.limit), _per(budget))
         if not budget.children:
             rows.append((*head, "", "0", "", budget.limit.text, "", budget.budget_id))
         for child in budget.children:
@@ -194,6 +205,11 @@ def _scope(budget: BudgetView) -> str:
     return " ".join(filter(None, (match or "all", f"each {budget.each}" if budget.each else "")))
 
 
+def _kind(budget: BudgetView) -> str:
+    kind = "" if budget.kind == "cap" else f" {budget.kind}"
+    return ("hard" if budget.hard else "soft") + kind + (" guardrail" if budget.guardrail else "")
+
+
 def _per(budget: BudgetView) -> str:
     return f"{budget.per} from {budget.anchor}" if budget.anchor else budget.per
 
@@ -203,4 +219,6 @@ def _words(budget: BudgetView) -> str:
     match = f", for {_scope(budget).split(' ')[0]}" if budget.match else ""
     period = "in its lifetime" if budget.per == "lifetime" else f"per {_per(budget)}"
     kind = ("hard" if budget.clamp else "hard, answers are never shortened") if budget.hard else "soft"
-    return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind})"
+    part = ", a part of the budget above it" if budget.kind == "allocation" else ""
+    own = ", its own guardrail" if budget.guardrail else ""
+    return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind}{part}{own})"

@@ -136,6 +136,8 @@ _MISSING: Final = {
     "and not across a restart.",
 }
 _AT_FAULT: Final = {
+    "above_limit": "`spend budgets list CUSTOMER|PATH` shows what others have set.",
+    "allocation_exceeded": "`spend budgets list CUSTOMER|PATH` shows what is allocated: lower one, or raise the whole.",
     "conflict": "`spend customers list` and `spend nodes list CUSTOMER` show what there is; nothing was changed.",
     "forbidden": "Take a token that may do that: SPEND_TOKEN, or the one in DIR/admin.json.",
     "invalid_amount": "An amount is a plain decimal such as 12.50, without sign, separator or exponent.",

@@ -68,7 +68,8 @@ class Plan:
         self.hard = tuple(account for budget, account in budgets if budget.hard)
         self.wallet = standing.wallet is Wallet.REQUIRED
         self.grants = grants if self.wallet else ()
-        self.limits = self.wallet or bool(self.hard)
+        # What a member set for itself bounds it, and yet is no limit that its customer must have (L16a, L36).
+        self.limits = self.wallet or any(budget.hard and not budget.guardrail for budget, _ in budgets)
         self.asked = (
             *(_asked_budget(budget, account, standing.customer) for budget, account in budgets),
             *(Asked(account.kind, account.id, standing.customer, standing.currency) for account in self.grants),

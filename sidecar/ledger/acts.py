@@ -6,14 +6,14 @@ import msgspec
 
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Category, Grant
-from sidecar.core.governance.budgets import Budget, Each, grant_account
+from sidecar.core.governance.budgets import Budget, Each, Kind, grant_account
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.local_time import local_at, zone_called
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Conflict, Rejected
-from sidecar.ledger import backfill, forms, timezones, virtual_keys
+from sidecar.ledger import backfill, budget_kinds, forms, timezones, virtual_keys
 from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.doing import Done, do, known, place
@@ -149,7 +149,7 @@ class Acts:
         return await do(tx, wall_ms, asked, effect, GrantView)
 
     async def set_budget(self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act) -> Done:
-        """Set a budget, or change limit, hardness and clamping of the one that is there."""
+        """Set a budget, or change limit, hardness, clamping and kind of the one that is there."""
         customer, named, limit_atoms = forms.budget(form, self._rates.currencies)
 
         async def effect(journal: Journal | None) -> BudgetView:
@@ -159,23 +159,24 @@ class Acts:
             match = msgspec.json.encode(form.match, order="sorted").decode()
             rows = await tx.fetch(
                 "SELECT * FROM budgets WHERE customer = ? AND node = ? AND match = ? AND each_child = ?"
-                " AND cadence = ? AND currency = ?",
-                (customer, str(node or ""), match, form.each, form.per, form.currency),
+                " AND cadence = ? AND currency = ? AND guardrail = ?",
+                (customer, str(node or ""), match, form.each, form.per, form.currency, int(form.guardrail)),
             )
             if rows:
                 budget = budget_of(rows[0])
                 if form.anchor not in ("", budget.anchor):
                     there = f"{budget.anchor!r}" if budget.anchor else "the calendar's own beginning"
                     raise Conflict(f"this budget's periods are counted from {there}, and were told so; say no other")
-                if (budget.limit_atoms, budget.hard, budget.clamp) != (limit_atoms, form.hard, form.clamp):
-                    edited = msgspec.structs.replace(
-                        budget,
-                        limit_atoms=limit_atoms,
-                        hard=form.hard,
-                        clamp=form.clamp,
-                        version=budget.version + 1,
-                    )
-                    await _edit_budget(journal, edited, act.actor)
+                edited = msgspec.structs.replace(
+                    budget,
+                    limit_atoms=limit_atoms,
+                    hard=form.hard,
+                    clamp=form.clamp,
+                    kind=Kind(form.kind or budget.kind),
+                )
+                if edited != budget:
+                    budget = msgspec.structs.replace(edited, version=budget.version + 1)
+                    await _edit_budget(journal, budget, act.actor)
             else:
                 budget = Budget(
                     self._ids.new("bud"),
@@ -189,8 +190,16 @@ class Acts:
                     thresholds_percent=self._options.thresholds_percent,
                     clamp=form.clamp,
                     anchor=form.anchor or _first_anchor(journal, Cadence(form.per)),
+                    kind=Kind(form.kind or Kind.CAP),
+                    guardrail=form.guardrail,
                 )
                 await _new_budget(journal, budget, whole, act.actor)
+            if form.guardrail:
+                await budget_kinds.check_guardrail(tx, customer, self._show, budget)
+            else:
+                await budget_kinds.check_allocations(tx, customer, self._show, budget)
+                for guardrail in await budget_kinds.lowered_guardrails(tx, customer, budget):
+                    await _edit_budget(journal, guardrail, act.actor)
             await journal.write()
             return (await self._show.budgets(tx, customer, journal.now_ms, journal.zones, budget.budget_id))[0]
 
@@ -265,8 +274,8 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
     )
     await journal.tx.execute(
         "INSERT INTO budgets (customer, budget_id, node, depth, path, match, each_child, currency, cadence,"
-        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor, kind, guardrail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             journal.customer,
             budget.budget_id,
@@ -285,13 +294,15 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
             sequence,
             int(budget.clamp),
             budget.anchor,
+            budget.kind.value,
+            int(budget.guardrail),
         ),
     )
     await backfill.count_period(journal, budget)
 
 
 async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
-    """Change limit, hardness and clamping; each account follows when it is next touched, its alerts at once (L53)."""
+    """Change limit, hardness, clamping, kind; accounts follow when next touched, their alerts at once (L53)."""
     journal.post(
         "budget_set",
         actor=actor,
@@ -300,11 +311,13 @@ async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
         policy=True,
     )
     await journal.tx.execute(
-        "UPDATE budgets SET limit_atoms = ?, hard = ?, clamp = ?, version = ? WHERE customer = ? AND budget_id = ?",
+        "UPDATE budgets SET limit_atoms = ?, hard = ?, clamp = ?, kind = ?, version = ?"
+        " WHERE customer = ? AND budget_id = ?",
         (
             budget.limit_atoms,
             int(budget.hard),
             int(budget.clamp),
+            budget.kind.value,
             budget.version,
             journal.customer,
             budget.budget_id,

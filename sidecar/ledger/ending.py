@@ -12,6 +12,7 @@ import msgspec
 from sidecar.core.credits.entries import Bucket, Moves, read_body
 from sidecar.core.governance.budgets import grant_account
 from sidecar.errors import NotFound
+from sidecar.ledger.budget_kinds import check_allocations
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.purse import Purse
 from sidecar.ledger.showing import Shower
@@ -53,6 +54,7 @@ async def remove_budget(journal: Journal, show: Shower, budget_id: str, *, actor
 
     Raises:
         NotFound: the customer has, and had, no such budget.
+        Rejected: what is allocated of it would be of nothing, or too much of the one above (L32).
     """
     tx, customer = journal.tx, journal.customer
     found = await show.budgets(tx, customer, journal.now_ms, journal.zones, budget_id) if budget_id else []
@@ -66,4 +68,5 @@ async def remove_budget(journal: Journal, show: Shower, budget_id: str, *, actor
     facts: dict[str, object] = {"budget": msgspec.to_builtins(found[0]), "reason": reason}
     journal.post("budget_removed", actor=actor, facts=facts, key=budget_id, policy=True)
     await tx.execute("DELETE FROM budgets WHERE customer = ? AND budget_id = ?", (customer, budget_id))
+    await check_allocations(tx, customer, show, field="budget_id")
     return found[0]

@@ -9,7 +9,7 @@ from datetime import date
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.credits.grants import Category
 from sidecar.core.credits.scopes import is_pattern
-from sidecar.core.governance.budgets import DIMENSIONS, Each
+from sidecar.core.governance.budgets import DIMENSIONS, Each, Kind
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.periods import MONTHS, Weekday
 from sidecar.core.governance.standing import Wallet
@@ -145,6 +145,10 @@ def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tu
         _check_anchor(problems, Cadence(form.per), form.anchor)
     if form.each not in set(Each):
         problems.add("invalid_field", "each", _one_of(Each))
+    if form.kind not in ("", *Kind):
+        problems.add("invalid_field", "kind", _one_of(Kind))
+    elif form.kind == Kind.ALLOCATION and (form.each or form.guardrail):
+        problems.add("invalid_field", "kind", "cap: what each child or a member has of its own is no part of anything")
     for dimension, pattern in form.match.items():
         if dimension not in DIMENSIONS or not is_pattern(pattern):
             problems.add("invalid_field", "match", f"a pattern for any of {', '.join(DIMENSIONS)}")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sidecar.core.credits.grants import Category, Grant
-from sidecar.core.governance.budgets import Budget, Each
+from sidecar.core.governance.budgets import Budget, Each, Kind
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.tenancy import Node, Subject, format_path, parse_path
@@ -87,7 +87,7 @@ def grant_of(row: Row) -> Grant:
 
 _BUDGET_COLUMNS = (
     *("budget_id", "currency", "limit_atoms", "cadence", "node", "match", "each_child", "hard", "on_outage"),
-    *("thresholds", "version", "clamp", "anchor"),
+    *("thresholds", "version", "clamp", "anchor", "kind", "guardrail"),
 )
 _GRANT_COLUMNS = (
     *("grant_id", "currency", "issued_atoms", "effective_at_ms", "sequence", "expires_at_ms", "category", "priority"),
@@ -101,7 +101,7 @@ _GRANT_COLUMNS = (
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _budget(columns: tuple[Any, ...]) -> Budget:
     name, currency, limit_atoms, cadence, node, match, each, hard, on_outage, *rest = columns
-    thresholds, version, clamp, anchor = rest
+    thresholds, version, clamp, anchor, budget_kind, guardrail = rest
     kind, _, node_id = node.partition(":")
     return Budget(
         budget_id=name,
@@ -117,6 +117,8 @@ def _budget(columns: tuple[Any, ...]) -> Budget:
         version=version,
         clamp=bool(clamp),
         anchor=anchor,
+        kind=Kind(budget_kind),
+        guardrail=bool(guardrail),
     )
 
 

@@ -169,6 +169,8 @@ class Shower:
             more_children=len(rows) > MAX_CHILDREN_SHOWN,
             clamp=budget.clamp,
             anchor=budget.anchor,
+            kind=budget.kind.value,
+            guardrail=budget.guardrail,
         )
 
     def usage(self, body: UsageBody) -> UsageView:

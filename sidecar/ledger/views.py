@@ -126,6 +126,8 @@ class BudgetView(msgspec.Struct, frozen=True):
     more_children: bool = False
     clamp: bool = True
     anchor: str = ""
+    kind: str = "cap"
+    guardrail: bool = False
 
 
 class BalanceView(msgspec.Struct, frozen=True):

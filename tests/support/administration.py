@@ -236,7 +236,7 @@ class FakeAdministration:
         name = f"budget_{self.named}"
         view = BudgetView(
             customer, name, budget.path, limit, budget.per, budget.match, budget.each, budget.hard, 1, (child,),
-            anchor=budget.anchor,
+            anchor=budget.anchor, kind=budget.kind or "cap", guardrail=budget.guardrail,
         )  # fmt: skip
         self.limits[name] = view
         return view

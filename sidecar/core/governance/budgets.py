@@ -30,6 +30,13 @@ class Each(StrEnum):
     SESSION = "session"
 
 
+class Kind(StrEnum):
+    """What a budget's limit promises (`allocations`)."""
+
+    CAP = "cap"
+    ALLOCATION = "allocation"
+
+
 class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     """One budget as the ledger compiled it.
 
@@ -37,7 +44,8 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     pattern (`*` stands for any run of characters). `thresholds_percent` are the fractions of a
     limit whose crossing is an entry (L53); `version` counts the edits. `clamp`: near this limit a call's output
     limit may be lowered so that it fits; false where an answer must not be shortened. `anchor` says where its
-    periods begin, as in `periods.Calendar`.
+    periods begin, as in `periods.Calendar`. `guardrail`: a member set it for itself, beside what others set
+    and never above that (L36); it bounds, but is not what a customer without a wallet must be bounded by.
     """
 
     budget_id: str
@@ -53,6 +61,8 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = 1
     clamp: bool = True
     anchor: str = ""
+    kind: Kind = Kind.CAP
+    guardrail: bool = False
 
     def owner(self, customer: str) -> str:
         """The node as people write it: `acme`, `acme/team:data`."""

@@ -124,6 +124,8 @@ def test_no_error_leaves_anybody_stuck() -> None:
         (errors.Rejected("invalid_path", {"path": "a path"}), "spend nodes list"),
         (errors.Rejected("invalid_field", {"per": "one of"}), "budgets set --help"),
         (errors.Rejected("too_many_budgets", {"path": "at most 9"}), "spend budgets list"),
+        (errors.Rejected("allocation_exceeded", {"limit": "at most 9"}), "spend budgets list"),
+        (errors.Rejected("above_limit", {"limit": "at most 9"}), "spend budgets list"),
         (errors.Rejected("too_many_grants", {"customer": "at most 9"}), "spend grants list"),
         (errors.Conflict("exists otherwise"), "spend customers list"),
         (errors.NotFound("customer", "acme"), "spend customers add"),

@@ -110,6 +110,7 @@ class TestTaking:
         """L16a: no wallet and only soft budgets, or none."""
         assert take(LeaseTable(), standing(budget("a", hard=False)), 1) is NO_LIMIT
         assert take(LeaseTable(), standing(), 1) is NO_LIMIT
+        assert take(LeaseTable(), standing(budget("own", guardrail=True)), 1) is NO_LIMIT  # L36: nor by its member
 
     def test_each_child_has_its_own_account(self) -> None:
         """L33: what one agent's budget has lent is not another's."""
