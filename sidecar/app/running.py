@@ -30,7 +30,7 @@ from sidecar.outbox.recovery import open_spool
 from sidecar.outbox.shipper import Shipper
 from sidecar.ports import Ledger
 from sidecar.proxy.accept import FrontDoor
-from sidecar.proxy.corridor import carry
+from sidecar.proxy.corridor import Desk, carry
 from sidecar.proxy.deny import door_shape
 from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.local_api import LocalAPI
@@ -129,26 +129,32 @@ class RunningSidecar:
         self.metrics = metrics
         self.recent = self._desk.recent
         own_gauges(metrics, table, self._shipper, clock)
-        self._door = FrontDoor(
-            lambda arrival: carry(arrival, self._desk),
-            shape=local_shape(door_shape(ids), ids),
-            sweep=self._sweep,
-            options=dataclasses.replace(
-                ours.door, hosts=LOOPBACK_HOSTS | {h.lower().encode() for h in ours.allowed_hosts}
-            ),
-            knows_key=self._ring.knows,
-        )
+        self._door = self._door_to(self._desk, ids)
+        # Who comes by the socket is known by the kernel's word, and needs no key.
+        keyless = dataclasses.replace(self._desk, requires_key=False)
+        self._socket_door = None if ours.socket.path is None else self._door_to(keyless, ids)
         self._stop_hearing: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
         self._joined = False
         self.address = ""
 
+    def _door_to(self, desk: Desk, ids: RandomIds) -> FrontDoor:
+        ours = self._settings.sidecar
+        hosts = LOOPBACK_HOSTS | {host.lower().encode() for host in ours.allowed_hosts}
+        return FrontDoor(
+            lambda arrival: carry(arrival, desk),
+            shape=local_shape(door_shape(ids), ids),
+            sweep=self._sweep,
+            options=dataclasses.replace(ours.door, hosts=hosts),
+            knows_key=self._ring.knows,
+        )
+
     async def start(self) -> None:
         """Over a ledger in this process: book what was left, close the leases of former starts, then listen.
 
         Raises:
-            ConfigurationError: the port is taken, or the book does not take what it lacks.
+            ConfigurationError: the port or the socket's place is taken, or the book does not take what it lacks.
         """
         self._shipper.registered(await self._ledger.register(RegisterRequest(self._name, self._incarnation)))
         self._sweep.start()
@@ -196,7 +202,8 @@ class RunningSidecar:
     async def stop(self) -> None:
         """Let live calls end, book everything, give every lease back."""
         self._ready = False
-        await self._door.drain(self._settings.sidecar.shutdown_grace_s)
+        doors = [self._door] if self._socket_door is None else [self._door, self._socket_door]
+        await asyncio.gather(*(door.drain(self._settings.sidecar.shutdown_grace_s) for door in doors))
         if not self._joined:
             pass  # nothing was lent, and what waits in the outbox goes with the next start
         elif await self._keeper.close() and await self._shipper.flush(STOP_FLUSH_TIMEOUT_S):
@@ -227,6 +234,9 @@ class RunningSidecar:
             port = await self._door.listen(listen.host, listen.port)
         except OSError as problem:
             raise port_taken(listen, "--port", problem) from None
+        if self._socket_door is not None:
+            await self._socket_door.listen_on(self._settings.sidecar.socket)
+            logger.info("socket_listens", extra={"facts": {"path": str(self._settings.sidecar.socket.path)}})
         self.address = address_of(listen.host, port)
         self._ready = True
 

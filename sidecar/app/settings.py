@@ -30,6 +30,7 @@ from sidecar.proxy.accept import AcceptOptions
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.key_ring import OUTAGE_S
+from sidecar.proxy.local_socket import SocketOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
 from sidecar.storage.options import DatabaseOptions
 from sidecar.telemetry.logs import LogOptions
@@ -152,6 +153,7 @@ class SidecarSettings:
 
     listen: Listen = field(default_factory=lambda: Listen(port=8402))
     health: Listen = field(default_factory=lambda: Listen(port=9402))
+    socket: SocketOptions = field(default_factory=SocketOptions)
     upstreams: dict[str, UpstreamSettings] = field(default_factory=_official)
     unknown_model: Literal["deny", "meter"] = "deny"
     clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from aiohttp import http_parser
@@ -22,6 +23,7 @@ from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, BodyBroken, CallerConnection
 from sidecar.proxy.known_heads import KnownHeads
 from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, ROOT
+from sidecar.proxy.local_socket import PeerGate, SocketOptions, bind_socket
 from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
 from sidecar.proxy.stepping import aside
@@ -77,6 +79,7 @@ class FrontDoor:
         self._quiet = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
         self._lines = LineBudget()
+        self._socket: Path | None = None
 
     async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept connections there; port 0 picks one. Returns the port.
@@ -89,6 +92,28 @@ class FrontDoor:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    async def listen_on(self, options: SocketOptions) -> None:
+        """Accept connections on a Unix socket too, of those users alone; does nothing where no path is set.
+
+        Raises:
+            ConfigurationError: it cannot be had there.
+        """
+        if options.path is None:
+            return
+        loop = asyncio.get_running_loop()
+        allowed = options.allowed()
+
+        def gate() -> PeerGate:
+            return PeerGate(allowed, lambda: CallerConnection(self, loop), self._refuse_peer)
+
+        listening = bind_socket(options.path)
+        self._socket = options.path
+        self._servers.append(await loop.create_unix_server(gate, sock=listening, backlog=BACKLOG))
+
+    def _refuse_peer(self, uid: int) -> None:
+        if self._lines.allows(self.sweep.now):
+            logger.warning("peer_refused", extra={"facts": {"uid": uid}})
+
     async def drain(self, grace_s: float, *, settle_s: float = 5.0) -> None:
         """Stop accepting, let live requests go on for `grace_s`, then cancel the rest.
 
@@ -97,6 +122,8 @@ class FrontDoor:
         self.draining = True
         for server in self._servers:
             server.close()
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
         for connection in tuple(self.connections):
             connection.retire()
         await self._become_quiet(grace_s)

@@ -64,6 +64,7 @@ EXAMPLES = {
     "SPEND_SUBJECT__CUSTOMER": "acme",
     "SPEND_DEMO": "off",
     "SPEND_REQUIRE_KEY": "true",
+    "SPEND_SOCKET__UIDS": "1000,1001",
     "SPEND_COMPAT_STATUS": "429",
     "SPEND_UNKNOWN_MODEL": "meter",
     "SPEND_LEDGER__LISTEN__PORT": "1",
