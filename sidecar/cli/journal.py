@@ -14,9 +14,9 @@ from sidecar.cli.tables import show_instant, show_table
 from sidecar.ledger.views import EntryView, Leg
 
 KINDS: Final = (
-    "usage", "customer_added", "timezone_set", "nodes_added", "frozen", "unfrozen", "grant_issued", "grant_expired",
-    "grant_voided", "budget_set", "budget_removed", "budget_counted", "threshold_crossed", "lent", "returned",
-    "debt_repaid", "key_created", "key_revoked",
+    "usage", "customer_added", "timezone_set", "nodes_added", "node_moved", "frozen", "unfrozen", "grant_issued",
+    "grant_expired", "grant_voided", "budget_set", "budget_removed", "budget_counted", "threshold_crossed", "lent",
+    "returned", "debt_repaid", "key_created", "key_revoked",
 )  # fmt: skip
 """Every kind of entry that the ledger writes."""
 

@@ -23,7 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "ledger": "Run a ledger of its own for several sidecars; its clock, and its sidecars' tokens.",
     "sidecar": "Run the proxy beside an application, over a ledger elsewhere.",
     "customers": "Who pays: add and list, by which clocks they go, which sidecars hold what they have.",
-    "nodes": "The departments, teams … below a customer: add, list, freeze and unfreeze.",
+    "nodes": "The departments, teams … below a customer: add, list, move, freeze and unfreeze.",
     "grants": "Lots of credit: add, list and void.",
     "budgets": "Limits per period or job: set, list and remove.",
     "keys": "Virtual keys, each of which names who spends: create, list and revoke.",

@@ -14,7 +14,7 @@ from sidecar.ledger.views import FrozenView, NodeView
 
 @click.group("nodes")
 def command() -> None:
-    """The departments, teams … below a customer: add, list, freeze and unfreeze."""
+    """The departments, teams … below a customer: add, list, move, freeze and unfreeze."""
 
 
 @command.command("add")
@@ -89,3 +89,22 @@ def unfreeze(client: LedgerClient, path: str, *, reason: str, as_json: bool) -> 
     done = decoded(raw, FrozenView)
     words = f"{done.path} is not frozen. `spend nodes list {done.customer} --frozen` shows what still is."
     show_done(client, done.customer, raw, words, as_json=as_json)
+
+
+@command.command("move")
+@click.argument("path")
+@click.option("--to", required=True, metavar="PLACE", help="acme itself, or a node of it: what PATH is to stand below.")
+@reason_option
+@json_option
+@with_ledger
+def move(client: LedgerClient, path: str, *, to: str, reason: str, as_json: bool) -> None:
+    """Put the node of PATH, with all below it, to another place of the tree.
+
+    What was used so far stays where it was counted, and calls that run end where they began; from now on the
+    budgets above the new place apply. Whoever sends the whole former path in Spend-Path is refused: the
+    innermost node is enough.
+    """
+    page = client.post("/v1/nodes/move", {"path": path, "to": to, "reason": reason})
+    rows = page_rows(page, NodeView)
+    words = "\n".join(f"Node {row.path}." for row in rows)
+    show_done(client, path.partition("/")[0], page, words, as_json=as_json)

@@ -92,6 +92,14 @@ class NodeAct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class NodeMove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A node to put below another node of its customer's (or below the customer: `acme`), and why."""
+
+    path: str
+    to: str
+    reason: str
+
+
 class GrantVoid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A grant to void, and why."""
 
@@ -137,6 +145,13 @@ class Administration(Protocol):
 
     async def unfreeze(self, node: NodeAct, act: Act) -> FrozenView:
         """Let its calls run again; twice is once."""
+        ...
+
+    async def move_node(self, move: NodeMove, act: Act) -> list[NodeView]:
+        """Put a node, with all below it, to another place of the tree; usage so far stays where it was (L35).
+
+        Gives what moved, parents before children. Twice is once.
+        """
         ...
 
     async def frozen(self, customer: str) -> list[FrozenView]:

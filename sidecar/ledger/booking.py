@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
-import msgspec
-
 from sidecar.contract.messages import AnySync, lease_account
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import BURN_ORDER
@@ -30,7 +28,7 @@ from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
 from sidecar.ledger.budget_accounts import BudgetAccounts, Slots
 from sidecar.ledger.journal import Journal, Lease
-from sidecar.ledger.policies import Refusal, load_budgets, load_paths, locate, nodes_named
+from sidecar.ledger.policies import load_budgets, load_paths
 from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
 from sidecar.ledger.purse import Purse, debt_account
 from sidecar.ledger.recorded_events import Event, Events, Recorded, read_leases
@@ -60,7 +58,11 @@ class _Charged:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a subject stands. `subject` has its canonical path, or the one it came with if that is `unknown`."""
+    """Where a call's subject stood when it was admitted: the whole path that the ledger had told its sidecar.
+
+    A node of it may have moved since; the call counts where it was let run (L31, L35). `is_unknown`: a node of
+    it is none of this tree.
+    """
 
     subject: Subject
     path: str
@@ -151,17 +153,13 @@ class Booking:
         return list(by_id.values())
 
     async def _locate(self, subjects: Mapping[bytes, Subject]) -> dict[bytes, _Place]:
-        """Each subject with its canonical path; one that the tree does not know stays as it came."""
-        named = sorted({node for subject in subjects.values() for node in nodes_named(subject)})
+        """Where each subject stands by what was recorded, and whether the tree has all its nodes."""
+        named = sorted({node for subject in subjects.values() for node in subject.path})
         paths = await load_paths(self._journal.tx, self._journal.customer, named)
         places: dict[bytes, _Place] = {}
         for key, subject in subjects.items():
-            place = locate(subject, paths)
-            if isinstance(place, Refusal):
-                places[key] = _Place(subject, format_path(subject.path), is_unknown=True)
-            else:
-                located = msgspec.structs.replace(subject, path=place)
-                places[key] = _Place(located, format_path(place), is_unknown=False)
+            is_unknown = any(node not in paths for node in subject.path)
+            places[key] = _Place(subject, format_path(subject.path), is_unknown)
         return places
 
     async def _load(self, keys: Iterable[_Key]) -> None:

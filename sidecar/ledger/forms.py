@@ -16,7 +16,7 @@ from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, is_id, parse_path
 from sidecar.core.governance.zone_names import nearest_zones, zone_names
 from sidecar.errors import Rejected
-from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey, NodeMove
 from sidecar.ledger.idempotency import MAX_KEY
 
 MAX_PATTERNS = 64
@@ -103,6 +103,22 @@ def owner(text: str, reason: str) -> tuple[str, tuple[Node, ...]]:
     _check_reason(problems, reason)
     problems.raise_any()
     return name, nodes
+
+
+def move(form: NodeMove) -> tuple[str, tuple[Node, ...], tuple[Node, ...]]:
+    """The customer, the nodes to move as named, and those as named below which it goes: none for the customer."""
+    problems = _Problems()
+    name, nodes = _path(problems, form.path)
+    other, to = _path(problems, form.to, field="to")
+    _check_reason(problems, form.reason)
+    if not nodes or nodes[-1].kind == "user":
+        problems.add("invalid_path", "path", "a node below the customer, such as acme/team:data")
+    if other != name:
+        problems.add("invalid_path", "to", f"a place in {name}'s tree: {name}, or a node of it")
+    if to and to[-1].kind == "user":
+        problems.add("invalid_path", "to", "a node, or the customer: nothing stands below a user")
+    problems.raise_any()
+    return name, nodes, to
 
 
 def about(name: str, reason: str) -> None:
@@ -207,16 +223,16 @@ def _check_customer(problems: _Problems, field: str, name: str) -> None:
         problems.add("invalid_field", field, "1 to 128 of A-Z a-z 0-9 . _ : @ -, not beginning with _")
 
 
-def _path(problems: _Problems, text: str) -> tuple[str, tuple[Node, ...]]:
+def _path(problems: _Problems, text: str, *, field: str = "path") -> tuple[str, tuple[Node, ...]]:
     name, _, rest = text.partition("/")
-    _check_customer(problems, "path", name)
+    _check_customer(problems, field, name)
     try:
         nodes = parse_path(rest)
     except ValueError as problem:
-        problems.add("invalid_path", "path", str(problem))
+        problems.add("invalid_path", field, str(problem))
         return name, ()
     if any(node.kind == "user" for node in nodes[:-1]):
-        problems.add("invalid_path", "path", "a user is the last of a path")
+        problems.add("invalid_path", field, "a user is the last of a path")
     return name, nodes
 
 

@@ -25,6 +25,7 @@ from sidecar.ledger.administration import (
     NewGrant,
     NewKey,
     NodeAct,
+    NodeMove,
 )
 from sidecar.ledger.http_access import Access, Call, Permission, Route, RouteTable, authenticate, path_parts
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
@@ -149,6 +150,7 @@ class AdminAPI:
             Route("POST", "/v1/nodes", write, self._add_nodes),
             Route("POST", "/v1/nodes/freeze", write, self._freeze),
             Route("POST", "/v1/nodes/unfreeze", write, self._unfreeze),
+            Route("POST", "/v1/nodes/move", write, self._move_node),
             Route("POST", "/v1/grants", write, self._add_grant),
             Route("POST", "/v1/grants/void", write, self._void_grant),
             Route("POST", "/v1/budgets", write, self._set_budget),
@@ -284,6 +286,9 @@ class AdminAPI:
 
     async def _unfreeze(self, call: Call) -> object:
         return await self._administration.unfreeze(read_json(call.body, NodeAct), call.act)
+
+    async def _move_node(self, call: Call) -> object:
+        return Page(tuple(await self._administration.move_node(read_json(call.body, NodeMove), call.act)))
 
     async def _void_grant(self, call: Call) -> object:
         return await self._administration.void_grant(read_json(call.body, GrantVoid), call.act)

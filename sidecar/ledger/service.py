@@ -35,7 +35,7 @@ from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger import sidecar_tokens, virtual_keys
 from sidecar.ledger.acts import Acts
-from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct, NodeMove
 from sidecar.ledger.doing import Done
 from sidecar.ledger.history import SYSTEM, hear, history_id, lock_system
 from sidecar.ledger.holders import holders
@@ -270,6 +270,12 @@ class LedgerService:
         customer = node.path.partition("/")[0]
         view: FrozenView = await self._act(customer, lambda tx, now: self._tree.unfreeze(tx, now, node, act))
         return view
+
+    async def move_node(self, move: NodeMove, act: Act) -> list[NodeView]:
+        """Put a node to another place of the tree."""
+        customer = move.path.partition("/")[0]
+        views: list[NodeView] = await self._act(customer, lambda tx, now: self._tree.move_node(tx, now, move, act))
+        return views
 
     async def void_grant(self, grant: GrantVoid, act: Act) -> GrantView:
         """Revoke what is left of a grant."""

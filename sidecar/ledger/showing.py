@@ -16,6 +16,7 @@ from sidecar.core.credits.entries import Balance, Entry
 from sidecar.core.governance.budgets import Budget, budget_account
 from sidecar.core.governance.limits import Period
 from sidecar.core.governance.periods import Zones, period_at
+from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.policies import budget_of, grant_of
@@ -57,12 +58,14 @@ class Shower:
         """The customer in a row of `customers`."""
         return customer_view(row["customer"], row["wallet"], row["created_at_ms"], row["head_sequence"], zones_of(row))
 
-    async def nodes(self, tx: Transaction, customer: str) -> list[NodeView]:
-        """The tree, parents before children: a parent's path is the beginning of its child's."""
+    async def nodes(self, tx: Transaction, customer: str, *, below: tuple[Node, ...] = ()) -> list[NodeView]:
+        """The tree, or a node and all below it, parents before children: a parent's path begins its child's."""
+        root = format_path(below)
         rows = await tx.fetch(
             "SELECT n.kind, n.id, n.path, n.created_at_ms, f.node FROM nodes AS n LEFT JOIN frozen AS f"
-            " ON f.customer = n.customer AND f.node = n.kind || ':' || n.id WHERE n.customer = ? ORDER BY n.path",
-            (customer,),
+            " ON f.customer = n.customer AND f.node = n.kind || ':' || n.id WHERE n.customer = ?"
+            " AND (? = '' OR n.path = ? OR (n.path >= ? AND n.path < ?)) ORDER BY n.path",
+            (customer, root, root, f"{root}/", f"{root}0"),  # `0` follows `/`
         )
         return [
             NodeView(

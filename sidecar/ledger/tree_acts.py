@@ -1,4 +1,4 @@
-"""What people do to what stands: freeze it, end it. Each act is an entry with actor and reason."""
+"""What people do to what stands: freeze it, move it, end it. Each act is an entry with actor and reason."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import msgspec
 
 from sidecar.core.governance.tenancy import Node
 from sidecar.core.pricing.rate_cards import RateBook
-from sidecar.ledger import ending, forms, freezing
-from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NodeAct
+from sidecar.ledger import ending, forms, freezing, moving
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NodeAct, NodeMove
 from sidecar.ledger.doing import Done, do, known, place
 from sidecar.ledger.idempotency import Asked
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.showing import Shower
-from sidecar.ledger.views import BudgetView, FrozenView, GrantView
+from sidecar.ledger.views import BudgetView, FrozenView, GrantView, NodeView
 from sidecar.ports import Transaction
 
 
@@ -47,6 +47,20 @@ class TreeActs:
             return await self._show.frozen(tx, customer, str(node or freezing.THE_CUSTOMER))
 
         return await do(tx, wall_ms, Asked(customer, "unfreeze", act, msgspec.structs.asdict(form)), effect, FrozenView)
+
+    async def move_node(self, tx: Transaction, wall_ms: int, form: NodeMove, act: Act) -> Done:
+        """Put a node, with all below it, to another place of the tree."""
+        customer, named, to = forms.move(form)
+
+        async def effect(journal: Journal | None) -> list[NodeView]:
+            journal = known(journal, customer)
+            old, target = await place(tx, customer, named), await place(tx, customer, to)
+            new = await moving.move(journal, old, target, actor=act.actor, reason=form.reason)
+            await journal.write()
+            return await self._show.nodes(tx, customer, below=new)
+
+        asked = Asked(customer, "move_node", act, msgspec.structs.asdict(form))
+        return await do(tx, wall_ms, asked, effect, list[NodeView])
 
     async def void_grant(self, tx: Transaction, wall_ms: int, form: GrantVoid, act: Act) -> Done:
         """Revoke what is left of a grant."""

@@ -14,7 +14,7 @@ from sidecar import errors
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.core.governance.virtual_keys import fingerprint
-from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct, NodeMove
 from sidecar.ledger.views import (
     BalanceView,
     BudgetChildView,
@@ -160,6 +160,17 @@ class FakeAdministration:
         self.cold[node.path] = view
         self.tree = [msgspec.structs.replace(one, frozen=one.path in self.cold) for one in self.tree]
         return view
+
+    async def move_node(self, move: NodeMove, act: Act) -> list[NodeView]:
+        """It and all below it."""
+        self._known(move.path.partition("/")[0])
+        self.acts.append(act)
+        new = f"{move.to}/{move.path.rpartition('/')[2]}"
+        moved = [one for one in self.tree if f"{one.path}/".startswith(f"{move.path}/")]
+        self.tree = [one for one in self.tree if one not in moved]
+        placed = [msgspec.structs.replace(one, path=new + one.path.removeprefix(move.path)) for one in moved]
+        self.tree += placed
+        return placed
 
     async def void_grant(self, grant: GrantVoid, act: Act) -> GrantView:
         """All of it."""

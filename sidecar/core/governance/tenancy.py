@@ -48,13 +48,15 @@ def is_id(text: str) -> bool:
 def parse_path(text: str) -> tuple[Node, ...]:
     """Read `department:analytics/team:data` into nodes, outermost first; `` is the customer itself.
 
+    A user at its end, who is no node of the tree, does not count as deep.
+
     Raises:
         ValueError: a part is not kind:id, a kind stands twice, or it is deeper than MAX_DEPTH.
     """
     if not text:
         return ()
     parts = text.split("/")
-    if len(parts) > MAX_DEPTH:
+    if len(parts) - parts[-1].startswith("user:") > MAX_DEPTH:
         raise ValueError(f"a path has at most {MAX_DEPTH} nodes")
     nodes: list[Node] = []
     for part in parts:

@@ -87,6 +87,22 @@ def test_freezing(acme: Shell) -> None:
     assert [one["path"] for one in acme.json("nodes", "list", "acme", "--frozen")] == ["acme/team:data"]
 
 
+def test_moving(acme: Shell) -> None:
+    """What moved, where it stands now, and who goes by it."""
+    acme.run("nodes", "add", "acme/department:a/team:data")
+    acme.run("nodes", "add", "acme/department:b")
+    move = ("nodes", "move", "acme/department:a/team:data", "--to", "acme/department:b", "--reason", "reorganised")
+    text = acme.run(*move).stdout
+    assert "Node acme/department:b/team:data." in text
+    assert "2 of 2 sidecars" in text
+    (row,) = acme.json(
+        "nodes", "move", "acme/department:b/team:data", "--to", "acme/department:a", "--reason", "by mistake"
+    )
+    assert [one["path"] for one in row["rows"]] == ["acme/department:a/team:data"]
+    assert row["heard"]["acknowledged"] == 2
+    assert "--to" in acme.run("nodes", "move", "acme/team:data", "--reason", "x", code=2).stderr
+
+
 def test_who_has_not_heard(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while it is not waited for any more: who it is, and what to type."""
     monkeypatch.setattr("sidecar.cli.heard.WAIT_S", 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.governance.tenancy import Node, format_path, is_id, parse_path
+from sidecar.core.governance.tenancy import MAX_DEPTH, Node, format_path, is_id, parse_path
 
 
 def test_a_path_reads_from_the_outermost_node_inwards() -> None:
@@ -13,6 +13,15 @@ def test_a_path_reads_from_the_outermost_node_inwards() -> None:
     assert parse_path(text) == (Node("department", "analytics"), Node("team", "data"))
     assert format_path(parse_path(text)) == text
     assert parse_path("") == ()
+
+
+def test_sixteen_kinds_of_ones_own_and_a_user() -> None:
+    """L30: a path is as deep as MAX_DEPTH; who stands below it all is no node of the tree."""
+    kinds = [f"kind_{n}-x" for n in range(MAX_DEPTH)]
+    path = parse_path("/".join(f"{kind}:n" for kind in kinds) + "/user:ada")
+    assert [node.kind for node in path] == [*kinds, "user"]
+    with pytest.raises(ValueError, match="at most 16"):
+        parse_path(format_path((Node("more", "x"), *path)))
 
 
 @pytest.mark.parametrize(
