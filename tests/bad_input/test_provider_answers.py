@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from tests.bad_input.conftest import Started
 from tests.end_to_end.test_forwarding_breaks import SURPRISES
+from tests.properties.test_parsers_survive import mutated
 from tests.support.besieged import GOOD_BODY, GOOD_MESSAGE, MESSAGES, Answer, Besieged, assert_refusal, request
 from tests.support.scripted_provider import Script, Wait
 
@@ -663,6 +664,22 @@ def test_no_answer_brings_it_down(siege: Besieged, pieces: list[bytes], body: by
     facts = siege.explained(answer)
     assert facts["outcome"] == "settled"
     assert facts["charge"]["atoms"] >= 0
+
+
+@settings(max_examples=100)
+@given(wire=mutated("answer"), body=st.sampled_from([ASKED, UNASKED, GOOD_BODY, MESSAGE_STREAM]))
+def test_no_wire_brings_it_down(siege: Besieged, wire: bytes, body: bytes) -> None:
+    """Any framing at all: an answer, a cut, or 502 in the caller's shape; settled once, and the next call is well."""
+    siege.provider.then(Script.raw(wire))
+    answer = siege.post(body, target=MESSAGES if body == MESSAGE_STREAM else "/v1/chat/completions")
+    assert 200 <= answer.status <= 599
+    if answer.headers["spend-origin"] == "sidecar":
+        assert (answer.status, answer.code) == (502, "upstream_broken")
+        assert_refusal(answer, anthropic=body == MESSAGE_STREAM)
+    facts = siege.explained(answer)
+    assert facts["outcome"] == "settled"
+    assert 0 <= facts["charge"]["atoms"] <= facts["held"]["atoms"]
+    assert siege.post().status == 200
 
 
 @settings(max_examples=100)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX
 from tests.bad_input.conftest import Started
+from tests.properties.test_parsers_survive import mutated
 from tests.support.besieged import (
     GOOD_BODY,
     GOOD_MESSAGE,
@@ -525,6 +526,26 @@ def test_no_json_brings_it_down(siege: Besieged, fields: dict[str, Any], usual: 
         assert asked == body or json.loads(sent)["stream_options"]["include_usage"] is True
         assert siege.explained(answer)["outcome"] == "settled"
     else:
+        assert_refusal(answer, anthropic=target == MESSAGES)
+        assert len(siege.provider.requests) == before
+
+
+@settings(max_examples=150)
+@given(body=mutated("request"), target=st.sampled_from(["/v1/chat/completions", MESSAGES]))
+def test_no_body_brings_it_down(siege: Besieged, body: bytes, target: str) -> None:
+    """Good requests with some of their bytes changed: passed on as they are but for the usage asked for, or 4xx."""
+    before = len(siege.provider.requests)
+    answer = siege.post(body, target=target)
+    if answer.status == 200:
+        (sent,) = siege.provider.requests[before:]
+        theirs, ours = json.loads(sent.body), json.loads(body)
+        if sent.body != body:
+            assert theirs.pop("stream_options")["include_usage"] is True
+            ours.pop("stream_options", None)
+        assert theirs == ours
+        assert siege.explained(answer)["outcome"] == "settled"
+    else:
+        assert 400 <= answer.status < 500, answer.body
         assert_refusal(answer, anthropic=target == MESSAGES)
         assert len(siege.provider.requests) == before
 
