@@ -13,9 +13,10 @@ import msgspec
 
 from sidecar.core.governance.tenancy import Node, Subject, format_path, parse_path
 from sidecar.errors import Rejected
+from sidecar.ledger.budget_kinds import check_allocations
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.policies import Path
-from sidecar.ledger.showing import whole_path
+from sidecar.ledger.showing import Shower, whole_path
 from sidecar.ports import Row, Transaction
 
 MAX_MOVED: Final = 10_000
@@ -31,11 +32,12 @@ _BUDGETS: Final = (
 )
 
 
-async def move(journal: Journal, old: Path, target: Path, *, actor: str, reason: str) -> Path:
+async def move(journal: Journal, show: Shower, old: Path, target: Path, *, actor: str, reason: str) -> Path:
     """Put the last node of a path below another (or, where that is empty, below the customer); twice is once.
 
     Args:
         journal: the customer's.
+        show: writes amounts.
         old: the whole path of the node.
         target: the whole path of what it is to stand below.
         actor: who moves it.
@@ -45,7 +47,8 @@ async def move(journal: Journal, old: Path, target: Path, *, actor: str, reason:
         Its whole path now.
 
     Raises:
-        Rejected: it would stand below itself, too deep, or below a node of its own kind; or too much moves.
+        Rejected: it would stand below itself, too deep, or below a node of its own kind; too much moves; or what
+            is allocated to it would be a part of nothing there, or of more than there is (L32).
     """
     node, new = old[-1], (*target, old[-1])
     if new == old:
@@ -60,6 +63,7 @@ async def move(journal: Journal, old: Path, target: Path, *, actor: str, reason:
         [(format_path(path), customer, kind, name) for kind, name, path in moved],
     )
     await _move_budgets(journal, old, new)
+    await check_allocations(tx, customer, show, field="to")
     await _move_keys(journal, {Node(kind, name): path for kind, name, path in moved})
     facts: dict[str, object] = {
         "node": str(node),

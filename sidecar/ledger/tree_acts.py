@@ -55,7 +55,7 @@ class TreeActs:
         async def effect(journal: Journal | None) -> list[NodeView]:
             journal = known(journal, customer)
             old, target = await place(tx, customer, named), await place(tx, customer, to)
-            new = await moving.move(journal, old, target, actor=act.actor, reason=form.reason)
+            new = await moving.move(journal, self._show, old, target, actor=act.actor, reason=form.reason)
             await journal.write()
             return await self._show.nodes(tx, customer, below=new)
 

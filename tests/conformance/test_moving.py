@@ -257,3 +257,23 @@ async def test_a_move_among_loans(desk: Desk) -> None:
     more = await desk.ledger.resolve(msgspec.structs.replace(desk.request(DATA, 20, sidecar="s0"), holdings=holdings))
     assert more.refusal == ""
     assert await desk.problems() == ()
+
+
+async def test_what_is_allocated_is_a_part_of_what_is_above_it(desk: Desk) -> None:
+    """L32: a node whose allocation would be a part of nothing, or of more than there is, stays where it is."""
+    await counted(desk, 1000)
+    await desk.service.add_nodes("acme/department:a/team:data", desk.act())
+    for place, limit in (("b", 50), ("c", 100), ("d", 0)):
+        await desk.service.add_nodes(f"acme/department:{place}", desk.act())
+        if limit:
+            await desk.service.set_budget(budget(limit, path=f"acme/department:{place}", per="day"), desk.act())
+    await desk.service.set_budget(budget(100, path="acme/department:a", per="day"), desk.act())
+    await desk.service.set_budget(budget(80, path="acme/team:data", per="day", kind="allocation"), desk.act())
+    for place in ("acme/department:b", "acme/department:d"):
+        with pytest.raises(Rejected) as refused:
+            await move(desk, "acme/team:data", place)
+        assert (refused.value.code, list(refused.value.problems)) == ("allocation_exceeded", ["to"])
+        assert "department:a/team:data" in await tree(desk)
+    await move(desk, "acme/team:data", "acme/department:c")
+    assert "department:c/team:data" in await tree(desk)
+    assert await desk.problems() == ()
