@@ -80,6 +80,16 @@ class StaleWrite(Conflict):
     code = "stale_write"
 
 
+class VersionRequired(Conflict):
+    """This would change something that is there, and does not say which `version` of it was seen."""
+
+    code = "precondition_required"
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+
 class StaleIncarnation(Conflict):
     """This incarnation was never registered, or has ended: it gets nothing lent (L43). Register, then ask again."""
 

@@ -6,25 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from sidecar.app.explaining import explain_recent
 from sidecar.core.credits.amounts import Currency
-from sidecar.core.governance.decisions import Decision
 from sidecar.errors import NotFound
 from sidecar.ledger.views import ExplainView
 from sidecar.proxy.local_api_types import Amount
 from sidecar.proxy.local_api_usage import Past, PastDecisions
 from sidecar.proxy.recent import RecentDecisions
-
-
-class ToldDecision(Decision, frozen=True, omit_defaults=True):
-    """A decision as it is shown (`Decision.told`): its figures stand in `consulted`, and none packed."""
-
-    figures: tuple[int | None, ...] = ()  # type: ignore[assignment]  # for the document, which knows no packed ones
-
-
-class ShownDecision(ExplainView, frozen=True):
-    """What `/spend/v1/requests/…` shows, for the document."""
-
-    decision: ToldDecision | None = None
-
 
 Explain = Callable[[str], Awaitable[ExplainView]]
 """The ledger's word on a settled call; raises NotFound, LedgerUnavailable."""

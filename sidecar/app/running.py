@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sidecar.app.data_folder import BOOK, OUTBOX, sidecar_name
 from sidecar.app.lending_gate import LendingGate
-from sidecar.app.local_api import Explain, ShownDecision, past_decisions
+from sidecar.app.local_api import Explain, past_decisions
 from sidecar.app.proxying import Proxying, make_desk, own_gauges, provider_secrets
 from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
@@ -26,6 +26,7 @@ from sidecar.contract.messages import RegisterRequest, ResolveKeyRequest
 from sidecar.errors import ConfigurationError, LedgerUnavailable, SidecarError
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.table import LeaseTable
+from sidecar.ledger.views import ShownDecision
 from sidecar.outbox.recovery import open_spool
 from sidecar.outbox.shipper import Shipper
 from sidecar.ports import Ledger

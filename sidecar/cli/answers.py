@@ -43,6 +43,11 @@ def page_rows(page: bytes, kind: type[_T]) -> list[_T]:
     return [decoded(bytes(row), kind) for row in msgspec.json.decode(page, type=_RawPage).rows]
 
 
+def all_rows(pages: Iterable[bytes], kind: type[_T]) -> list[_T]:
+    """The rows of all pages, decoded."""
+    return [row for page in pages for row in page_rows(page, kind)]
+
+
 def decoded(raw: bytes, kind: type[_T]) -> _T:
     """An answer as its type.
 

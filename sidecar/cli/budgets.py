@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from sidecar.cli.answers import decoded, each_row, json_option, page_rows
+from sidecar.cli.answers import all_rows, decoded, each_row, json_option
 from sidecar.cli.applying import is_met, place_of, verdicts
 from sidecar.cli.choices import OneOf, did_you_mean
 from sidecar.cli.connection import with_ledger
@@ -135,7 +135,7 @@ def set_(
         "kind": kind or "",
         "guardrail": guardrail,
     }
-    raw = client.post("/v1/budgets", budget)
+    raw = client.change("/v1/budgets", budget)
     made = decoded(raw, BudgetView)
     show_done(client, made.customer, raw, f"Budget {made.budget_id}: {_words(made)}.", as_json=as_json)
 
@@ -169,15 +169,15 @@ def list_(client: LedgerClient, path: str, of: dict[str, str] | None, as_json: b
     above it; and what is left by the tightest.
     """
     customer = path.partition("/")[0]
-    page = client.get(f"/v1/customers/{segment(customer)}/budgets")
-    budgets = page_rows(page, BudgetView)
+    pages = list(client.pages(f"/v1/customers/{segment(customer)}/budgets"))
+    budgets = all_rows(pages, BudgetView)
     about_some = customer != path or of is not None
     place = place_of(client, path) if customer != path else None
     if about_some:
         budgets = [one for one in budgets if is_met(one, place, of or {})]
     if as_json:
         wanted = {one.budget_id for one in budgets}
-        return each_row([page], keep=lambda row: decoded(row, BudgetView).budget_id in wanted)
+        return each_row(pages, keep=lambda row: decoded(row, BudgetView).budget_id in wanted)
     show_budgets(budgets, customer)
     for line in verdicts(budgets, place, of or {}) if about_some else ():
         click.echo(line)

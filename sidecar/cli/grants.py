@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
 from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.heard import reason_option, show_done
@@ -102,10 +102,10 @@ def void(client: LedgerClient, customer: str, grant: str, *, reason: str, as_jso
 @with_ledger
 def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
     """List a customer's grants in burn order, ended ones last."""
-    page = client.get(f"/v1/customers/{segment(customer)}/grants")
+    pages = client.pages(f"/v1/customers/{segment(customer)}/grants")
     if as_json:
-        return each_row([page])
-    show_grants(page_rows(page, GrantView), customer)
+        return each_row(pages)
+    show_grants(all_rows(pages, GrantView), customer)
     return None
 
 

@@ -17,6 +17,7 @@ KINDS: Final = (
     "usage", "customer_added", "timezone_set", "nodes_added", "node_moved", "frozen", "unfrozen", "grant_issued",
     "grant_expired", "grant_voided", "budget_set", "budget_removed", "budget_counted", "threshold_crossed", "lent",
     "returned", "debt_repaid", "key_created", "key_revoked",
+    "token_made", "token_revoked",
 )  # fmt: skip
 """Every kind of entry that the ledger writes."""
 

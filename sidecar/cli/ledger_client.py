@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -20,6 +21,14 @@ TIMEOUT_S: Final = 60.0
 
 PAGE_ROWS: Final = 500
 _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+
+
+class VersionWanted(Failed):
+    """The ledger changes what is there only for somebody who says which version that is: its `etag`."""
+
+    def __init__(self, etag: str) -> None:
+        super().__init__("There is one already.", "Look at it, and say again what it shall be.")
+        self.etag = etag
 
 
 class LedgerClient:
@@ -70,6 +79,17 @@ class LedgerClient:
         """
         return self._send("POST", path, json.dumps(body).encode())
 
+    def change(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """Do something; if that changes what is there, as it is now, whichever version that is.
+
+        Raises:
+            Failed, NotReachable: as for `post`; also where somebody else changed it in this very moment.
+        """
+        try:
+            return self.post(path, body)
+        except VersionWanted as wanted:
+            return self._send("POST", path, json.dumps(body).encode(), {"If-Match": wanted.etag})
+
     def pages(self, path: str, *, limit: int | None = 0, **query: str | int) -> Iterator[bytes]:
         """Every page of a listing, as it comes: of PAGE_ROWS rows, or `limit`; None leaves it to the ledger."""
         import msgspec  # noqa: PLC0415 (not for --help)
@@ -86,8 +106,8 @@ class LedgerClient:
             if not cursor:
                 return
 
-    def _send(self, method: str, target: str, body: bytes) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+    def _send(self, method: str, target: str, body: bytes, more: Mapping[str, str] = MappingProxyType({})) -> bytes:
+        headers = {**more} | {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"
         try:
@@ -101,6 +121,8 @@ class LedgerClient:
                 f"The ledger at {self.address} does not answer ({why}).",
                 "Is it running? `spend up` starts one, at the address in DIR/admin.json; `spend doctor` says more.",
             ) from None
+        if answer.status == 428:
+            raise VersionWanted(answer.headers.get("ETag", ""))
         if answer.status != 200:
             raise self._failure(answer.status, text)
         return text
@@ -120,6 +142,8 @@ class LedgerClient:
                 f"The ledger at {self.address} does not take this token.",
                 "The token of a `spend up` is in its DIR/admin.json; is SPEND_TOKEN or --token an old one?",
             )
+        if status == 429:
+            return NotReachable(f"The ledger was asked too often: {detail}.", "Try again in a moment.")
         if status == 503:
             return NotReachable(f"The ledger is busy: {detail}.", "Try again in a moment.")
         request_id = f" (request {problem.get('request_id')})" if status >= 500 else ""
@@ -132,6 +156,7 @@ _MISSING: Final = {
     "budget": "`spend budgets list CUSTOMER` shows the budgets that there are, the last column their names.",
     "node": "Add it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
     "sidecar token": "`spend ledger sidecar-token NAME` makes one.",
+    "token": "`spend tokens list` shows those there are.",
     "request": "The id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "
     "and not across a restart.",
 }
@@ -142,6 +167,7 @@ _AT_FAULT: Final = {
     "forbidden": "Take a token that may do that: SPEND_TOKEN, or the one in DIR/admin.json.",
     "invalid_amount": "An amount is a plain decimal such as 12.50, without sign, separator or exponent.",
     "invalid_path": "A path is acme, acme/team:data or acme/user:ada; `spend nodes list CUSTOMER` shows the nodes.",
+    "stale_write": "Somebody else changed it in this moment: look at it, and say again what it shall be.",
     "too_many_budgets": "`spend budgets list CUSTOMER` shows them; --each makes one serve all users or sessions.",
     "too_many_grants": "`spend grants list CUSTOMER` shows them; one larger grant serves as well as many.",
 }

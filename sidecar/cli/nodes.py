@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sidecar.cli.answers import decoded, each_row, json_option, page_rows
+from sidecar.cli.answers import all_rows, decoded, each_row, json_option, page_rows
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.ledger_client import LedgerClient, segment
@@ -41,13 +41,13 @@ def add(client: LedgerClient, path: str, as_json: bool) -> None:
 @with_ledger
 def list_(client: LedgerClient, customer: str, *, frozen: bool, as_json: bool) -> None:
     """List a customer's tree, parents before children."""
-    page = client.get(f"/v1/customers/{segment(customer)}/{'frozen' if frozen else 'nodes'}")
+    pages = client.pages(f"/v1/customers/{segment(customer)}/{'frozen' if frozen else 'nodes'}")
     if as_json:
-        return each_row([page])
+        return each_row(pages)
     if frozen:
         show_table(
             ("path", "since", "by", "reason"),
-            [(row.path, show_instant(row.frozen_at_ms), row.actor, row.reason) for row in page_rows(page, FrozenView)],
+            [(row.path, show_instant(row.frozen_at_ms), row.actor, row.reason) for row in all_rows(pages, FrozenView)],
             nothing=f"Nothing of {customer} is frozen.",
         )
         return None
@@ -55,7 +55,7 @@ def list_(client: LedgerClient, customer: str, *, frozen: bool, as_json: bool) -
         ("path", "kind", "id", "created", "frozen"),
         [
             (row.path, row.kind, row.id, show_instant(row.created_at_ms), "frozen" if row.frozen else "")
-            for row in page_rows(page, NodeView)
+            for row in all_rows(pages, NodeView)
         ],
         nothing=f"No nodes. Add some with `spend nodes add {customer}/department:NAME/team:NAME`.",
     )

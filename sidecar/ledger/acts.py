@@ -14,7 +14,7 @@ from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Conflict, Rejected
 from sidecar.ledger import backfill, budget_kinds, forms, timezones, virtual_keys
-from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import UNCONDITIONAL, Act, Condition, NewBudget, NewGrant, NewKey
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.doing import Done, do, known, place
 from sidecar.ledger.idempotency import Asked
@@ -148,7 +148,9 @@ class Acts:
         asked = Asked(form.customer, "add_grant", act, msgspec.structs.asdict(form))
         return await do(tx, wall_ms, asked, effect, GrantView)
 
-    async def set_budget(self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act) -> Done:
+    async def set_budget(
+        self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act, condition: Condition = UNCONDITIONAL
+    ) -> Done:
         """Set a budget, or change limit, hardness, clamping and kind of the one that is there."""
         customer, named, limit_atoms = forms.budget(form, self._rates.currencies)
 
@@ -174,10 +176,12 @@ class Acts:
                     clamp=form.clamp,
                     kind=Kind(form.kind or budget.kind),
                 )
+                condition.check("this budget", budget.version, changes=edited != budget)
                 if edited != budget:
                     budget = msgspec.structs.replace(edited, version=budget.version + 1)
                     await _edit_budget(journal, budget, act.actor)
             else:
+                condition.check("this budget", None, changes=False)
                 budget = Budget(
                     self._ids.new("bud"),
                     form.currency,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
+from sidecar.core.governance.rights import Role, Scope
+from sidecar.errors import StaleWrite, VersionRequired
 from sidecar.ledger.views import (
     BalanceView,
     BudgetView,
@@ -21,9 +24,59 @@ from sidecar.ledger.views import (
     SidecarTokenView,
     SilentLeaseView,
     SumView,
+    TokenView,
     UsageView,
     VerifyView,
 )
+
+
+class KnownToken(msgspec.Struct, frozen=True):
+    """A good token of the API: its name, its role and where it reaches."""
+
+    name: str
+    role: Role
+    scope: Scope
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What must be so for a write to be done.
+
+    `absent`: what is written is not there yet. `version`: it is there in this version; 0: in any.
+    `told`: where neither is said, what is there is not changed: whoever changes it must have seen it.
+    """
+
+    version: int | None = None
+    absent: bool = False
+    told: bool = False
+
+    def check(self, what: str, version: int | None, *, changes: bool) -> None:
+        """Hold it against what is there.
+
+        Args:
+            what: is written, for the message.
+            version: of what is there; None: nothing is.
+            changes: whether the write would change it.
+
+        Raises:
+            StaleWrite: it is not so.
+            VersionRequired: nothing was said.
+        """
+        if self.absent and version is not None:
+            raise StaleWrite(f"{what} is there, in version {version}")
+        if self.version is not None:
+            if version is None:
+                raise StaleWrite(f"{what} is not there")
+            if self.version not in (0, version):
+                raise StaleWrite(f"{what} is in version {version}, not {self.version}")
+        elif self.told and version is not None and changes:
+            raise VersionRequired(f"{what} is there, in version {version}; say so to change it", version=version)
+
+
+UNCONDITIONAL = Condition()
+
+
+def _nothing() -> None:
+    """What is done of a repetition where nobody asks."""
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -31,6 +84,8 @@ class Act(msgspec.Struct, frozen=True):
 
     actor: str
     idempotency_key: str
+    on_repeat: Callable[[], None] = _nothing
+    """Called, from any thread, where the key was used before and its answer is given again."""
 
 
 class NewGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -116,6 +171,20 @@ class BudgetRemoval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A token of the API that was made, known by the SHA-256 of its text (64 hex digits).
+
+    `path` is what it shall reach: `` the whole ledger, `acme`, or `acme/team:data` and what is below.
+    `role` is one of `core.governance.rights.Role`. `expires_in_ms` is from now; null for never.
+    """
+
+    name: str
+    role: str
+    token_sha256: str
+    path: str = ""
+    expires_in_ms: int | None = None
+
+
 class Administration(Protocol):
     """Every method raises `errors.Rejected` (fields at fault), `errors.NotFound`, `errors.Conflict` or Unavailable."""
 
@@ -125,6 +194,10 @@ class Administration(Protocol):
 
     async def set_timezone(self, customer: str, timezone: str, act: Act) -> CustomerView:
         """Let a customer's periods follow the clocks of a place (IANA name), each from its next one on (L37)."""
+        ...
+
+    async def customer(self, customer: str) -> CustomerView:
+        """One customer."""
         ...
 
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
@@ -170,8 +243,8 @@ class Administration(Protocol):
         """All grants in burn order, ended ones last."""
         ...
 
-    async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
-        """Set a budget; it counts what its period has already seen (L31)."""
+    async def set_budget(self, budget: NewBudget, act: Act, condition: Condition = UNCONDITIONAL) -> BudgetView:
+        """Set a budget, if the condition holds of what is there. It counts what its period has seen (L31)."""
         ...
 
     async def void_grant(self, grant: GrantVoid, act: Act) -> GrantView:
@@ -195,11 +268,12 @@ class Administration(Protocol):
         ...
 
     async def sums(
-        self, *, by: str, customer: str, since_ms: int, after: str, this: str = ""
+        self, *, by: str, customer: str, since_ms: int, after: str, this: str = "", node: str = ""
     ) -> tuple[list[SumView], str]:
         """The next settled calls in the order booked, added up by group, and the cursor to go on with.
 
         `this`: only those of the customer's hour, day, week, month, quarter or year that runs now.
+        `node`, `kind:id`: only what is at it or below, or of that user.
         """
         ...
 
@@ -240,6 +314,30 @@ class Administration(Protocol):
 
     async def keys(self, customer: str, *, after: int, limit: int) -> tuple[list[KeyView], int]:
         """A customer's virtual keys as made, revoked ones too, and the number to go on with (0 at the end)."""
+        ...
+
+    async def make_token(self, token: NewToken, act: Act) -> TokenView:
+        """Let in whoever brings the token with this SHA-256; the token itself never comes here before it is used."""
+        ...
+
+    async def revoke_token(self, customer: str, name: str, act: Act) -> TokenView:
+        """Let nobody in by it any more, from within a second; `customer` `` for a token of the whole ledger."""
+        ...
+
+    async def token(self, customer: str, name: str) -> TokenView:
+        """One token."""
+        ...
+
+    async def tokens(self, customer: str, *, after: str, limit: int) -> tuple[list[TokenView], str]:
+        """Tokens by name, revoked ones too, and where to go on; `customer` `` for those of the whole ledger."""
+        ...
+
+    async def find_token(self, digest: bytes) -> KnownToken | None:
+        """The good token with a SHA-256; None: there is none, it was revoked, or it has expired."""
+        ...
+
+    async def cursor_secret(self) -> bytes:
+        """What the cursors of this book are signed with: the same for every process on it."""
         ...
 
     async def explain(self, request_id: str) -> ExplainView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
 
 from sidecar.core.credits.checkpoints import Head
@@ -29,6 +30,17 @@ async def history_id(tx: Transaction, ids: Ids) -> str:
             (ids.new("history"),),
         )
         rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
+    found: str = rows[0]["value"]
+    return found
+
+
+async def cursor_secret(tx: Transaction) -> str:
+    """What the cursors of this book's lists are signed with, 64 hex digits; made when it is first asked for."""
+    await tx.execute(
+        "INSERT INTO meta (name, value) VALUES ('cursor_secret', ?) ON CONFLICT (name) DO NOTHING",
+        (secrets.token_hex(32),),
+    )
+    rows = await tx.fetch("SELECT value FROM meta WHERE name = 'cursor_secret'")
     found: str = rows[0]["value"]
     return found
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from sidecar.ledger.http_access import Call
 from sidecar.ledger.http_problems import RequestRefused
+from sidecar.ledger.http_routes import Call
+from sidecar.ledger.views import Page
 
 MAX_CURSOR_LENGTH: Final = 512
 MAX_PAGE_ROWS: Final = 1000
@@ -97,6 +99,21 @@ def read_number(call: Call, name: str, *, default: int, least: int, most: int) -
 def read_limit(call: Call) -> int:
     """How many rows of a page are wanted."""
     return read_number(call, "limit", default=DEFAULT_PAGE_ROWS, least=1, most=MAX_PAGE_ROWS)
+
+
+def page_of(rows: Sequence[object], key: str, call: Call) -> Page:
+    """The page of a whole list that is asked for; `key` is the field by which a row is told from all others.
+
+    Raises:
+        RequestRefused: what the page before ended with is not there any more (`invalid_cursor`).
+    """
+    after, limit = read_cursor(call), read_limit(call)
+    names: list[str] = [getattr(row, key) for row in rows]
+    if after and after not in names:
+        raise RequestRefused("invalid_cursor", "the list has changed; begin it again")
+    first = names.index(after) + 1 if after else 0
+    shown = tuple(rows[first : first + limit])
+    return Page(shown, names[first + limit - 1] if first + limit < len(rows) else "")
 
 
 def read_cursor(call: Call) -> str:

@@ -13,7 +13,16 @@ from typing import Final
 import msgspec
 
 from sidecar.core.credits.amounts import AmountError
-from sidecar.errors import Conflict, IdempotencyConflict, NotFound, Rejected, SidecarError, StaleWrite, Unavailable
+from sidecar.errors import (
+    Conflict,
+    IdempotencyConflict,
+    NotFound,
+    Rejected,
+    SidecarError,
+    StaleWrite,
+    Unavailable,
+    VersionRequired,
+)
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -22,6 +31,7 @@ _STATUS_OF_ERROR: Final[tuple[tuple[type[Exception], int], ...]] = (
     (AmountError, 422),
     (NotFound, 404),
     (StaleWrite, 412),
+    (VersionRequired, 428),
     (Conflict, 409),  # after the kinds of conflict that have a status of their own
     (Unavailable, 503),
 )
@@ -40,6 +50,8 @@ _STATUS_OF_CODE: Final = {
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_body": 422,
+    "precondition_required": 428,
+    "rate_limited": 429,
     "overloaded": 503,
 }
 
@@ -55,9 +67,15 @@ _TITLES: Final = {
     413: "The body is too large",
     415: "The body is in a form not taken here",
     422: "The request is at fault",
+    428: "Say which version this changes",
+    429: "Too many requests",
     500: "The ledger made a mistake",
     503: "Not now",
 }
+
+
+STATUSES: Final[dict[int, str]] = _TITLES
+"""Every status that a refusal can have, and what it means."""
 
 
 class RequestRefused(SidecarError):
@@ -81,6 +99,12 @@ class RequestRefused(SidecarError):
         self.code = code
         self.problems = problems or {}
         self.headers = headers or {}
+
+
+def wait_for(wait_s: float, why: str) -> RequestRefused:
+    """The refusal of a request that came too soon."""
+    after = max(1, ceil(wait_s))
+    return RequestRefused("rate_limited", f"{why}; ask again in {after} s", headers={"Retry-After": str(after)})
 
 
 class FieldProblem(msgspec.Struct, frozen=True):
@@ -149,6 +173,8 @@ def _facts(error: Exception) -> tuple[int, str, dict[str, str], dict[str, str]]:
         return status, "not_found", {error.what: f"{error.name!r} does not exist"}, {}
     if isinstance(error, IdempotencyConflict):
         return status, error.code, {error.field: "differs from what this key came with before"}, {}
+    if isinstance(error, VersionRequired):
+        return status, error.code, {"If-Match": "required"}, {"ETag": f'"{error.version}"'}
     if isinstance(error, Conflict):
         return status, error.code, {}, {}
     if isinstance(error, Unavailable):

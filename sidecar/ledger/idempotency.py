@@ -51,6 +51,7 @@ async def once(
         for field in [*asked.fields, *before]:
             if now.get(field) != before.get(field):
                 raise IdempotencyConflict(f"idempotency key {key!r} was used with another {field}", field=field)
+        asked.act.on_repeat()
         answer: T = msgspec.json.decode(rows[0]["answer"], type=answer_type)
         return answer, False
     answer = await effect()

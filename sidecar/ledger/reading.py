@@ -44,6 +44,10 @@ class Reader:
         views = [self._show.customer(row) for row in rows[:size]]
         return views, views[-1].customer if len(rows) > size else ""
 
+    async def customer(self, tx: Transaction, customer: str) -> CustomerView:
+        """One customer."""
+        return self._show.customer(await customer_row(tx, customer))
+
     async def nodes(self, tx: Transaction, customer: str) -> list[NodeView]:
         """The tree, parents before children."""
         await customer_row(tx, customer)

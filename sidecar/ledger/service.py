@@ -8,7 +8,6 @@ knows, it reads from its book.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -33,11 +32,22 @@ from sidecar.core.credits.entries import PostingError
 from sidecar.core.governance.virtual_keys import DIGEST_BYTES
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
-from sidecar.ledger import sidecar_tokens, virtual_keys
+from sidecar.ledger import virtual_keys
 from sidecar.ledger.acts import Acts
-from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct, NodeMove
+from sidecar.ledger.administration import (
+    UNCONDITIONAL,
+    Act,
+    BudgetRemoval,
+    Condition,
+    GrantVoid,
+    NewBudget,
+    NewGrant,
+    NewKey,
+    NodeAct,
+    NodeMove,
+)
 from sidecar.ledger.doing import Done
-from sidecar.ledger.history import SYSTEM, hear, history_id, lock_system
+from sidecar.ledger.history import hear, history_id
 from sidecar.ledger.holders import holders
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
@@ -48,12 +58,12 @@ from sidecar.ledger.resolving import resolve
 from sidecar.ledger.showing import Shower
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.summing import sum_usage
+from sidecar.ledger.system_desk import SystemDesk
 from sidecar.ledger.tree_acts import TreeActs
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
     BalanceView,
     BudgetView,
-    ClockView,
     CustomerView,
     EntryView,
     ExplainView,
@@ -62,7 +72,6 @@ from sidecar.ledger.views import (
     HoldersView,
     KeyView,
     NodeView,
-    SidecarTokenView,
     SilentLeaseView,
     SumView,
     UsageView,
@@ -70,8 +79,6 @@ from sidecar.ledger.views import (
 )
 from sidecar.ledger.watching import BookWatch
 from sidecar.ports import Book, Clock, Ids, Transaction
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -82,12 +89,11 @@ PARTS_AT_ONCE = 32
 """Parts of one sync that are in the book's queue at a time: enough to share commits."""
 
 
-class LedgerService:
+class LedgerService(SystemDesk):
     """`ports.Ledger` and `administration.Administration` over a book."""
 
     def __init__(self, book: Book, clock: Clock, ids: Ids, rates: RateBook, options: LedgerOptions) -> None:
-        self._book = book
-        self._clock = LedgerClock(clock)
+        super().__init__(book, LedgerClock(clock))
         self._ids = ids
         self._options = options
         self._acts = Acts(ids, rates, options)
@@ -95,11 +101,6 @@ class LedgerService:
         self._reader = Reader(rates, options.currency)
         self._show = Shower(rates)
         self._listeners: dict[object, Callable[[Change], None]] = {}
-
-    @property
-    def clock_jump_ms(self) -> int:
-        """How far the wall clock has jumped from the time that the ledger uses; 0 while it is believed (L38)."""
-        return self._clock.jump_ms
 
     # As a sidecar sees it.
 
@@ -216,19 +217,6 @@ class LedgerService:
 
         return BookWatch(look, self._tell, monotonic)
 
-    async def token_digests(self) -> dict[bytes, str]:
-        """Which sidecars are let in: names by the SHA-256 of their token."""
-        return await self._book.read(sidecar_tokens.digests)
-
-    async def _transact_system(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """A transaction on what belongs to no customer."""
-
-        async def locked(tx: Transaction) -> T:
-            await lock_system(tx)
-            return await work(tx)
-
-        return await self._book.transact(SYSTEM, locked)
-
     async def _apply(self, request: AnySync, part: AnyPart) -> PartReply:
         try:
             return await self._book.transact(
@@ -302,10 +290,12 @@ class LedgerService:
         view: GrantView = await self._act(grant.customer, lambda tx, now: self._acts.add_grant(tx, now, grant, act))
         return view
 
-    async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
+    async def set_budget(self, budget: NewBudget, act: Act, condition: Condition = UNCONDITIONAL) -> BudgetView:
         """Set a budget."""
         customer = budget.path.partition("/")[0]
-        view: BudgetView = await self._act(customer, lambda tx, now: self._acts.set_budget(tx, now, budget, act))
+        view: BudgetView = await self._act(
+            customer, lambda tx, now: self._acts.set_budget(tx, now, budget, act, condition)
+        )
         return view
 
     async def add_key(self, key: NewKey, act: Act) -> KeyView:
@@ -322,6 +312,10 @@ class LedgerService:
     async def keys(self, customer: str, *, after: int, limit: int) -> tuple[list[KeyView], int]:
         """Virtual keys."""
         return await self._book.read(lambda tx: virtual_keys.keys(tx, customer, after, limit))
+
+    async def customer(self, customer: str) -> CustomerView:
+        """One customer."""
+        return await self._book.read(lambda tx: self._reader.customer(tx, customer))
 
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
         """Customers by name."""
@@ -348,7 +342,7 @@ class LedgerService:
         return await self._book.read(lambda tx: self._reader.usage(tx, customer, since_ms, after, limit))
 
     async def sums(
-        self, *, by: str, customer: str, since_ms: int, after: str, this: str = ""
+        self, *, by: str, customer: str, since_ms: int, after: str, this: str = "", node: str = ""
     ) -> tuple[list[SumView], str]:
         """Settled calls, added up."""
         return await self._book.read(
@@ -360,6 +354,7 @@ class LedgerService:
                 since_ms=since_ms,
                 after=after,
                 this=this,
+                node=node,
                 wall_ms=self._clock.now_ms(),
             )
         )
@@ -367,31 +362,6 @@ class LedgerService:
     async def silent_leases(self) -> list[SilentLeaseView]:
         """Leases in quarantine."""
         return await self._book.read(lambda tx: silent_leases(tx, self._show, self._clock.now_ms()))
-
-    async def clock(self) -> ClockView:
-        """The ledger's time."""
-        return ClockView(self._clock.now_ms(), self._clock.jump_ms)
-
-    async def accept_clock(self, act: Act) -> ClockView:
-        """Believe the wall clock as it is now."""
-        self._clock.accept(act.actor)
-        return await self.clock()
-
-    async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
-        """Let a sidecar in by a token."""
-        view = await self._transact_system(lambda tx: sidecar_tokens.put(tx, name, token_sha256))
-        logger.warning("sidecar_token_set", extra={"facts": {"name": name, "actor": act.actor}})
-        return view
-
-    async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
-        """Let it in no more."""
-        view = await self._transact_system(lambda tx: sidecar_tokens.drop(tx, name))
-        logger.warning("sidecar_token_revoked", extra={"facts": {"name": name, "actor": act.actor}})
-        return view
-
-    async def sidecar_tokens(self) -> list[SidecarTokenView]:
-        """Who is let in."""
-        return await self._book.read(sidecar_tokens.all_of)
 
     async def explain(self, request_id: str) -> ExplainView:
         """One call's story."""

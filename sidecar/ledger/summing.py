@@ -147,7 +147,16 @@ class _Sum:
 
 
 async def sum_usage(
-    tx: Transaction, show: Shower, *, by: str, customer: str, since_ms: int, after: str, this: str = "", wall_ms: int
+    tx: Transaction,
+    show: Shower,
+    *,
+    by: str,
+    customer: str,
+    since_ms: int,
+    after: str,
+    this: str = "",
+    node: str = "",
+    wall_ms: int,
 ) -> tuple[list[SumView], str]:
     """The sums over the next calls recorded since an instant, in the order booked.
 
@@ -163,6 +172,7 @@ async def sum_usage(
         this: one of THIS: only calls admitted in the period of that kind that runs now, which only one
             customer has; `` for all.
         wall_ms: Unix milliseconds.
+        node: `kind:id`, to count only what is at it or below, or of that user; `` for all.
 
     Returns:
         The groups of this page (the same group may come again in the next), and the cursor to go
@@ -183,7 +193,8 @@ async def sum_usage(
     for call in calls[:MAX_CALLS_PER_PAGE]:
         body = _body(call)
         facts = body.facts
-        if running is not None and not running.contains(body.occurred_at_ms):
+        elsewhere = node and node not in (f"user:{facts.user}", *facts.path.split("/"))
+        if elsewhere or (running is not None and not running.contains(body.occurred_at_ms)):
             last = call
             continue
         key = (group_of(body), "" if facts.charge_atoms is None else facts.currency)

@@ -218,6 +218,23 @@ class KeyView(msgspec.Struct, frozen=True):
     revoked_by: str
 
 
+class TokenView(msgspec.Struct, frozen=True):
+    """One token of the API. `path` is what it reaches: `` the whole ledger, `acme`, or `acme/team:data` and below.
+
+    `expires_at_ms` is null for never, `revoked_at_ms` while it is good.
+    """
+
+    customer: str
+    name: str
+    role: str
+    path: str
+    created_at_ms: int
+    created_by: str
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+    revoked_by: str
+
+
 class SilentLeaseView(msgspec.Struct, frozen=True):
     """A lease in quarantine: what it holds is reserved until its holder is heard again."""
 
@@ -279,6 +296,18 @@ class ExplainView(msgspec.Struct, frozen=True):
     consulted: tuple[Consulted, ...] = ()
     legs: tuple[Leg, ...] = ()
     entry: EntryView | None = None
+
+
+class ToldDecision(Decision, frozen=True, omit_defaults=True):
+    """A decision as it is shown (`Decision.told`): its figures stand in `consulted`, and none packed."""
+
+    figures: tuple[int | None, ...] = ()  # type: ignore[assignment]  # for the document, which knows no packed ones
+
+
+class ShownDecision(ExplainView, frozen=True):
+    """What an explained call is shown as, for the documents of both APIs."""
+
+    decision: ToldDecision | None = None
 
 
 class VerifyView(msgspec.Struct, frozen=True):

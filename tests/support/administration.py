@@ -12,9 +12,24 @@ import msgspec
 
 from sidecar import errors
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
+from sidecar.core.governance.rights import Role, read_scope
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.core.governance.virtual_keys import fingerprint
-from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NewKey, NodeAct, NodeMove
+from sidecar.ledger import api_tokens
+from sidecar.ledger.administration import (
+    UNCONDITIONAL,
+    Act,
+    BudgetRemoval,
+    Condition,
+    GrantVoid,
+    KnownToken,
+    NewBudget,
+    NewGrant,
+    NewKey,
+    NewToken,
+    NodeAct,
+    NodeMove,
+)
 from sidecar.ledger.views import (
     BalanceView,
     BudgetChildView,
@@ -31,6 +46,7 @@ from sidecar.ledger.views import (
     SidecarTokenView,
     SilentLeaseView,
     SumView,
+    TokenView,
     UsageView,
     VerifyView,
     money,
@@ -73,7 +89,9 @@ class FakeAdministration:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.acts: list[Act] = []
-        self.tokens: dict[str, str] = {}
+        self.sidecars: dict[str, str] = {}
+        self.api_tokens: dict[str, TokenView] = {}
+        self.found = 0  # how often a token was looked for
         self.virtual: dict[str, KeyView] = {}
         self.digests: list[str] = []
         self.made: dict[str, CustomerView] = {}
@@ -115,6 +133,11 @@ class FakeAdministration:
         self._known(customer)
         self.acts.append(act)
         self.made[customer] = msgspec.structs.replace(self.made[customer], timezone=timezone)
+        return self.made[customer]
+
+    async def customer(self, customer: str) -> CustomerView:
+        """One."""
+        self._known(customer)
         return self.made[customer]
 
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
@@ -233,8 +256,9 @@ class FakeAdministration:
         self._known(customer)
         return [lot for lot in self.lots if lot.customer == customer]
 
-    async def set_budget(self, budget: NewBudget, act: Act) -> BudgetView:
-        """Set."""
+    async def set_budget(self, budget: NewBudget, act: Act, condition: Condition = UNCONDITIONAL) -> BudgetView:
+        """Set a new one, whatever is there."""
+        condition.check("this budget", None, changes=False)
         customer = budget.path.partition("/")[0]
         self._known(customer)
         self.acts.append(act)
@@ -280,7 +304,7 @@ class FakeAdministration:
         return rows[:limit], str(rows[limit - 1].sequence) if len(rows) > limit else ""
 
     async def sums(
-        self, *, by: str, customer: str, since_ms: int, after: str, this: str = ""
+        self, *, by: str, customer: str, since_ms: int, after: str, this: str = "", node: str = ""
     ) -> tuple[list[SumView], str]:
         """The pages that a test has set, whatever is asked."""
         if self.failure is not None:
@@ -299,20 +323,20 @@ class FakeAdministration:
     async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
         """Let in."""
         self.acts.append(act)
-        self.tokens[name] = token_sha256
+        self.sidecars[name] = token_sha256
         return SidecarTokenView(name)
 
     async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
         """No more."""
-        if name not in self.tokens:
+        if name not in self.sidecars:
             raise errors.NotFound("sidecar token", name)
         self.acts.append(act)
-        del self.tokens[name]
+        del self.sidecars[name]
         return SidecarTokenView(name)
 
     async def sidecar_tokens(self) -> list[SidecarTokenView]:
         """Who is let in."""
-        return [SidecarTokenView(name) for name in sorted(self.tokens)]
+        return [SidecarTokenView(name) for name in sorted(self.sidecars)]
 
     async def add_key(self, key: NewKey, act: Act) -> KeyView:
         """Make one."""
@@ -353,6 +377,46 @@ class FakeAdministration:
         self.acts.append(act)
         self.time = ClockView(self.time.now_ms + self.time.jump_ms, 0)
         return self.time
+
+    async def make_token(self, token: NewToken, act: Act) -> TokenView:
+        """Let in, by the same rules as the book."""
+        scope = api_tokens.check(token)
+        self.acts.append(act)
+        view = TokenView(scope.customer, token.name, token.role, token.path, 1, act.actor, None, None, "")
+        self.api_tokens[token.token_sha256] = view
+        return view
+
+    async def token(self, customer: str, name: str) -> TokenView:
+        """One of them."""
+        for view in self.api_tokens.values():
+            if (view.customer, view.name) == (customer, name):
+                return view
+        raise errors.NotFound("token", name)
+
+    async def revoke_token(self, customer: str, name: str, act: Act) -> TokenView:
+        """No more."""
+        view = await self.token(customer, name)
+        self.acts.append(act)
+        self.api_tokens = {key: one for key, one in self.api_tokens.items() if one is not view}
+        return view
+
+    async def tokens(self, customer: str, *, after: str, limit: int) -> tuple[list[TokenView], str]:
+        """By name."""
+        rows = sorted(
+            (one for one in self.api_tokens.values() if one.customer == customer and one.name > after),
+            key=lambda one: one.name,
+        )
+        return rows[:limit], rows[limit - 1].name if len(rows) > limit else ""
+
+    async def find_token(self, digest: bytes) -> KnownToken | None:
+        """By its digest."""
+        self.found += 1
+        view = self.api_tokens.get(digest.hex())
+        return None if view is None else KnownToken(view.name, Role(view.role), read_scope(view.path))
+
+    async def cursor_secret(self) -> bytes:
+        """Always the same."""
+        return b"secret"
 
     async def explain(self, request_id: str) -> ExplainView:
         """From the book."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Final, NamedTuple
 
-from sidecar.cli.answers import decoded, page_rows
+from sidecar.cli.answers import all_rows, decoded, page_rows
 from sidecar.cli.checks.finding import Finding, Setup, ok, problem, warning
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.sums import amount_text, merged
@@ -193,7 +193,7 @@ def _first(pages: Iterable[bytes], count: int) -> Iterator[bytes]:
 def leases(setup: Setup, client: LedgerClient) -> Iterator[Finding]:
     """Spending power with a sidecar that is no longer heard: surrendered, or lost with its outbox."""
     check = "leases"
-    silent = page_rows(client.get("/v1/leases/silent"), SilentLeaseView)
+    silent = all_rows(client.pages("/v1/leases/silent"), SilentLeaseView)
     if not silent:
         yield ok(check, "none is with a sidecar that has fallen silent")
         return

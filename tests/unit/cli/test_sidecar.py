@@ -56,13 +56,13 @@ def test_a_token_is_made_here_and_its_hash_alone_is_sent(shell: Shell) -> None:
     """Another at each time; revoked, it is gone, and a second time there is none."""
     first = shell.run("ledger", "sidecar-token", "checkout").stdout.strip()
     assert first.startswith("spend_sidecar_")
-    assert shell.administration.tokens == {"checkout": hashlib.sha256(first.encode()).hexdigest()}
+    assert shell.administration.sidecars == {"checkout": hashlib.sha256(first.encode()).hexdigest()}
     (second,) = shell.json("ledger", "sidecar-token", "checkout")
     assert second["name"] == "checkout"
-    assert shell.administration.tokens == {"checkout": hashlib.sha256(second["token"].encode()).hexdigest()}
+    assert shell.administration.sidecars == {"checkout": hashlib.sha256(second["token"].encode()).hexdigest()}
     assert first != second["token"]
     shell.run("ledger", "sidecar-token", "checkout", "--revoke")
-    assert shell.administration.tokens == {}
+    assert shell.administration.sidecars == {}
     assert "sidecar-token NAME" in shell.run("ledger", "sidecar-token", "checkout", "--revoke", code=1).stderr
 
 
@@ -73,7 +73,7 @@ def test_a_token_can_be_put_into_a_file_of_its_owners_alone(shell: Shell, tmp_pa
     file.chmod(0o644)
     done = shell.run("ledger", "sidecar-token", "checkout", "--out", str(file))
     token = file.read_text().strip()
-    assert shell.administration.tokens == {"checkout": hashlib.sha256(token.encode()).hexdigest()}
+    assert shell.administration.sidecars == {"checkout": hashlib.sha256(token.encode()).hexdigest()}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert token not in done.stdout + done.stderr
     assert shell.json("ledger", "sidecar-token", "checkout", "--out", str(file)) == [
@@ -85,11 +85,11 @@ def test_a_token_can_be_put_into_a_file_of_its_owners_alone(shell: Shell, tmp_pa
 def test_a_file_that_cannot_be_written_leaves_the_token_that_is_in_use(shell: Shell, tmp_path: Path) -> None:
     """And one that the ledger does not take leaves the file."""
     shell.run("ledger", "sidecar-token", "checkout")
-    before = dict(shell.administration.tokens)
+    before = dict(shell.administration.sidecars)
     error = shell.run("ledger", "sidecar-token", "checkout", "--out", str(tmp_path / "no" / "token"), code=1).stderr
     assert "No such file" in error
     assert "--out" in error
-    assert shell.administration.tokens == before
+    assert shell.administration.sidecars == before
     file = tmp_path / "token"
     file.write_text("in use")
     shell.run("ledger", "sidecar-token", "checkout", "--out", str(file), "--token", "spend_admin_no", code=1)
