@@ -96,6 +96,12 @@ class _Reader:
         self._wrong(path, "expected text" if fits is None else "expected a name of [A-Za-z0-9._:/@-], at most 128 long")
         return ""
 
+    def _flag(self, path: tuple[str | int, ...], value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        self._wrong(path, "expected true or false")
+        return False
+
     def _whole(self, path: tuple[str | int, ...], value: object, low: int, high: int) -> int:
         if type(value) is int and low <= value <= high:
             return value
@@ -148,7 +154,7 @@ class _Reader:
     def _card(self, path: tuple[str | int, ...], row: object, currencies: dict[str, Currency]) -> RateCard:
         facts = self._mapping(path, row)
         self._only(path, facts, _CARD_KEYS)
-        free = facts.get("free") is True
+        free = self._flag((*path, "free"), facts.get("free", False))
         base = self._rates((*path, "per_million_tokens"), facts.get("per_million_tokens"), free=free)
         from_day = self._day((*path, "from"), facts.get("from"))
         currency = facts.get("currency", "usd")
@@ -210,9 +216,7 @@ class _Reader:
 
     def _unit_price(self, path: tuple[str | int, ...], facts: dict[str, Any], currency: Currency) -> int:
         """A decimal price of one unit as atoms, exactly: none is finer than its currency."""
-        price, free = facts.get("price"), facts.get("free", False)
-        if not isinstance(free, bool):
-            self._wrong((*path, "free"), "expected true or false")
+        price, free = facts.get("price"), self._flag((*path, "free"), facts.get("free", False))
         if not isinstance(price, str):
             self._wrong((*path, "price"), 'expected a price in quotes, such as "0.02"')
             return 1
@@ -223,9 +227,9 @@ class _Reader:
             return 1
         if atoms > MAX_PRICE * 10**currency.scale:
             self._wrong((*path, "price"), f"expected at most {MAX_PRICE} for one unit")
-        if atoms == 0 and free is not True:
+        if atoms == 0 and not free:
             self._wrong((*path, "price"), "a price of 0 needs `free: true` on the feature")
-        if atoms and free is True:
+        if atoms and free:
             self._wrong((*path, "free"), "what is free has a price of 0")
         return atoms
 

@@ -22,6 +22,9 @@ Path = tuple[str | int, ...]
 """Keys and indices from the document's root to a value."""
 
 MAX_DEPTH = 32
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""What no text of a configuration has, though an escape can write it; NUL not every store can keep."""
+
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+|\.(?:inf|nan))", re.ASCII | re.I
@@ -133,6 +136,8 @@ class _Builder:
     def _begin_member(self, frame: _Frame, mapping: dict[str, Any], event: yaml.ScalarEvent) -> None:
         """Note a key; its value comes next."""
         frame.key = event.value
+        if _CONTROL.search(event.value):
+            self.problems.append(f"{self._at(event)}: a key has a control character")
         if frame.path is not None and event.value in mapping:
             self.problems.append(f"{self._at(event)} {event.value[:64]}: this key stands twice")
             frame.key = _DISCARDED
@@ -169,6 +174,8 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         text: str = event.value
+        if _CONTROL.search(text):
+            self.problems.append(f"{self._at(event)}: a text has a control character")
         if event.style:  # quoted, or a block: text
             return text
         if text in ("true", "false"):

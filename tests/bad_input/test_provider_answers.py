@@ -14,6 +14,7 @@ import time
 import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,8 @@ from tests.support.scripted_provider import Script, Wait
 ASKED = GOOD_BODY[:-1] + b',"stream":true,"stream_options":{"include_usage":true}}'
 UNASKED = GOOD_BODY[:-1] + b',"stream":true}'
 MESSAGE_STREAM = GOOD_MESSAGE[:-1] + b',"stream":true}'
+NOBODY = "http://127.0.0.1:9"
+PROXIES = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"), NOBODY)
 HEAD_TIMEOUT_S = 1
 IDLE_TIMEOUT_S = 1
 
@@ -40,8 +43,18 @@ def siege(started: Started) -> Iterator[Besieged]:
         "SPEND_PROVIDER__HEAD_TIMEOUT_S": str(HEAD_TIMEOUT_S),
         "SPEND_PROVIDER__IDLE_TIMEOUT_S": str(IDLE_TIMEOUT_S),
     }
-    with started(**patience) as siege:
+    with started(**patience, **PROXIES) as siege:
         yield siege
+
+
+def test_a_proxy_in_the_environment_is_not_used(siege: Besieged) -> None:
+    """S-53: it would see every prompt and every key; calls go to the provider that the configuration names."""
+    assert siege.product.process is not None
+    environment = Path(f"/proc/{siege.product.process.pid}/environ").read_bytes().split(b"\0")
+    assert f"HTTP_PROXY={PROXIES['HTTP_PROXY']}".encode() in environment
+    before = len(siege.provider.requests)
+    assert siege.post().status == 200
+    assert len(siege.provider.requests) == before + 1
 
 
 def chunk(**fields: Any) -> bytes:

@@ -255,6 +255,19 @@ def test_a_port_beyond_loopback_does_not_open(tmp_path: Path) -> None:
     assert "SPEND_LISTEN__HOST" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a folder away")
+def test_a_folder_that_is_somebody_else_s(tmp_path: Path) -> None:
+    """S-59: whoever owns it could put another book in its place; nothing is written there and nothing listens."""
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, 12_345, 12_345)
+    done = started_up(tmp_path)
+    assert done.returncode == 1
+    assert "belongs to another user" in done.stderr
+    assert "--data" in done.stderr
+    assert list(data.iterdir()) == []
+
+
 # -- limits and trees, as the ledger's API takes them
 
 
