@@ -69,13 +69,15 @@ def pin(pid: int, core: int) -> None:
                 os.sched_setscheduler(int(task.name), os.SCHED_RR, os.sched_param(1))
 
 
-def wait_until_serving(port: int, path: str, body: bytes, headers: dict[str, str], log: Path) -> None:
+def wait_until_serving(
+    port: int, path: str, body: bytes, headers: dict[str, str], log: Path, *, timeout_s: float = START_TIMEOUT_S
+) -> None:
     """Wait for the first 200.
 
     Raises:
         RuntimeError: it did not come in time; with the last answer and the end of the log.
     """
-    until = time.monotonic() + START_TIMEOUT_S
+    until = time.monotonic() + timeout_s
     last = "no answer"
     while time.monotonic() < until:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -90,7 +92,7 @@ def wait_until_serving(port: int, path: str, body: bytes, headers: dict[str, str
             last = repr(exc)
         finally:
             connection.close()
-        time.sleep(0.05)
+        time.sleep(0.01)
     tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
     raise RuntimeError(f"nothing serves on port {port}: {last}\n{tail}")
 
