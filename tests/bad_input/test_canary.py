@@ -105,12 +105,23 @@ def test_without_injection_the_own_key_goes_to_its_provider_and_no_other(
     assert INJECTED.encode() not in other.all_heard()
 
 
-@pytest.mark.parametrize("line", [f"Authorization: Bearer {VIRTUAL}", f"x-api-key: {VIRTUAL}"])
+@pytest.mark.parametrize(
+    "line",
+    [f"Authorization: Bearer {VIRTUAL}", f"x-api-key: {VIRTUAL}", f"Spend-Key: {VIRTUAL}", f"X-Trace: {VIRTUAL}",
+     f"X-Request-Id: {VIRTUAL}", f"baggage: key={VIRTUAL}", f"User-Agent: {VIRTUAL}", f"{VIRTUAL}: 1",
+     f"Spend-User: {VIRTUAL}", f"Cookie: {VIRTUAL}"],
+)  # fmt: skip
 def test_a_virtual_key_never_leaves(siege: Besieged, other: RecordingProvider, line: str) -> None:
-    """Ours names who spends; no provider has any use for it, with injection or without."""
+    """Ours names who spends; no provider has any use for it, with injection or without, whatever it was put into."""
     kept(siege.post(GOOD_BODY, line))
     kept(siege.post(GOOD_MESSAGE, line, target=MESSAGES))
-    kept(siege.post(GOOD_MESSAGE, target=f"{MESSAGES}?key={VIRTUAL}"))
+    for place in (
+        f"{MESSAGES}?key={VIRTUAL}",
+        f"{MESSAGES}?{VIRTUAL}",
+        f"{MESSAGES}?a=1&{VIRTUAL}=1",
+        f"/v1/{VIRTUAL}",
+    ):
+        assert kept(siege.post(GOOD_MESSAGE, line, target=place)).status in (400, 401)
     assert VIRTUAL.encode() not in siege.provider.all_heard() + other.all_heard()
 
 

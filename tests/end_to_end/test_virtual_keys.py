@@ -26,7 +26,9 @@ CLAUDE = "claude-haiku-4-5-20251001"
 @pytest.fixture
 def keyed(tmp_path: Path, provider: LLMProvider) -> Iterator[Product]:
     """`spend up` that takes calls by virtual key alone, and holds the providers' keys; acme and its team have money."""
-    with running_product(tmp_path / "data", with_keys(tmp_path, provider, SPEND_REQUIRE_KEY="true")) as product:
+    with running_product(
+        tmp_path / "data", with_keys(tmp_path, provider, SPEND_REQUIRE_KEY="true", SPEND_SUBJECT__FEATURE="chat")
+    ) as product:
         product.spend("customers", "add", "acme")
         product.spend("nodes", "add", "acme/team:data")
         product.spend("grants", "add", "acme", "5")
@@ -108,7 +110,8 @@ def test_a_key_is_made_used_and_revoked(keyed: Product, provider: LLMProvider) -
 
 
 def test_the_local_api_takes_keys_too(keyed: Product) -> None:
-    """401 without, as a problem; with one the balance is its subject's, and its feature cannot be overruled."""
+    """401 without, as a problem; with one the balance is its subject's, and its feature cannot be overruled,
+    though the settings name the same one where nothing is said."""
     key, _ = make(keyed, "acme", "--feature", "chat")
 
     def local(path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:

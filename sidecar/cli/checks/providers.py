@@ -85,6 +85,9 @@ def key(name: str, upstream: UpstreamSettings, setup: Setup) -> Finding:
     check = f"key {name}"
     path = upstream.key_file
     variable = f"SPEND_UPSTREAMS__{name.upper()}__KEY_FILE"
+    if path is None and setup.settings.sidecar.require_key and upstream.needs_key:
+        what = "require_key is on and no key is here: a call that brings a virtual key alone is refused"
+        return warning(check, what, f"export {variable}=FILE   (or send the virtual key in the header Spend-Key)")
     if path is None:
         return ok(check, f"passed through: applications send their own (or give one with {variable})")
     try:

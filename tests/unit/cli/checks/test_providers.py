@@ -77,6 +77,18 @@ def test_a_name_that_never_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no answer within" in examine(OPENAI_API_KEY="k")["upstream openai"].what
 
 
+def test_virtual_keys_that_no_provider_s_key_stands_behind(listening: str, tmp_path: Path) -> None:
+    """Each call would be refused with provider_key_missing; not where there is a key, or none is wanted."""
+    file = tmp_path / "key"
+    file.write_text("sk-real")
+    environ = {"SPEND_REQUIRE_KEY": "true", "SPEND_UPSTREAMS__OPENAI__BASE_URL": f"http://{listening}"}
+    assert examine(**environ)["key openai"].state is State.WARNING
+    assert "Spend-Key" in examine(**environ)["key openai"].then
+    file.chmod(0o600)
+    assert examine(**environ, SPEND_UPSTREAMS__OPENAI__KEY_FILE=str(file))["key openai"].state is State.OK
+    assert examine(**environ, SPEND_UPSTREAMS__OPENAI__NEEDS_KEY="false")["key openai"].state is State.OK
+
+
 def test_keys_in_files(listening: str, tmp_path: Path) -> None:
     """There, one word, and not everybody's to read; the key itself is never shown."""
     file = tmp_path / "key"
