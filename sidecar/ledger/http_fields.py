@@ -11,6 +11,7 @@ import msgspec
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import Call
 from sidecar.ledger.views import Page
+from sidecar.providers.unfit_values import repeated_key
 
 MAX_CURSOR_LENGTH: Final = 512
 MAX_PAGE_ROWS: Final = 1000
@@ -24,16 +25,19 @@ def read_json(raw: bytes, kind: type[_T]) -> _T:
     """Read a body as exactly the fields of `kind`.
 
     Raises:
-        RequestRefused: not JSON (`malformed_json`); an unknown, missing or mistyped field, or a NUL
-            in a text, which not every database can keep (`invalid_body`).
+        RequestRefused: not JSON (`malformed_json`); an unknown, missing or mistyped field, one
+            that is given twice, or a NUL in a text, which not every database can keep (`invalid_body`).
     """
     try:
         value = msgspec.json.decode(raw, type=kind)
+        twice = repeated_key(raw)
     except msgspec.ValidationError as error:
         field, expected = _field_at_fault(str(error))
         raise RequestRefused("invalid_body", f"{field}: {expected}", problems={field: expected}) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise RequestRefused("malformed_json", "the body is not JSON in UTF-8") from None
+    if twice is not None:  # one reader takes the first, another the last
+        raise RequestRefused("invalid_body", f"{twice[:64]}: given twice", problems={twice[:64]: "given twice"})
     for name, part in msgspec.to_builtins(value).items():
         if _has_nul(part):
             raise RequestRefused("invalid_body", f"{name}: NUL", problems={name: "expected text without NUL"})

@@ -1,6 +1,6 @@
-"""Values within JSON that other parsers read differently or not at all: keys with NUL, numbers beyond any float.
+"""What is within JSON that other parsers read differently or not at all: keys with NUL or given twice, endless numbers.
 
-Both are searched for in the bytes, by what the C library finds fast, and only a find is looked at
+The first and the last are searched for in the bytes, by what the C library finds fast, and only a find is looked at
 closely: nearly every body has neither, and must not pay for it. The bytes are known to be JSON, so
 a pattern that passes over strings passes over exactly the strings.
 
@@ -9,6 +9,7 @@ Source: RFC 8259 sections 6 and 8; IEEE 754 binary64, whose largest value is bel
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Final
@@ -42,6 +43,28 @@ def has_key_with_nul(raw: bytes) -> bool:
         found[2] is not None and _NUL in found[1] and _ESCAPE.sub(b"", found[1]).find(_NUL) >= 0
         for found in _KEY.finditer(raw)
     )
+
+
+def repeated_key(raw: bytes) -> str | None:
+    """A key that stands twice in one object, at any depth of this JSON, however it is escaped; None if there is none.
+
+    It makes an object of everything, so it is for the short bodies of our own APIs.
+
+    Raises:
+        ValueError: this is no JSON in UTF-8, or a number has too many digits.
+        RecursionError: nested too deeply.
+    """
+    repeated: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                repeated.append(name)
+            seen.add(name)
+
+    json.loads(raw.decode(), object_pairs_hook=look)
+    return repeated[0] if repeated else None
 
 
 def has_number_out_of_range(raw: bytes) -> bool:

@@ -20,6 +20,7 @@ from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.errors import Unavailable
 from sidecar.leases.table import Uncovered
 from sidecar.ports import Ids
+from sidecar.providers.unfit_values import repeated_key
 from sidecar.proxy import local_api_problems as problems
 from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.authorize import Authority
@@ -260,18 +261,22 @@ def _read(question: _Question, kind: type[_T]) -> _T:
     """Read a body as exactly the fields of `kind`.
 
     Raises:
-        Refused: it is not said to be JSON, is none, or a field is unknown, missing or mistyped.
+        Refused: it is not said to be JSON, is none, or a field is unknown, missing, mistyped or given twice.
     """
     media = question.head.fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media != b"application/json":
         raise Refused("unsupported_media_type", "expected Content-Type: application/json")
     try:
-        return msgspec.json.decode(question.body, type=kind)
+        asked = msgspec.json.decode(question.body, type=kind)
+        twice = repeated_key(question.body)
     except msgspec.ValidationError as error:
         field, expected = _field_at_fault(str(error))
         raise Refused("invalid_body", f"{field}: {expected}", problems={field: expected}) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise Refused("malformed_json", "the body is not JSON in UTF-8") from None
+    if twice is not None:  # one reader takes the first, another the last
+        raise Refused("invalid_body", f"{twice[:64]}: given twice", problems={twice[:64]: "given twice"})
+    return asked
 
 
 def _field_at_fault(message: str) -> tuple[str, str]:

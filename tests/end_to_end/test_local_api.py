@@ -129,6 +129,12 @@ def test_what_is_free_is_counted(funded: Product) -> None:
     ("body", "headers", "expected"),
     [
         (b"{", {}, (400, "malformed_json", [])),
+        (b'{"feature":"agent_step","quantity":1,"quantity":5}', {}, (422, "invalid_body", ["quantity"])),
+        (b'{"feature":"agent_step","quantity":1,"\\u0071uantity":5}', {}, (422, "invalid_body", ["quantity"])),
+        ({"feature": "agent_step", "quantity": 1.0}, {}, (422, "invalid_body", ["quantity"])),
+        (b'{"feature":"agent_step","quantity":1e0}', {}, (422, "invalid_body", ["quantity"])),
+        (b'{"feature":"agent_step","quantity":1e400}', {}, (422, "invalid_body", ["quantity"])),
+        (b'\xef\xbb\xbf{"feature":"agent_step","quantity":1}', {}, (400, "malformed_json", [])),
         ({"feature": "agent_step"}, {}, (422, "invalid_body", ["quantity"])),
         ({"feature": "agent_step", "quantity": 0}, {}, (422, "invalid_body", ["quantity"])),
         ({"feature": "agent_step", "quantity": 1, "more": 1}, {}, (422, "invalid_body", ["more"])),

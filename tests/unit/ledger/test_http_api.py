@@ -225,6 +225,8 @@ async def test_a_query_out_of_range_is_400(acme: Ledger, query: str) -> None:
         (b"{", 400, "malformed_json", None),
         (b"\xff\xfe{\x00}\x00", 400, "malformed_json", None),
         (b'{"customer":"a","amount":"1"} x', 400, "malformed_json", None),
+        (b'{"customer":"acme","amount":"1","currency":"usd","amount":"100"}', 422, "invalid_body", "amount"),
+        (b'{"customer":"acme","amount":"1","currency":"usd","\\u0061mount":"100"}', 422, "invalid_body", "amount"),
         (b"[" * 100_000, 422, "invalid_body", "body"),
         (b"null", 422, "invalid_body", "body"),
         (b"{}", 422, "invalid_body", "customer"),

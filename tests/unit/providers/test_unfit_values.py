@@ -14,7 +14,7 @@ from sidecar.providers.anthropic import AnthropicMessages
 from sidecar.providers.dialect import BadRequest, Dialect
 from sidecar.providers.openai_chat import OpenAIChat
 from sidecar.providers.request_json import read_object, read_objects
-from sidecar.providers.unfit_values import has_key_with_nul, has_number_out_of_range
+from sidecar.providers.unfit_values import has_key_with_nul, has_number_out_of_range, repeated_key
 
 TEXTS = st.text(st.sampled_from('\0\\"u0e1+:,{}9 \u00e9'), max_size=12)
 VALUES = st.recursive(
@@ -108,6 +108,20 @@ def test_nor_is_what_is_read_by_itself(dialect: Dialect, part: bytes) -> None:
     """B-P53: a picture, a tool's result, what a search found."""
     with pytest.raises(BadRequest, match="out of range"):
         dialect.read_request(b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":[%b]}]}' % part)
+
+
+@given(VALUES)
+def test_no_serialiser_repeats_a_key(value: Any) -> None:
+    """What was made from a dictionary has each key once."""
+    assert repeated_key(json.dumps(value).encode()) is None
+
+
+@given(VALUES, VALUES)
+def test_a_key_that_stands_twice_is_found_at_any_depth(first: Any, second: Any) -> None:
+    """However it is escaped, and whatever its values are."""
+    for again in ("key", "\\u006bey"):
+        twice = f'[[{{"other":1,"key":{json.dumps(first)},"{again}":{json.dumps(second)}}}]]'
+        assert repeated_key(twice.encode()) == "key"
 
 
 @pytest.mark.parametrize("key", [b"\\u0000", b"a\\u0000b", b"\\\\\\u0000", b'\\"\\u0000'])
