@@ -45,6 +45,9 @@ OUTAGE_S: Final = 900.0
 RETRY_S: Final = 1.0
 """A ledger that did not answer is not asked again for so long."""
 
+AWAY_FOR_S: Final = 15.0
+"""Nor is it believed to be away for longer than this after it did not answer: then a request waits for it again."""
+
 ASKED_AT_ONCE_MAX: Final = 16
 ANSWER_TIMEOUT_S: Final = 2.0
 TRIES_MAX: Final = 3
@@ -100,8 +103,7 @@ class KeyRing:
         self._unknown: dict[bytes, float] = {}  # when they were found to be
         self._flights: dict[bytes, asyncio.Task[Subject | Unfit | None]] = {}
         self._overtaking: dict[bytes, set[str]] = {}  # customers that changed since a flight's question
-        self._is_away = False  # the ledger did not answer when it was last asked
-        self._retry_at = 0.0
+        self._failed_at = float("-inf")  # when the ledger did not answer; long ago where it has since
 
     async def holder(self, key: bytes | None) -> Subject | Unfit | Denied:
         """Whom a key names.
@@ -121,7 +123,7 @@ class KeyRing:
             age_s = now - known.heard_at
             if age_s > ASK_AHEAD_S and digest not in self._flights and self._may_ask():
                 self._take_off(digest)
-            if age_s <= (self._outage_s if self._is_away else BELIEVED_S):
+            if age_s <= (self._outage_s if self._is_away(now) else BELIEVED_S):
                 return known.subject
         elif not is_key(key.decode("latin-1")):
             return NO_WHOLE_KEY
@@ -158,10 +160,13 @@ class KeyRing:
         known = self._known.get(digest)
         if known is not None and self._monotonic() - known.heard_at <= self._outage_s:
             return known.subject
-        return _AWAY if self._is_away else _TOO_MANY
+        return _AWAY if self._is_away(self._monotonic()) else _TOO_MANY
+
+    def _is_away(self, now: float) -> bool:
+        return now - self._failed_at <= AWAY_FOR_S
 
     def _may_ask(self) -> bool:
-        resting = self._is_away and self._monotonic() < self._retry_at
+        resting = self._monotonic() - self._failed_at < RETRY_S
         return len(self._flights) < ASKED_AT_ONCE_MAX and not resting
 
     def _take_off(self, digest: bytes) -> asyncio.Task[Subject | Unfit | None]:
@@ -183,13 +188,13 @@ class KeyRing:
                     if overtaking if subject is None else subject.customer in overtaking:
                         continue
                     self._remember(digest, subject)
-                    self._is_away = False
+                    self._failed_at = float("-inf")
                     return UNKNOWN_KEY if subject is None else subject
         except (SidecarError, TimeoutError) as problem:
-            if not self._is_away:
+            now = self._monotonic()
+            if not self._is_away(now):
                 logger.warning("virtual_keys_not_checked", extra={"facts": {"problem": type(problem).__name__}})
-            self._is_away = True
-            self._retry_at = self._monotonic() + RETRY_S
+            self._failed_at = now
         finally:
             del self._overtaking[digest]
         return None

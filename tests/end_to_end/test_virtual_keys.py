@@ -192,3 +192,26 @@ def unavailable(client: openai.OpenAI) -> bool:
     except openai.InternalServerError:
         return True
     return False
+
+
+def test_a_provider_that_wants_no_key_gets_none(tmp_path: Path, provider: LLMProvider) -> None:
+    """The demo's, where a newcomer tries a key; and one of which the settings say so. Else the call is told why not."""
+    upstream = {"SPEND_UPSTREAMS__OPENAI__BASE_URL": provider.address}
+    for settings, status in (
+        ({"SPEND_DEMO": "auto"}, 200),
+        (upstream | {"SPEND_UPSTREAMS__OPENAI__NEEDS_KEY": "false"}, 200),
+        (upstream, 403),
+    ):
+        with running_product(tmp_path / f"data{len(settings)}{status}", settings) as product:
+            product.spend("customers", "add", "acme")
+            product.spend("grants", "add", "acme", "5")
+            key, _ = make(product, "acme")
+            with by_key(product.proxy, key) as client:
+                if status == 200:
+                    assert ask(client).usage.prompt_tokens > 0
+                    continue
+                with pytest.raises(openai.PermissionDeniedError) as refused:
+                    ask(client)
+                assert refused.value.code == "provider_key_missing"
+    assert len(provider.served) == 1
+    assert not any(value for name, value in provider.served[0].headers.items() if name.lower() == "authorization")

@@ -15,6 +15,7 @@ from sidecar.errors import LedgerUnavailable
 from sidecar.proxy import key_ring
 from sidecar.proxy.key_ring import (
     ASK_AHEAD_S,
+    AWAY_FOR_S,
     BELIEVED_S,
     NO_KEY,
     NO_WHOLE_KEY,
@@ -201,6 +202,18 @@ async def test_while_the_ledger_is_away_good_keys_go_on_and_unknown_ones_wait(le
     ledger.away = False
     ledger.clock.advance(RETRY_S + 0.1)
     assert await ledger.holder() == ACME
+
+
+async def test_an_outage_long_past_is_not_believed(ledger: Ledger) -> None:
+    """Nobody came meanwhile, so nobody noticed that the ledger was back; nor that the key ended."""
+    await ledger.holder()
+    ledger.away = True
+    ledger.clock.advance(BELIEVED_S + 1)
+    assert await ledger.holder() == ACME
+    ledger.away = False
+    ledger.good.clear()
+    ledger.clock.advance(AWAY_FOR_S + 0.1)
+    assert await ledger.holder() is UNKNOWN_KEY
 
 
 async def test_a_key_that_a_change_dropped_is_not_believed_in_an_outage(ledger: Ledger) -> None:
