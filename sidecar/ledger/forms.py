@@ -92,6 +92,8 @@ def path(text: str) -> tuple[str, tuple[Node, ...]]:
         problems.add("invalid_path", "path", "a node below the customer, such as acme/team:data")
     if any(node.kind == "user" for node in nodes):
         problems.add("invalid_path", "path", "no user: users are taken as they come, and can have budgets")
+    if any(node.kind in DIMENSIONS for node in nodes):
+        problems.add("invalid_path", "path", f"kinds of your own, and none of {', '.join(DIMENSIONS)}: calls say those")
     problems.raise_any()
     return name, nodes
 

@@ -277,3 +277,13 @@ async def test_what_is_allocated_is_a_part_of_what_is_above_it(desk: Desk) -> No
     await move(desk, "acme/team:data", "acme/department:c")
     assert "department:c/team:data" in await tree(desk)
     assert await desk.problems() == ()
+
+
+@pytest.mark.parametrize("kind", ["agent", "model", "session", "user", "customer"])
+async def test_kinds_that_are_something_else(desk: Desk, kind: str) -> None:
+    """L30: what calls say of themselves is no place in the tree, or sums by it would mean two things."""
+    await counted(desk, 10)
+    with pytest.raises(Rejected) as refused:
+        await desk.service.add_nodes(f"acme/team:data/{kind}:x", desk.act())
+    assert list(refused.value.problems) == ["path"]
+    assert await tree(desk) == []
