@@ -50,7 +50,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEY: Final = re.compile(rb'[\s,]*"([^"\\]*+(?:\\.[^"\\]*+)*+)"\s*:\s*')
 _END: Final = re.compile(rb"\s*\}\s*\Z")
 _OPEN: Final = re.compile(rb"\s*\{")
-_WHOLE: Final = re.compile(rb"-?(?:0|[1-9]\d{0,18})")
+_WHOLE: Final = re.compile(rb"0|[1-9]\d{0,18}")
 _DIGITS: Final = frozenset(b"0123456789")
 _NOTHING: Final = frozenset({b"null", b"false"})
 _OPENING: Final = frozenset(b"[{")
@@ -371,7 +371,7 @@ def read_word(members: Members, name: str) -> str | None:
 
 
 def read_whole(members: Members, name: str, *, least: int, most: int) -> int | None:
-    """A whole number written as one (not 5.0, 1e3, "5" or true); None where absent or null.
+    """A whole number written as one (not 5.0, 1e3, -0, "5" or true); None where absent or null.
 
     Raises:
         BadRequest: not so, or outside `least` … `most`.
