@@ -13,12 +13,13 @@ from sidecar.cli.applying import is_met, place_of, verdicts
 from sidecar.cli.choices import OneOf, did_you_mean
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.heard import reason_option, show_done
+from sidecar.cli.instants import Duration, show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_money, show_table
 from sidecar.core.governance.budgets import DIMENSIONS
 from sidecar.ledger.views import BudgetView
 
-PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year", "anniversary", "lifetime")
+PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year", "anniversary", "window", "lifetime")
 KINDS: Final = ("cap", "allocation")
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 """The ledger's own words (`core.governance`), in their order; a test holds them to it."""
@@ -73,6 +74,7 @@ class _Day(click.ParamType[str]):
     metavar="DATE",
     help="A day on which a month, quarter, year or anniversary begins, such as 2026-01-31; others are counted from it.",
 )
+@click.option("--length", type=Duration(), metavar="5h", help="With --per window: how long, from the first use on.")
 @click.option("--week-start", type=OneOf(WEEKDAYS), help="With --per week.  [monday]")
 @click.option(
     "--match",
@@ -100,6 +102,7 @@ def set_(
     per: str,
     anchor: str | None,
     week_start: str | None,
+    length: int | None,
     match: dict[str, str] | None,
     each: str | None,
     currency: str,
@@ -117,6 +120,9 @@ def set_(
     An anniversary is a month that begins on the day of the month on which the customer was added, or on that of
     --anchor. Where a month has no 31st, its last day stands for it.
     """
+    if (length is None) is (per == "window"):
+        what = "say how long with --length 5h" if length is None else f"--length goes with it, and not with --per {per}"
+        raise click.UsageError(f"--per window begins with the first use: {what}.")
     if week_start is not None and per != "week":
         raise click.UsageError(f"--week-start goes with --per week; per {per}, leave it out.")
     if anchor is not None and per not in ("month", "quarter", "year", "anniversary"):
@@ -134,6 +140,7 @@ def set_(
         "clamp": not no_clamp,
         "kind": kind or "",
         "guardrail": guardrail,
+        "window_s": (length or 0) // 1000,
     }
     raw = client.change("/v1/budgets", budget)
     made = decoded(raw, BudgetView)
@@ -211,6 +218,8 @@ def _kind(budget: BudgetView) -> str:
 
 
 def _per(budget: BudgetView) -> str:
+    if budget.per == "window":
+        return f"window of {show_duration(budget.window_s)}"
     return f"{budget.per} from {budget.anchor}" if budget.anchor else budget.per
 
 

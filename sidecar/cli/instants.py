@@ -13,6 +13,25 @@ _MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?)?")
 
 
+class Duration(click.ParamType[int]):
+    """`5h`, `30d`, `90s`, as milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read one."""
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{str(value)[:64]!r}: expected a duration such as 5h, 30d or 90s.", param, ctx)
+        return int(found[1]) * _MS[found[2]]
+
+
+def show_duration(seconds: int) -> str:
+    """A duration as it is typed, in the largest unit that it is whole in."""
+    unit = next(unit for unit in ("w", "d", "h", "m", "s") if seconds * 1000 % _MS[unit] == 0)
+    return f"{seconds * 1000 // _MS[unit]}{unit}"
+
+
 class Instant(click.ParamType[int]):
     """`2026-12-31`, `2026-12-31T18:00Z`, or `30d`, `12h`, `15m`, `90s`, `2w` from now, as Unix milliseconds.
 

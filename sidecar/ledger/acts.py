@@ -161,8 +161,11 @@ class Acts:
             match = msgspec.json.encode(form.match, order="sorted").decode()
             rows = await tx.fetch(
                 "SELECT * FROM budgets WHERE customer = ? AND node = ? AND match = ? AND each_child = ?"
-                " AND cadence = ? AND currency = ? AND guardrail = ?",
-                (customer, str(node or ""), match, form.each, form.per, form.currency, int(form.guardrail)),
+                " AND cadence = ? AND currency = ? AND guardrail = ? AND window_ms = ?",
+                (
+                    *(customer, str(node or ""), match, form.each, form.per, form.currency),
+                    *(int(form.guardrail), form.window_s * 1000),
+                ),
             )
             if rows:
                 budget = budget_of(rows[0])
@@ -196,6 +199,7 @@ class Acts:
                     anchor=form.anchor or _first_anchor(journal, Cadence(form.per)),
                     kind=Kind(form.kind or Kind.CAP),
                     guardrail=form.guardrail,
+                    window_ms=form.window_s * 1000,
                 )
                 await _new_budget(journal, budget, whole, act.actor)
             if form.guardrail:
@@ -278,8 +282,8 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
     )
     await journal.tx.execute(
         "INSERT INTO budgets (customer, budget_id, node, depth, path, match, each_child, currency, cadence,"
-        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor, kind, guardrail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor, kind, guardrail, window_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             journal.customer,
             budget.budget_id,
@@ -300,6 +304,7 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
             budget.anchor,
             budget.kind.value,
             int(budget.guardrail),
+            budget.window_ms,
         ),
     )
     await backfill.count_period(journal, budget)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.governance.budgets import Budget, applies, budget_account
+from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.tenancy import Subject, parse_path
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.journal import Journal
@@ -18,6 +19,8 @@ async def count_period(journal: Journal, budget: Budget) -> None:
     Reads the period's usage once; that of a lifetime is all there is. Must come before anything
     else of this transaction is booked on the budget.
     """
+    if budget.cadence is Cadence.WINDOW:  # it begins with the first lending, and has seen nothing
+        return
     period = journal.period(budget)
     used: dict[str, int] = {}
     # What occurred in a period was recorded in it or later.

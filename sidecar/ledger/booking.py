@@ -23,6 +23,7 @@ from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import BURN_ORDER
 from sidecar.core.credits.entries import Bucket
 from sidecar.core.governance.budgets import Budget, budget_account
+from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
@@ -189,7 +190,9 @@ class Booking:
         _, model, provider, currency, slot_ms = kind
         applying = self._accounts.applying(subject, model=model, provider=provider, currency=currency)
         return tuple(
-            (b, budget_account(b.budget_id, b.child_of(subject), self._journal.period(b, slot_ms))) for b in applying
+            (b, budget_account(b.budget_id, b.child_of(subject), self._journal.period(b, slot_ms)))
+            for b in applying
+            if b.cadence is not Cadence.WINDOW  # which counts what was lent from it, and nothing else
         )
 
     def _group(self, kind: _Kind, budget_leases: bytes, paying: tuple[str, ...]) -> _Group:

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 
 from sidecar.core.credits.entries import MAX_BUCKET, Bucket, Moves
 from sidecar.core.governance.budgets import Budget, applies, budget_account
-from sidecar.core.governance.limits import Period
+from sidecar.core.governance.limits import Cadence, Period
 from sidecar.core.governance.periods import SLOT_MS
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.purse import ACTOR
+from sidecar.ledger.windows import running_windows
 from sidecar.ports import Row
 
 MAX_ALERTED_BY_EDIT = 1000
@@ -71,16 +72,19 @@ class BudgetAccounts:
 
         At most MAX_ALERTED_BY_EDIT of them; the others with their next call.
         """
-        period = self._journal.period(budget)
-        first = budget_account(budget.budget_id, "", period)
-        behind = first[:-1] + chr(ord(first[-1]) + 1)
+        if budget.cadence is Cadence.WINDOW:
+            first, behind, since = running_windows(budget, self._journal.now_ms)
+        else:
+            first = budget_account(budget.budget_id, "", self._journal.period(budget))
+            behind, since = first[:-1] + chr(ord(first[-1]) + 1), ""
         found: dict[str, Row] = {}
         for percent in budget.thresholds_percent:
             rows = await self._journal.tx.fetch(
                 "SELECT * FROM accounts WHERE customer = ? AND account >= ? AND account < ?"
+                " AND (? = '' OR substr(account, length(account) - 12) > ?)"  # of a window: when it starts
                 " AND (consumed >= ?) <> (alerted_percent >= ?) ORDER BY account LIMIT ?",
                 (
-                    *(self._journal.customer, first, behind),
+                    *(self._journal.customer, first, behind, since, since),
                     *(_mark_atoms(percent, budget.limit_atoms), percent, MAX_ALERTED_BY_EDIT - len(found)),
                 ),
             )
@@ -125,7 +129,8 @@ class Slots:
 
     def __init__(self, journal: Journal, budgets: Iterable[Budget]) -> None:
         self._journal = journal
-        self._calendars = {budget.calendar(journal.zones): budget for budget in budgets}
+        timed = [budget for budget in budgets if budget.cadence is not Cadence.WINDOW]
+        self._calendars = {budget.calendar(journal.zones): budget for budget in timed}
         self._cuts: dict[int, tuple[int, ...]] = {}
 
     def begin(self, at_ms: int) -> int:

@@ -91,10 +91,10 @@ async def _beside(tx: Transaction, customer: str, budget: Budget, *, guardrail: 
     match = msgspec.json.encode(budget.match, order="sorted").decode()
     rows = await tx.fetch(
         "SELECT * FROM budgets WHERE customer = ? AND node = ? AND match = ? AND each_child = ?"
-        " AND cadence = ? AND currency = ? AND guardrail = ?",
+        " AND cadence = ? AND currency = ? AND guardrail = ? AND window_ms = ?",
         (
             *(customer, str(budget.node or ""), match, budget.each.value),
-            *(budget.cadence.value, budget.currency, int(guardrail)),
+            *(budget.cadence.value, budget.currency, int(guardrail), budget.window_ms),
         ),
     )
     return list(rows)

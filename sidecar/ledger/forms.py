@@ -30,6 +30,8 @@ FIRST_ANCHOR, LAST_ANCHOR = date(1900, 1, 1), date(2999, 12, 31)
 MAX_REASON = 500
 """Characters of the reason that an act gives."""
 
+MIN_WINDOW_S, MAX_WINDOW_S = 60, 366 * 86_400
+
 MAX_INSTANT_MS = 253_402_300_799_000
 """The last second of the year 9999."""
 
@@ -163,10 +165,22 @@ def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tu
         _check_anchor(problems, Cadence(form.per), form.anchor)
     if form.each not in set(Each):
         problems.add("invalid_field", "each", _one_of(Each))
+    if form.per == Cadence.WINDOW and not MIN_WINDOW_S <= form.window_s <= MAX_WINDOW_S:
+        problems.add("invalid_field", "window_s", f"how long a window is: {MIN_WINDOW_S} to {MAX_WINDOW_S} seconds")
+    elif form.per != Cadence.WINDOW and form.window_s:
+        problems.add("invalid_field", "window_s", "0: only a window has a length of its own")
+    if form.per == Cadence.WINDOW and not form.hard:
+        problems.add(
+            "invalid_field", "hard", "true: a window begins with what is lent, and of a soft budget nothing is"
+        )
     if form.kind not in ("", *Kind):
         problems.add("invalid_field", "kind", _one_of(Kind))
-    elif form.kind == Kind.ALLOCATION and (form.each or form.guardrail):
-        problems.add("invalid_field", "kind", "cap: what each child or a member has of its own is no part of anything")
+    elif form.kind == Kind.ALLOCATION and (form.each or form.guardrail or form.per == Cadence.WINDOW):
+        problems.add(
+            "invalid_field",
+            "kind",
+            "cap: what each child or a member has of its own, or a window, is no part of anything",
+        )
     for dimension, pattern in form.match.items():
         if dimension not in DIMENSIONS or not is_pattern(pattern):
             problems.add("invalid_field", "match", f"a pattern for any of {', '.join(DIMENSIONS)}")

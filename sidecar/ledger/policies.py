@@ -87,7 +87,7 @@ def grant_of(row: Row) -> Grant:
 
 _BUDGET_COLUMNS = (
     *("budget_id", "currency", "limit_atoms", "cadence", "node", "match", "each_child", "hard", "on_outage"),
-    *("thresholds", "version", "clamp", "anchor", "kind", "guardrail"),
+    *("thresholds", "version", "clamp", "anchor", "kind", "guardrail", "window_ms"),
 )
 _GRANT_COLUMNS = (
     *("grant_id", "currency", "issued_atoms", "effective_at_ms", "sequence", "expires_at_ms", "category", "priority"),
@@ -101,7 +101,7 @@ _GRANT_COLUMNS = (
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _budget(columns: tuple[Any, ...]) -> Budget:
     name, currency, limit_atoms, cadence, node, match, each, hard, on_outage, *rest = columns
-    thresholds, version, clamp, anchor, budget_kind, guardrail = rest
+    thresholds, version, clamp, anchor, budget_kind, guardrail, window_ms = rest
     kind, _, node_id = node.partition(":")
     return Budget(
         budget_id=name,
@@ -119,6 +119,7 @@ def _budget(columns: tuple[Any, ...]) -> Budget:
         anchor=anchor,
         kind=Kind(budget_kind),
         guardrail=bool(guardrail),
+        window_ms=window_ms,
     )
 
 

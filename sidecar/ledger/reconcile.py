@@ -11,7 +11,7 @@ from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget
-from sidecar.core.governance.limits import Period
+from sidecar.core.governance.limits import Cadence, Period
 from sidecar.ledger.booking import Booking
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.freezing import NOTHING_FROZEN, frozen_of
@@ -23,6 +23,7 @@ from sidecar.ledger.purse import Purse
 from sidecar.ledger.recorded_events import read_events
 from sidecar.ledger.resolving import may_borrow
 from sidecar.ledger.sql import fetch_in
+from sidecar.ledger.windows import window_of
 from sidecar.ports import Transaction
 
 
@@ -182,6 +183,9 @@ class _Reconciling:
 
     def _period(self, account: str, budget: Budget) -> Period | None:
         """The period of a budget's account if it is this one or the next; None: it is over."""
+        if budget.cadence is Cadence.WINDOW:
+            window = window_of(account, budget)
+            return window if window.contains(self._journal.now_ms) else None
         period = self._journal.period(budget)
         periods = [period]
         if period.ends_at_ms is not None:

@@ -6,6 +6,7 @@ import msgspec
 
 from sidecar.contract.messages import LeaseGrant, ResolveReply, ResolveRequest
 from sidecar.core.governance.decisions import Reason
+from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.errors import StaleIncarnation
@@ -17,6 +18,7 @@ from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Refusal, load_budgets, load_paths, locate, nodes_named
 from sidecar.ledger.purse import Purse
 from sidecar.ledger.sql import fetch_in
+from sidecar.ledger.windows import window_to_lend_from
 from sidecar.ports import Transaction
 
 NEXT_PERIOD_REFRESHES = 6
@@ -95,7 +97,7 @@ class _Resolving:
         if request.need_atoms and self._journal.wallet is Wallet.REQUIRED and debt > self._options.debt_limit_atoms:
             detail = f"{self._journal.customer!r} owes {debt} atoms of {request.currency}; a paid grant repays them"
             return ResolveReply(refusal=Reason.DEBT_LIMIT.value, detail=detail)
-        budgets = self._budget_targets(ahead=request.next_period)
+        budgets = await self._budget_targets(ahead=request.next_period)
         grants: list[Target] = []
         if self._journal.wallet is Wallet.REQUIRED and not request.next_period:
             covering = self._purse.covering(request.currency, model=request.model, feature=self._subject.feature)
@@ -136,13 +138,18 @@ class _Resolving:
             fresh_for_ms=fresh_for_ms if change_ms is None else min(fresh_for_ms, change_ms - now_ms),
         )
 
-    def _budget_targets(self, *, ahead: bool) -> list[Target]:
+    async def _budget_targets(self, *, ahead: bool) -> list[Target]:
         """The accounts of the budgets that apply, now or, `ahead`, in a next period that begins soon."""
         now_ms, request = self._journal.now_ms, self._request
         targets: list[Target] = []
         for budget in self._accounts.applying(
             self._subject, model=request.model, provider=request.provider, currency=request.currency
         ):
+            if budget.cadence is Cadence.WINDOW:
+                if not ahead:  # the next one begins when it is used
+                    window = await window_to_lend_from(self._journal, budget, budget.child_of(self._subject))
+                    targets.append(budget_target(budget, self._subject, window, now_ms, self._options))
+                continue
             period = self._journal.period(budget)
             if ahead:
                 if period.ends_at_ms is None or period.ends_at_ms - now_ms > self._ahead_ms():

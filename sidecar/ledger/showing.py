@@ -14,7 +14,7 @@ from sidecar.core.credits.amounts import Currency
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Balance, Entry
 from sidecar.core.governance.budgets import Budget, budget_account
-from sidecar.core.governance.limits import Period
+from sidecar.core.governance.limits import Cadence, Period
 from sidecar.core.governance.periods import Zones, period_at
 from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
@@ -35,6 +35,7 @@ from sidecar.ledger.views import (
     UsageView,
     money,
 )
+from sidecar.ledger.windows import child_of, running_windows, window_of
 from sidecar.ports import Row, Transaction
 
 MAX_CHILDREN_SHOWN = 100
@@ -136,19 +137,35 @@ class Shower:
         )
         budgets = [(budget_of(row), row["path"]) for row in rows]
         return [
-            await self._budget(tx, customer, budget, path, period_at(budget.calendar(zones), now_ms))
+            self._budget(customer, budget, path, await self._accounts(tx, customer, budget, now_ms, zones))
             for budget, path in budgets
         ]
 
-    async def _budget(self, tx: Transaction, customer: str, budget: Budget, path: str, period: Period) -> BudgetView:
+    async def _accounts(
+        self, tx: Transaction, customer: str, budget: Budget, now_ms: int, zones: Zones
+    ) -> list[tuple[str, Period, Row]]:
+        """Those of periods that run, each with its child: MAX_CHILDREN_SHOWN, and one more if there is."""
+        if budget.cadence is Cadence.WINDOW:
+            rows = await tx.fetch(
+                "SELECT * FROM accounts WHERE customer = ? AND account >= ? AND account < ?"
+                " AND substr(account, length(account) - 12) > ? ORDER BY account LIMIT ?",
+                (customer, *running_windows(budget, now_ms), MAX_CHILDREN_SHOWN + 1),
+            )
+            return [(child_of(row["account"]), window_of(row["account"], budget), row) for row in rows]
+        period = period_at(budget.calendar(zones), now_ms)
         prefix = budget_account(budget.budget_id, "", period)
         rows = await tx.fetch(
             "SELECT * FROM accounts WHERE customer = ? AND account >= ? AND account < ? ORDER BY account LIMIT ?",
             (customer, prefix, prefix[:-1] + ";", MAX_CHILDREN_SHOWN + 1),  # `;` follows `:`
         )
+        return [(row["account"].removeprefix(prefix), period, row) for row in rows]
+
+    def _budget(
+        self, customer: str, budget: Budget, path: str, accounts: Sequence[tuple[str, Period, Row]]
+    ) -> BudgetView:
         children = tuple(
             BudgetChildView(
-                child=row["account"].removeprefix(prefix),
+                child=child,
                 used=self.money(row["consumed"], budget.currency),
                 leased=self.money(row["leased"], budget.currency),
                 remaining=self.money(max(0, budget.limit_atoms - row["consumed"] - row["leased"]), budget.currency),
@@ -156,7 +173,7 @@ class Shower:
                 starts_at_ms=period.starts_at_ms,
                 resets_at_ms=period.ends_at_ms,
             )
-            for row in rows[:MAX_CHILDREN_SHOWN]
+            for child, period, row in accounts[:MAX_CHILDREN_SHOWN]
         )
         return BudgetView(
             customer=customer,
@@ -169,11 +186,12 @@ class Shower:
             hard=budget.hard,
             version=budget.version,
             children=children,
-            more_children=len(rows) > MAX_CHILDREN_SHOWN,
+            more_children=len(accounts) > MAX_CHILDREN_SHOWN,
             clamp=budget.clamp,
             anchor=budget.anchor,
             kind=budget.kind.value,
             guardrail=budget.guardrail,
+            window_s=budget.window_ms // 1000,
         )
 
     def usage(self, body: UsageBody) -> UsageView:

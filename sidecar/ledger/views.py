@@ -128,6 +128,7 @@ class BudgetView(msgspec.Struct, frozen=True):
     anchor: str = ""
     kind: str = "cap"
     guardrail: bool = False
+    window_s: int = 0
 
 
 class BalanceView(msgspec.Struct, frozen=True):

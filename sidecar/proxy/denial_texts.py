@@ -17,6 +17,7 @@ _PERIODS: Mapping[Cadence, str] = {
     Cadence.QUARTER: " this quarter",
     Cadence.YEAR: " this year",
     Cadence.ANNIVERSARY: " this month",
+    Cadence.WINDOW: " in this window",
     Cadence.LIFETIME: "",
 }
 

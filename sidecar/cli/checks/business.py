@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from sidecar.cli.answers import all_rows, decoded, page_rows
 from sidecar.cli.checks.finding import Finding, Setup, ok, problem, warning
+from sidecar.cli.instants import show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.sums import amount_text, merged
 from sidecar.cli.tables import printable, show_instant, show_money
@@ -156,6 +157,8 @@ def _covers(budget: BudgetView, one: Cheapest) -> bool:
 def _same(budget: BudgetView) -> str:
     """The words that name this very budget to `spend budgets set`."""
     words = [budget.path, f"--per {budget.per}"]
+    if budget.window_s:
+        words.append(f"--length {show_duration(budget.window_s)}")
     if budget.match:
         match = ",".join(f"{key}={pattern}" for key, pattern in sorted(budget.match.items()))
         words.append(f"--match {shlex.quote(match)}")

@@ -61,12 +61,19 @@ def overdrawn(budgets: Iterable[Placed]) -> Overdrawn | None:
     return None
 
 
-_Place = tuple[str, str, str, tuple[tuple[str, str], ...], Path]
+_Place = tuple[str, str, str, int, tuple[tuple[str, str], ...], Path]
 """Which calls a budget counts in which periods, and where; no two budgets have it in common."""
 
 
 def _place(budget: Budget, path: Path) -> _Place:
-    return budget.currency, budget.cadence.value, budget.anchor, tuple(sorted(budget.match.items())), path
+    return (
+        budget.currency,
+        budget.cadence.value,
+        budget.anchor,
+        budget.window_ms,
+        tuple(sorted(budget.match.items())),
+        path,
+    )
 
 
 def _parent_of(child: Placed, places: dict[_Place, Placed]) -> Placed | None:

@@ -46,6 +46,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     limit may be lowered so that it fits; false where an answer must not be shortened. `anchor` says where its
     periods begin, as in `periods.Calendar`. `guardrail`: a member set it for itself, beside what others set
     and never above that (L36); it bounds, but is not what a customer without a wallet must be bounded by.
+    `window_ms`: how long a window is; 0 for every other cadence.
     """
 
     budget_id: str
@@ -63,6 +64,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     anchor: str = ""
     kind: Kind = Kind.CAP
     guardrail: bool = False
+    window_ms: int = 0
 
     def owner(self, customer: str) -> str:
         """The node as people write it: `acme`, `acme/team:data`."""
@@ -78,8 +80,18 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def budget_account(budget_id: str, child: str, period: Period) -> str:
-    """The account of a budget's child in a period: `budget:ID:2026-11:CHILD`."""
+    """The account of a budget's child in a period: `budget:ID:2026-11:CHILD`; of a window, `budget:ID:w:CHILD/START`.
+
+    A child's windows stand side by side, and in order: which one runs is looked up there, and nowhere else.
+    """
+    if period.cadence is Cadence.WINDOW:
+        return f"{window_accounts(budget_id, child)}{period.starts_at_ms:013}"
     return f"budget:{budget_id}:{period.key}:{child}"
+
+
+def window_accounts(budget_id: str, child: str) -> str:
+    """What the accounts of a child's windows begin with; the rest is when each starts. No id has a `/` in it."""
+    return f"budget:{budget_id}:w:{child}/"
 
 
 def grant_account(grant_id: str) -> str:

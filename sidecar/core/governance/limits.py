@@ -16,7 +16,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Cadence(StrEnum):
-    """How often a budget starts anew. All but the lifetime are told by the customer's local calendar."""
+    """How often a budget starts anew. All but window and lifetime are told by the customer's local calendar."""
 
     HOUR = "hour"
     DAY = "day"
@@ -26,6 +26,8 @@ class Cadence(StrEnum):
     YEAR = "year"
     ANNIVERSARY = "anniversary"
     """A month that begins on the day of the month on which the customer was added, unless another is named."""
+    WINDOW = "window"
+    """So long from the first use on, and again from the first use after that: no calendar tells when."""
     LIFETIME = "lifetime"
 
 
@@ -41,11 +43,13 @@ class Period(msgspec.Struct, frozen=True):
         """Names the period in an account's key, by when it starts in UTC; no colon is in it.
 
         `2026-11-24T13Z` (an hour), `2026-11-24`, `2026-11` (a month), `lifetime`; and
-        `2026-11-23T1830Z` for one that begins elsewhere in an hour or day. Of the periods of one
-        budget no two start at once, so that no two have one key, whatever its time zone was.
+        `2026-11-23T1830Z` for one that begins elsewhere in an hour or day, `w1795521600000` for a window. Of the
+        periods of one budget no two start at once, so that no two have one key, whatever its time zone was.
         """
         if self.cadence is Cadence.LIFETIME:
             return "lifetime"
+        if self.cadence is Cadence.WINDOW:
+            return f"w{self.starts_at_ms}"
         start = EPOCH + timedelta(milliseconds=self.starts_at_ms)
         if start.second or start.microsecond:
             return start.strftime("%Y-%m-%dT%H%M%S.%fZ")

@@ -72,10 +72,12 @@ def period_at(calendar: Calendar, at_ms: int) -> Period:
         at_ms: Unix milliseconds, from 1970 to the year 9990.
 
     Raises:
-        ValueError: an anchor that is none of its cadence's, or a time zone that is not known.
+        ValueError: an anchor that is none of its cadence's, a time zone that is not known, or a window.
     """
     if calendar.cadence is Cadence.LIFETIME:
         return Period(Cadence.LIFETIME, 0, None)
+    if calendar.cadence is Cadence.WINDOW:
+        raise ValueError("no calendar tells when a window begins")
     period = _in_slot(calendar, at_ms // SLOT_MS)
     while period.ends_at_ms is not None and period.ends_at_ms <= at_ms:
         period = _through_zones(calendar, period.ends_at_ms)

@@ -183,7 +183,18 @@ def test_budgets(acme: Shell) -> None:
         in acme.run("budgets", "set", "acme", "--limit", "5", "--per", "week", "--week-start", "sunday").stdout
     )
     acme.run("budgets", "set", "acme", "--limit", "5", "--per", "year", "--anchor", "2026-04-06")
-    assert [row["anchor"] for row in acme.json("budgets", "list", "acme")[2:]] == ["sunday", "sunday", "2026-04-06"]
+    windowed = acme.run("budgets", "set", "acme/user:ada", "--limit", "5", "--per", "window", "--length", "5h").stdout
+    assert "per window of 5h" in windowed
+    assert acme.json("budgets", "list", "acme")[-1]["window_s"] == 5 * 3600
+    parts = ("budgets", "set", "acme/team:data", "--limit", "5", "--per", "week", "--kind", "allocation")
+    assert "a part of the budget above it" in acme.run(*parts).stdout
+    own = ("budgets", "set", "acme/user:ada", "--limit", "5", "--per", "week", "--guardrail")
+    assert "its own guardrail" in acme.run(*own).stdout
+    assert [(row["kind"], row["guardrail"]) for row in acme.json("budgets", "list", "acme")[-2:]] == [
+        ("allocation", False),
+        ("cap", True),
+    ]
+    assert [row["anchor"] for row in acme.json("budgets", "list", "acme")[2:5]] == ["sunday", "sunday", "2026-04-06"]
     table = acme.run("budgets", "list", "acme").stdout
     assert "year from 2026-04-06" in table
     assert "agent=pipeline,model=gpt-* each session" in table

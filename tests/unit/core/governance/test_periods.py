@@ -29,7 +29,7 @@ ZONES = (
 )  # fmt: skip
 
 DAY_MS = 24 * HOUR_MS
-TIMED = tuple(cadence for cadence in Cadence if cadence is not Cadence.LIFETIME)
+TIMED = tuple(cadence for cadence in Cadence if cadence not in (Cadence.LIFETIME, Cadence.WINDOW))
 
 
 @lru_cache
@@ -230,6 +230,12 @@ def test_a_time_zone_set_in_an_hour_that_comes_twice_acts_after_the_day_that_run
     zones = ((0, "America/St_Johns"), (ms("2006-10-29T03:00"), "UTC"))
     period = at(Calendar(Cadence.DAY, "", zones), "2006-10-29T03:00")
     assert (period.starts_at_ms, period.ends_at_ms) == (ms("2006-10-29T02:30"), ms("2006-10-30T03:30"))
+
+
+def test_no_calendar_tells_a_window() -> None:
+    """L37: it begins when the ledger first lends on it."""
+    with pytest.raises(ValueError, match="no calendar"):
+        period_at(Calendar(Cadence.WINDOW), 0)
 
 
 @given(st.integers(0, 4_102_444_800_000), st.sampled_from(ZONES))
