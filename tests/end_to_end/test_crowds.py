@@ -1,27 +1,22 @@
-"""Three `spend sidecar`, two `spend ledger`, one PostgreSQL: real processes, and a provider that counts."""
+"""How much of a budget several sidecars use before they refuse, and how rarely they ask: on two ledgers, one book."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import threading
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.end_to_end.test_fleet import NEVER_S, ready, until
+from tests.end_to_end.test_fleet import call, until
 from tests.end_to_end.test_hard_limit import BODY, PATH, amount, ceiling_atoms, uses_the_whole_ceiling
-from tests.support.engines import postgres_url
+from tests.end_to_end.test_shared_book import SharedFleet, running_fleet
 from tests.support.fleet import LedgerProcess, SidecarProcess
 from tests.support.llm_provider import LLMProvider, Plan
-from tests.support.product import provider_environment, running
 
 HEADERS = {"Content-Type": "application/json", "Authorization": "Bearer sk-test", "Spend-Customer": "acme"}
 
@@ -32,36 +27,11 @@ OPEN_SHARE = 200
 """The budget is so many times what all callers can hold together, which is then 0.5 % of it."""
 
 
-class Replicas(NamedTuple):
-    """The processes: the first and the third sidecar talk to the first ledger, the second to the other."""
-
-    ledgers: tuple[LedgerProcess, LedgerProcess]
-    sidecars: tuple[SidecarProcess, SidecarProcess, SidecarProcess]
-
-
-@contextmanager
-def running_replicas(folder: Path, provider: LLMProvider, **settings: str) -> Iterator[Replicas]:
-    """All of them, ready to serve."""
-    database = {"SPEND_LEDGER__DATABASE__URL": postgres_url()}
-    environment = provider_environment(provider.address) | settings
-    with ExitStack() as stack:
-        first, second = (
-            stack.enter_context(running(LedgerProcess(folder / name, database))) for name in ("ledger-1", "ledger-2")
-        )
-        made = []
-        for name, ledger in (("one", first), ("two", second), ("three", first)):
-            made.append(SidecarProcess(folder / name, environment, ledger.ledger, first.token(name)))
-            stack.enter_context(running(made[-1]))
-        one, two, three = made
-        until(lambda: all(map(ready, made)))
-        yield Replicas((first, second), (one, two, three))
-
-
 class Crowd:
     """Callers that ask one sidecar each, call after call, until it refuses for good or all calls are made."""
 
-    def __init__(self, replicas: Replicas, calls: int) -> None:
-        self._replicas = replicas
+    def __init__(self, fleet: SharedFleet, calls: int) -> None:
+        self._fleet = fleet
         self._left = calls
         self._lock = threading.Lock()
         self.answers: Counter[tuple[int, str]] = Counter()
@@ -69,8 +39,8 @@ class Crowd:
 
     def run(self) -> None:
         """Until all have ended."""
-        with ThreadPoolExecutor(CALLERS * len(self._replicas.sidecars)) as pool:
-            for done in [pool.submit(self._ask, one) for one in self._replicas.sidecars for _ in range(CALLERS)]:
+        with ThreadPoolExecutor(CALLERS * len(self._fleet.sidecars)) as pool:
+            for done in [pool.submit(self._ask, one) for one in self._fleet.sidecars for _ in range(CALLERS)]:
                 done.result()
 
     def _ask(self, sidecar: SidecarProcess) -> None:
@@ -101,11 +71,11 @@ def test_one_budget_is_used_to_its_end_and_no_further(tmp_path: Path, provider: 
     provider.plan = Plan(usage=uses_the_whole_ceiling)
     room = OPEN_SHARE * CALLERS * 3
     assert calls > room
-    with running_replicas(tmp_path, provider, SPEND_LEASES__REFRESH_EVERY_S="1") as replicas:
-        ledger = replicas.ledgers[1]
+    with running_fleet(tmp_path, provider, SPEND_LEASES__REFRESH_EVERY_S="1") as fleet:
+        ledger = fleet.ledgers[1]
         ledger.spend("customers", "add", "acme", "--wallet", "none")
         ledger.spend("budgets", "set", "acme", "--limit", amount(room * ceiling_atoms()), "--per", "lifetime")
-        crowd = Crowd(replicas, calls)
+        crowd = Crowd(fleet, calls)
         crowd.run()
         assert sum(crowd.answers.values()) == calls
         assert crowd.answers[200, ""] == len(provider.served) <= room
@@ -113,27 +83,27 @@ def test_one_budget_is_used_to_its_end_and_no_further(tmp_path: Path, provider: 
         assert refused <= {(402, "budget_exceeded"), (429, "budget_in_flight")}, crowd.answers
         assert crowd.served_at_first_refusal is not None
         assert crowd.served_at_first_refusal >= 0.99 * room, crowd.answers
-        until(lambda: sum(asked(one) for one in replicas.sidecars) >= room)
+        until(lambda: sum(asked(one) for one in fleet.sidecars) >= room)
         until(lambda: booked(ledger) == len(provider.served) * ceiling_atoms())
         assert len(provider.served) == room
-        assert [one.problems("acme") for one in replicas.ledgers] == [[], []]
+        assert [one.problems("acme") for one in fleet.ledgers] == [[], []]
 
 
 def test_far_from_a_limit_hardly_a_call_asks_the_ledger(tmp_path: Path, provider: LLMProvider) -> None:
     """L40, L44: at least 99 of 100 calls are decided by what was lent before, on three sidecars together."""
     provider.plan = Plan(usage=uses_the_whole_ceiling)
     calls = 1_500
-    with running_replicas(tmp_path, provider) as replicas:
-        spend = replicas.ledgers[0].spend
+    with running_fleet(tmp_path, provider) as fleet:
+        spend = fleet.ledgers[0].spend
         spend("customers", "add", "acme", "--wallet", "none")
         spend("budgets", "set", "acme", "--limit", amount(100 * calls * ceiling_atoms()), "--per", "lifetime")
-        Crowd(replicas, calls // 10).run()  # the first calls of a customer have to ask
-        before = misses(replicas)
+        Crowd(fleet, calls // 10).run()  # the first calls of a customer have to ask
+        before = misses(fleet)
         assert before
-        crowd = Crowd(replicas, calls)
+        crowd = Crowd(fleet, calls)
         crowd.run()
         assert crowd.answers == {(200, ""): calls}
-        asking = misses(replicas) - before
+        asking = misses(fleet) - before
         print(f"{asking} of {calls} calls asked the ledger first, and {before} of those before them")
         assert asking <= calls // 100
 
@@ -144,9 +114,9 @@ def asked(sidecar: SidecarProcess) -> int:
     return counted(sidecar, 'spend_requests_total{provider="openai",status="2xx"}')
 
 
-def misses(replicas: Replicas) -> int:
+def misses(fleet: SharedFleet) -> int:
     """How many calls had to ask a ledger first."""
-    return sum(counted(one, "spend_lease_misses_total") for one in replicas.sidecars)
+    return sum(counted(one, "spend_lease_misses_total") for one in fleet.sidecars)
 
 
 def counted(sidecar: SidecarProcess, name: str) -> int:
@@ -160,34 +130,3 @@ def booked(ledger: LedgerProcess) -> int:
     """What the book says was charged."""
     sums = json.loads(ledger.spend("usage", "--customer", "acme", "--by", "model", "--json").stdout)
     return int(sums["charge"]["atoms"])
-
-
-def call(sidecar: SidecarProcess) -> int:
-    """One call; gives its status."""
-    wire = http.client.HTTPConnection(sidecar.proxy.removeprefix("http://"), timeout=60)
-    wire.request("POST", PATH, BODY, HEADERS)
-    with wire.getresponse() as answer:
-        answer.read()
-    wire.close()
-    return answer.status
-
-
-def test_what_one_ledger_is_told_acts_on_every_sidecar(tmp_path: Path, provider: LLMProvider) -> None:
-    """L35: a lowered limit and a freeze, told to one ledger; the sidecars of both act, though none asks for an hour."""
-    provider.plan = Plan(usage=lambda _body, _raw: (10, 10))
-    with running_replicas(tmp_path, provider, SPEND_LEASES__REFRESH_EVERY_S=NEVER_S) as replicas:
-        spend = replicas.ledgers[1].spend
-
-        def wait_for(status: int, after: str) -> None:
-            told_at = time.monotonic()
-            until(lambda: [call(one) for one in replicas.sidecars] == [status] * 3)
-            print(f"{after}: on all three {time.monotonic() - told_at:.2f} s after its command had ended")
-
-        spend("customers", "add", "acme", "--wallet", "none")
-        for calls, status in ((1000, 200), (0, 402), (1000, 200)):
-            spend("budgets", "set", "acme", "--limit", amount(calls * ceiling_atoms()), "--per", "lifetime")
-            wait_for(status, f"a limit of {calls} calls")
-        spend("nodes", "freeze", "acme", "--reason", "a test")
-        wait_for(403, "a freeze")
-        spend("nodes", "unfreeze", "acme", "--reason", "it is over")
-        wait_for(200, "its end")
