@@ -16,7 +16,7 @@ import msgspec
 from sidecar.errors import WireFormatError
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_filter import HOP_BY_HOP
-from sidecar.proxy.request_head import KNOWN_NAMES_MAX
+from sidecar.proxy.request_head import KNOWN_NAME_BYTES_MAX, KNOWN_NAMES_MAX
 
 PEER: Final = "provider"
 
@@ -143,7 +143,7 @@ def _decide(name: bytes) -> tuple[bytes | None, bool]:
     lower = name.lower()
     passed = lower not in _NOT_RELAYED and not lower.startswith(_NOT_RELAYED_PREFIXES)
     decision = (lower if lower in _READ else None), passed
-    if len(_relayed) < KNOWN_NAMES_MAX:
+    if len(name) <= KNOWN_NAME_BYTES_MAX and len(_relayed) < KNOWN_NAMES_MAX:
         _relayed[name] = decision
     return decision
 

@@ -23,11 +23,18 @@ from sidecar.proxy.unfit import Unfit, UnfitReason
 REMEMBERED_SUBJECTS: Final = 8192
 """Sets of identity headers whose subject is remembered; the set used longest ago goes first."""
 
+REMEMBERED_BYTES_MAX: Final = 1024
+"""A longer set of identity headers is read anew each time: with those remembered, some 10 MiB at most are kept."""
+
 _HEADERS: Final = tuple(f"spend-{field}".encode() for field in FIELDS)
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _Raw = tuple[bytes | None, ...]  # one value per field of FIELDS, then the baggage
 _MARK: Final = VIRTUAL_KEY_MARK.decode()
+
+
+class _TooLongToRemember(Exception):
+    """Says so to a cache, which keeps what is returned and not what is raised."""
 
 
 class Identifier:
@@ -46,7 +53,7 @@ class Identifier:
         checked = _subject({"customer": "any", **self._defaults})
         if not isinstance(checked, Subject):
             raise ValueError(f"{checked.param}: {checked.message}")
-        self._remembered = lru_cache(maxsize=REMEMBERED_SUBJECTS)(self._read)
+        self._remembered = lru_cache(maxsize=REMEMBERED_SUBJECTS)(self._read_to_remember)
 
     def identify(self, fields: Mapping[bytes, bytes], holder: Subject | None = None) -> Subject | Denied | Unfit:
         """The subject of a request with these header fields (lower-case names).
@@ -60,7 +67,16 @@ class Identifier:
         baggage = fields.get(b"baggage")
         if baggage is not None and b"spend." not in baggage.lower():
             baggage = None  # a trace's own members differ per request and say nothing here
-        return self._remembered((*map(fields.get, _HEADERS), baggage), holder)
+        raw = (*map(fields.get, _HEADERS), baggage)
+        try:
+            return self._remembered(raw, holder)
+        except _TooLongToRemember:
+            return self._read(raw, holder)
+
+    def _read_to_remember(self, raw: _Raw, holder: Subject | None) -> Subject | Denied | Unfit:
+        if sum(len(value) for value in raw if value is not None) > REMEMBERED_BYTES_MAX:
+            raise _TooLongToRemember
+        return self._read(raw, holder)
 
     def _read(self, raw: _Raw, holder: Subject | None) -> Subject | Denied | Unfit:
         said: dict[str, str] = {}

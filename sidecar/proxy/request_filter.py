@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_head import (
     CREDENTIAL_HEADERS,
+    KNOWN_NAME_BYTES_MAX,
     KNOWN_NAMES_MAX,
     PLAIN_CONNECTIONS,
     VIRTUAL_KEY_MARK,
@@ -119,7 +120,7 @@ def _decide(name: bytes) -> int:
         fate = _BAGGAGE
     else:
         fate = _PASSED
-    if len(_fates) < KNOWN_NAMES_MAX:
+    if len(name) <= KNOWN_NAME_BYTES_MAX and len(_fates) < KNOWN_NAMES_MAX:
         _fates[name] = fate
     return fate
 

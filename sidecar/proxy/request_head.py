@@ -23,6 +23,12 @@ GOOD_HOSTS_MAX: Final = 64
 KNOWN_NAMES_MAX: Final = 1024
 """How many spellings of header names are remembered with their lower-case form."""
 
+KNOWN_NAME_BYTES_MAX: Final = 64
+"""A longer name is looked at anew each time."""
+
+GOOD_TARGET_CHARS_MAX: Final = 512
+"""A longer target is checked anew each time."""
+
 GOOD_TARGETS_MAX: Final = 1024
 """How many targets are remembered as well formed."""
 
@@ -96,6 +102,8 @@ def lower_name(name: bytes) -> bytes:
     lower = _lower_names.get(name)
     if lower is None:
         lower = name.lower()
+        if len(name) > KNOWN_NAME_BYTES_MAX:
+            return lower
         if lower.startswith(b"spend-") and len(_misspelt) < KNOWN_NAMES_MAX:
             said = lower.removeprefix(b"spend-").decode("latin-1")
             meant = meant_by(said)
@@ -233,7 +241,7 @@ def _check_target(target: str) -> None:
     if KEY_PREFIX in target or ("%" in target and KEY_PREFIX in unquote(target)):
         message = "a virtual key must not stand in the path or the query, which others log: send it in a header"
         raise Refused(RefusalReason.MALFORMED, message, closes=True)
-    if len(_good_targets) < GOOD_TARGETS_MAX:
+    if len(target) <= GOOD_TARGET_CHARS_MAX and len(_good_targets) < GOOD_TARGETS_MAX:
         _good_targets.add(target)
 
 

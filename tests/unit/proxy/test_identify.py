@@ -48,6 +48,19 @@ def test_two_values_for_one_field_are_a_conflict(headers: dict[str, str]) -> Non
     assert found.reason is Reason.SUBJECT_CONFLICT
 
 
+def test_long_sets_are_not_remembered() -> None:
+    """Thousands of different headers of kilobytes would else be kept; they are read the same each time."""
+    identifier = Identifier()
+    kept = identifier._remembered.cache_info
+    for number in range(50):
+        fields = {b"spend-customer": b"acme", b"baggage": b"spend.user=ada,n=%d,pad=" % number + b"a" * 1024}
+        assert identifier.identify(fields) == identifier.identify(fields) == Subject("acme", user="ada")
+        assert isinstance(identifier.identify({b"spend-customer": b"a" * 2000}), Unfit)
+    assert kept().currsize == 0
+    assert identifier.identify({b"spend-customer": b"acme"}) == identifier.identify({b"spend-customer": b"acme"})
+    assert (kept().currsize, kept().hits) == (1, 1)
+
+
 def test_a_missing_customer_is_named() -> None:
     """B-P40: the refusal names the header to send."""
     found = identify({"spend-user": "ada"})

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.proxy import request_head
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
-from sidecar.proxy.request_head import KNOWN_NAMES_MAX, LOOPBACK_HOSTS, RequestHead, lower_name, read_head
+from sidecar.proxy.request_head import (
+    GOOD_TARGET_CHARS_MAX,
+    KNOWN_NAME_BYTES_MAX,
+    KNOWN_NAMES_MAX,
+    LOOPBACK_HOSTS,
+    RequestHead,
+    lower_name,
+    read_head,
+)
 
 HOST = (b"Host", b"localhost:8402")
 
@@ -213,3 +222,12 @@ def test_a_virtual_key_in_the_target_is_refused(target: str) -> None:
             read(HOST, target=target)
         assert caught.value.refusal.reason is RefusalReason.MALFORMED
         assert "abc" not in caught.value.refusal.message
+
+
+def test_long_names_and_targets_are_not_remembered() -> None:
+    """What callers make up is kept in small pieces only, however much of it they send."""
+    name, target = b"X-" + b"a" * KNOWN_NAME_BYTES_MAX, "/" + "a" * GOOD_TARGET_CHARS_MAX
+    assert lower_name(name) == name.lower()
+    read_head("GET", target, (1, 1), [(b"Host", b"localhost"), (name, b"1")], hosts=LOOPBACK_HOSTS)
+    assert name not in request_head._lower_names
+    assert target not in request_head._good_targets
