@@ -17,6 +17,7 @@ from sidecar.cli.tables import show_instant, show_table
 from sidecar.core.governance.rights import Role
 from sidecar.ledger.views import TokenView
 
+_ROLES = [role.value for role in Role]
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -40,7 +41,9 @@ class _Duration(click.ParamType[int]):
 
 @command.command("create")
 @click.argument("name")
-@click.option("--role", type=OneOf(list(Role)), required=True, help="What it may do; see the README.")
+@click.option(
+    "--role", type=OneOf([role.value for role in Role]), required=True, help="What it may do; see the README."
+)
 @click.option("--path", default="", help="What it reaches: acme, or acme/team:data and below. By default everything.")
 @click.option("--expires", type=_Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.")
 @json_option

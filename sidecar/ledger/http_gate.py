@@ -33,8 +33,8 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_REQUESTS_AT_ONCE: Final = 64
 """More are told to come again: this API serves people and scripts, not the request path."""
 
-REQUESTS_PER_S: Final = 100.0
-REQUESTS_AT_ONCE: Final = 400
+REQUESTS_PER_S: Final = 250.0
+REQUESTS_AT_ONCE: Final = 1000
 """Of one token: so many in a second for long, and so many at once after a while of silence."""
 
 BODY_TIMEOUT_S: Final = 10.0
