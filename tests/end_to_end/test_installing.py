@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
+import pytest
 
 from tests.support import charts, compose
 from tests.support.containers import ContainerProcess
+from tests.support.engines import POSTGRES, SQLITE, postgres_url
 from tests.support.helm_engine import render
 from tests.support.product import Product, running
 
@@ -37,9 +39,12 @@ def wait_until_ready(product: Product) -> None:
     raise AssertionError(product.log())
 
 
-def test_what_the_chart_renders_serves_a_call_and_refuses_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [SQLITE, POSTGRES])
+def test_what_the_chart_renders_serves_a_call_and_refuses_the_next(tmp_path: Path, engine: str) -> None:
     """The ledger's container, a token as NOTES makes it, and the sidecar's container of the README's example."""
-    released = render()
+    shared = engine == POSTGRES
+    released = render({"ledger": {"replicas": 2, "databaseSecret": {"name": "database"}}} if shared else None)
+    database = {charts.DATABASE_URL: postgres_url()} if shared else {}
     values = {"sidecar": {"demo": "auto", "customer": "acme"}}
     folder = tmp_path / "application"
     folder.mkdir()
@@ -48,7 +53,7 @@ def test_what_the_chart_renders_serves_a_call_and_refuses_the_next(tmp_path: Pat
     for made in (ledger_volume, sidecar_volume, secret):
         made.mkdir()
     container = charts.ledger(released)
-    with running(ContainerProcess(container, {container.mounts[0]: ledger_volume}, {})) as ledger:
+    with running(ContainerProcess(container, {container.mounts[0]: ledger_volume}, database)) as ledger:
         spec = charts.pod(released.one("StatefulSet"))["containers"][0]
         assert probe(spec, ledger) == [200, 200, 200]
         ledger.spend("customers", "add", "acme", "--wallet", "none")
@@ -73,14 +78,16 @@ def test_what_the_chart_renders_serves_a_call_and_refuses_the_next(tmp_path: Pat
 
 def test_what_the_compose_file_says_is_what_it_does(tmp_path: Path) -> None:
     """Its services in the order of their waits, and then the commands of its own comment, to the refusal."""
-    volumes = {name: tmp_path / name for name in ("book", "outbox")}
+    volumes = {name: tmp_path / name for name in ("ledger", "outbox")}
     for volume in volumes.values():
         volume.mkdir()
 
     def placed(service: str) -> dict[str, Path]:
         return {place: volumes[name] for name, place in compose.mounts(service).items()}
 
-    with running(ContainerProcess(compose.container("ledger"), placed("ledger"), {})) as ledger:
+    container = compose.container("ledger")
+    database = {container.variables()["SPEND_LEDGER__DATABASE__URL"]: postgres_url()}
+    with running(ContainerProcess(container, placed("ledger"), database)) as ledger:
         wait_until_ready(ledger)
         token = ContainerProcess(compose.container("token"), placed("token"), {})
         assert token.data == ledger.data

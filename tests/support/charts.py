@@ -12,6 +12,8 @@ from tests.support.containers import Container
 from tests.support.helm_engine import CHART, Rendered, render
 
 POD_UID = "0b5e8f0a-6a0f-4d6c-9f0e-2f3a4b5c6d7e"
+DATABASE_URL = "postgresql://spend:secret@db.example.net:5432/spend"
+"""What the Secret that the chart refers to would hold."""
 
 
 def render_application(folder: Path, values: Mapping[str, Any]) -> Rendered:
@@ -67,5 +69,8 @@ def _value(variable: Mapping[str, Any]) -> str:
         value = variable["value"]
         assert isinstance(value, str)
         return value
+    if "secretKeyRef" in variable["valueFrom"]:
+        assert variable["name"] == "SPEND_LEDGER__DATABASE__URL"
+        return DATABASE_URL
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
     return POD_UID

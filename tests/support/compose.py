@@ -25,7 +25,7 @@ def container(name: str, said: Mapping[str, str] | None = None) -> Container:
     service = services()[name]
     assert "entrypoint" not in service  # the image's own
     variables = {key: _filled_in(str(value), said or {}) for key, value in service.get("environment", {}).items()}
-    return Container(service["command"], variables, list(mounts(name).values()))
+    return Container(service.get("command", []), variables, list(mounts(name).values()))
 
 
 def mounts(name: str) -> dict[str, str]:

@@ -31,7 +31,10 @@ EVERYTHING: dict[str, Any] = {
         "env": {"SPEND_UNKNOWN_MODEL": "meter"},
     },
 }
-"""Every value that is off by default, switched on."""
+"""Every value that is off by default, switched on, but a database."""
+
+DATABASE: dict[str, Any] = {"ledger": {"replicas": 3, "databaseSecret": {"name": "database"}}}
+"""Several ledgers on one PostgreSQL."""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +66,10 @@ def test_it_is_linted_without_a_warning() -> None:
     """As it comes, and with everything."""
     assert lint() == []
     assert lint(EVERYTHING) == []
+    assert lint(DATABASE) == []
 
 
-@pytest.mark.parametrize("values", [None, EVERYTHING])
+@pytest.mark.parametrize("values", [None, EVERYTHING, DATABASE])
 def test_kubernetes_would_take_every_object(values: Mapping[str, Any] | None, tmp_path: Path) -> None:
     """Each field has its place and its type, in the oldest version that the chart asks for."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -87,6 +91,22 @@ def test_the_ledger_is_one_process_on_a_volume_of_its_own(plain: Rendered) -> No
     assert charts.pod(plain.one("StatefulSet"))["containers"][0]["volumeMounts"][0]["name"] == claim["metadata"]["name"]
     with pytest.raises(RefusedValues, match="/ledger/replicas': value must be 1"):
         render({"ledger": {"replicas": 2}})
+
+
+def test_several_ledgers_share_a_database_and_no_volume() -> None:
+    """Its address comes from the Secret alone; what each keeps itself may go with its pod."""
+    rendered = render(DATABASE)
+    stateful = rendered.one("StatefulSet")
+    assert stateful["spec"]["replicas"] == 3
+    assert "volumeClaimTemplates" not in stateful["spec"]
+    [volume] = charts.pod(stateful)["volumes"]
+    assert "emptyDir" in volume
+    [mount] = charts.pod(stateful)["containers"][0]["volumeMounts"]
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], IMAGE.one("VOLUME"))
+    [url] = [one for one in charts.pod(stateful)["containers"][0]["env"] if one["name"].endswith("DATABASE__URL")]
+    assert url["valueFrom"] == {"secretKeyRef": {"name": "database", "key": "url"}}
+    assert settings_of(charts.ledger(rendered)).ledger.database.url == charts.DATABASE_URL
+    assert "book-ledger" not in rendered.notes
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -209,6 +229,8 @@ def test_no_service_becomes_a_variable_that_means_nothing(release: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"ledger": {"replicas": 2}}, "'/ledger/replicas': value must be 1"),
+        ({"ledger": {"replicas": 0, "databaseSecret": {"name": "database"}}}, "'/ledger/replicas'"),
         ({"ledger": {"port": "8403"}}, "'/ledger/port': got string, want integer"),
         ({"ledger": {"port": 80}}, "'/ledger/port'"),
         ({"ledger": {"storage": {"size": "ten"}}}, "'/ledger/storage/size'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 import yaml
 
@@ -23,7 +25,7 @@ def settings_of(name: str, said: dict[str, str] | None = None) -> Settings:
 
 def test_it_has_a_ledger_and_an_application_with_its_sidecar() -> None:
     """And nothing that is not used."""
-    assert set(SERVICES) == {*OURS, "application"}
+    assert set(SERVICES) == {*OURS, "application", "postgres"}
     used = {volume for name in SERVICES for volume in compose.mounts(name)}
     assert set(yaml.safe_load(compose.FILE.read_text())["volumes"]) == used
 
@@ -75,16 +77,28 @@ def test_the_token_is_made_at_the_ledger_s_own_side() -> None:
     """In its namespace, where the address in `admin.json` holds, and with its volume, which it cannot write."""
     ledger, token = compose.container("ledger").variables()["SPEND_DATA"], compose.container("token")
     assert SERVICES["token"]["network_mode"] == "service:ledger"
-    below = ledger.removeprefix(compose.mounts("ledger")["book"])
-    assert token.variables()["SPEND_DATA"] == compose.mounts("token")["book"] + below
-    assert f"book:{compose.mounts('token')['book']}:ro" in SERVICES["token"]["volumes"]
+    below = ledger.removeprefix(compose.mounts("ledger")["ledger"])
+    assert token.variables()["SPEND_DATA"] == compose.mounts("token")["ledger"] + below
+    assert f"ledger:{compose.mounts('token')['ledger']}:ro" in SERVICES["token"]["volumes"]
+
+
+@pytest.mark.parametrize("said", [{}, {"POSTGRES_PASSWORD": "better"}])
+def test_the_ledger_s_book_is_in_the_database(said: dict[str, str]) -> None:
+    """By the name, the user and the password that the database is made with; nothing else reaches it."""
+    made = compose.container("postgres", said).environment
+    url = urlsplit(settings_of("ledger", said).ledger.database.url)
+    assert (url.hostname, url.username, url.password) == ("postgres", made["POSTGRES_USER"], made["POSTGRES_PASSWORD"])
+    assert (url.port, url.path) == (5432, f"/{made['POSTGRES_USER']}")
+    assert "ports" not in SERVICES["postgres"]
+    assert SERVICES["postgres"]["healthcheck"]["test"][1] == "pg_isready"
 
 
 def test_each_waits_for_what_it_needs() -> None:
-    """The token for a ledger that serves, the sidecar for its token, the application for a sidecar that serves."""
+    """Each for one that serves, and the sidecar for its token."""
     waits = {name: service.get("depends_on") for name, service in SERVICES.items()}
     assert waits == {
-        "ledger": None,
+        "postgres": None,
+        "ledger": {"postgres": {"condition": "service_healthy"}},
         "token": {"ledger": {"condition": "service_healthy"}},
         "sidecar": {"token": {"condition": "service_completed_successfully"}},
         "application": {"sidecar": {"condition": "service_healthy"}},
