@@ -385,7 +385,7 @@ def _tell(name: str, customer: str, answered: tuple[int, dict[int, int]]) -> Non
 def speed_table(report: Report) -> list[str]:
     """Medians over the rounds; ratios are taken inside each."""
     lines = [
-        "| | requests per core and second | CPU per request | median, and 99 %, of 4 callers | memory idle, busy"
+        "| | requests per core and second | CPU per request | median, and 90 %, of 4 callers | memory idle, busy"
         " | first answer after |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -394,7 +394,7 @@ def speed_table(report: Report) -> list[str]:
         mine = [speed for speed in report.speeds if speed.server == name]
         cpu_us = median(speed.cpu_us for speed in mine)
         ratio = median(speed.cpu_us / nginx_us[speed.round] for speed in mine) if nginx_us else 0.0
-        half, most = (median(at(speed, p) / 1000 for speed in mine) for p in (50, 99))
+        half, most = (median(at(speed, p) / 1000 for speed in mine) for p in (50, 90))
         failed = sum(speed.failed for speed in mine)
         lines.append(
             f"| {name} | {1e6 / cpu_us:,.0f} | {cpu_us:,.0f} µs, {ratio:,.1f} × nginx | {half:.2f} ms, {most:.2f} ms"

@@ -54,7 +54,7 @@ def counting_provider() -> Iterator[Provider]:
                 provider.calls += asked.startswith(b"post ")  # a gateway may look around besides
                 await asyncio.sleep(ANSWER_AFTER_S)
                 writer.write(head.encode() + body)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
     async def serve(started: threading.Event, stopping: asyncio.Event) -> None:

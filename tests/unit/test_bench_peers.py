@@ -8,7 +8,8 @@ import pytest
 
 from tests.benchmarks import race
 from tests.benchmarks.peer_servers import BENCH, PEERS, CannotHave
-from tests.benchmarks.peers import PERCENTILES, PHASES, Report, Speed, race_all, race_table, speed_table
+from tests.benchmarks.peers import PERCENTILES, PHASES, PLOTS, Report, Speed, race_all, race_table, speed_table
+from tests.unit.source_tree import ROOT
 
 
 class Store:
@@ -75,7 +76,7 @@ def test_ratios_are_taken_inside_a_round() -> None:
     for number, slow in enumerate((1, 10, 1)):
         report.speeds += [Speed("nginx", number, 10.0 * slow, 0, latency), Speed("p", number, 50.0 * slow, 1, latency)]
     row = speed_table(report)[-1]
-    assert row == "| p | 20,000 | 50 µs, 5.0 × nginx | 50.00 ms, 99.00 ms | 10, 20 MiB | 1.00 s, 3 failed |"
+    assert row == "| p | 20,000 | 50 µs, 5.0 × nginx | 50.00 ms, 90.00 ms | 10, 20 MiB | 1.00 s, 3 failed |"
 
 
 def test_a_peer_that_cannot_be_had_is_told_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,3 +100,12 @@ def test_every_peer_tells_its_callers_apart() -> None:
         said = [(peer.headers(name), peer.body(name, {"model": "m"})) for name in ("race-1", "race-2", BENCH)]
         assert len({repr(one) for one in said}) == 3
     assert len({peer.name for peer in PEERS}) == len(PEERS)
+
+
+def test_the_readme_shows_what_was_drawn() -> None:
+    """Both plots, small enough to be kept."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {path.name for path in PLOTS.iterdir()} == {"latency.png", "cpu.png"}
+    for path in PLOTS.iterdir():
+        assert f"({path.relative_to(ROOT)})" in text
+        assert path.stat().st_size < 100_000
