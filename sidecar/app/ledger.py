@@ -11,6 +11,7 @@ import uvloop
 
 from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
+from sidecar.app.backups import Backups
 from sidecar.app.books import opened_book
 from sidecar.app.checkpointing import Checkpointer, checkpoints_made
 from sidecar.app.ledger_port import ledger_port
@@ -56,7 +57,8 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         clock = opened.clock
         ledger = LedgerService(opened.book, clock, ids, catalog.rates, ours.rules)
         token = lasting_token(data, ours.admin_token_file)
-        api = AdminAPI(ledger, [admin_access(token)], ids, version=product_version())
+        backups = None if opened.is_shared else Backups(data, ids)
+        api = AdminAPI(ledger, [admin_access(token)], ids, version=product_version(), backups=backups)
         contract = ContractAPI(ledger, clock.monotonic)
         checkpoints = Checkpointer(opened.book, clock, ids, ours.checkpoints, data=data, tell=contract.tell_checkpoint)
         show_clock_jump(metrics, lambda: ledger.clock_jump_ms)
@@ -74,6 +76,8 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
             say(f"and beside its application: spend sidecar --ledger {address} --token-file FILE")
             settle_memory()
             await stop.wait()
+            if backups is not None:
+                await backups.stop()
     return 0
 
 

@@ -16,6 +16,7 @@ import uvloop
 
 from sidecar.app.admin_file import AdminFile, write_admin_file
 from sidecar.app.admin_token import lasting_token
+from sidecar.app.backups import Backups
 from sidecar.app.checkpointing import Checkpointer, checkpoints_made
 from sidecar.app.data_folder import BOOK
 from sidecar.app.explaining import explain_recent
@@ -86,12 +87,14 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
             )
             await sidecar.start()
             token = lasting_token(data)
+            backups = Backups(data, ids)
             api = AdminAPI(
                 ledger,
                 [admin_access(token)],
                 ids,
                 version=product_version(),
                 before_read=sidecar.settle_up,
+                backups=backups,
                 recent=lambda request_id: explain_recent(request_id, sidecar.recent, catalog.rates.currencies),
             )
             async with (
@@ -103,6 +106,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
                 _greet(facts, data, demo=demo)
                 settle_memory()
                 await stop.wait()
+                await backups.stop()
                 await sidecar.stop()
     finally:
         book.close()

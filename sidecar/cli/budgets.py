@@ -11,7 +11,7 @@ import click
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option
 from sidecar.cli.applying import is_met, place_of, verdicts
 from sidecar.cli.choices import OneOf, did_you_mean
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.instants import Duration, show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
@@ -92,6 +92,7 @@ class _Day(click.ParamType[str]):
     help="allocation: a part of the budget above PATH, which is never divided into more than it has.  [cap]",
 )
 @click.option("--guardrail", is_flag=True, help="Your own limit, beside what others have set and never above it.")
+@why_option
 @json_option
 @with_ledger
 def set_(

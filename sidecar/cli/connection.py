@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
@@ -21,6 +21,9 @@ from sidecar.cli.failures import Failed, NotReachable
 
 if TYPE_CHECKING:
     from sidecar.cli.ledger_client import LedgerClient
+
+REASON: Final = "why_it_is_done"
+"""What a command calls its `--reason` where it goes with the request and not in its body."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -63,13 +66,22 @@ def with_ledger(function: Callable[Concatenate[LedgerClient, _P], _R]) -> Callab
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         said = said_here(*(kwargs.pop(name) for name in ("data", "ledger", "token")))  # type: ignore[arg-type]
+        why = kwargs.pop(REASON, "")
         client = open_client(said, os.environ)
+        client.reason = str(why)
         try:
             return function(client, *args, **kwargs)
         finally:
             client.close()
 
     return connection_options(run)
+
+
+def why_option(function: _F) -> _F:
+    """Add `--reason` to a command that changes something; it stands under `with_ledger`, which passes it on."""
+    return click.option("--reason", REASON, metavar="WHY", default="", help="Kept with the entry, for `spend audit`.")(
+        function
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import click
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
 from sidecar.cli.choices import OneOf
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import told
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
@@ -27,6 +27,7 @@ def command() -> None:
     "none: calls are counted; at least one hard budget must bound them.",
 )
 @click.option("--timezone", metavar="ZONE", help="As `spend customers timezone` sets it; UTC where nothing is said.")
+@why_option
 @json_option
 @with_ledger
 def add(client: LedgerClient, customer: str, *, wallet: str | None, timezone: str | None, as_json: bool) -> None:
@@ -49,6 +50,7 @@ def add(client: LedgerClient, customer: str, *, wallet: str | None, timezone: st
 @command.command("timezone")
 @click.argument("customer")
 @click.argument("zone")
+@why_option
 @json_option
 @with_ledger
 def timezone(client: LedgerClient, customer: str, zone: str, as_json: bool) -> None:

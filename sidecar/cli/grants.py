@@ -9,7 +9,7 @@ import click
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
 from sidecar.cli.choices import OneOf
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.instants import Instant
 from sidecar.cli.ledger_client import LedgerClient, segment
@@ -32,6 +32,7 @@ def command() -> None:
 @click.option("--effective", type=Instant(), help="When it begins to pay; without it, now.")
 @click.option("--model", "models", multiple=True, metavar="PATTERN", help="Pays for these models only; may repeat.")
 @click.option("--feature", "features", multiple=True, metavar="F", help="Pays for these features only; may repeat.")
+@why_option
 @json_option
 @with_ledger
 def add(

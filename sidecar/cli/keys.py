@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
 from sidecar.ledger.views import KeyView
@@ -26,6 +26,7 @@ def command() -> None:
 @click.option("--session", default="")
 @click.option("--feature", default="")
 @click.option("--product", default="")
+@why_option
 @json_option
 @with_ledger
 def create(
@@ -81,6 +82,7 @@ def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
 @command.command("revoke")
 @click.argument("customer")
 @click.argument("key_id", metavar="KEY")
+@why_option
 @json_option
 @with_ledger
 def revoke(client: LedgerClient, customer: str, key_id: str, as_json: bool) -> None:

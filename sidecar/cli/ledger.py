@@ -14,7 +14,8 @@ from typing import Final
 import click
 
 from sidecar.cli.answers import decoded, json_option, show_json
-from sidecar.cli.connection import Connection, with_ledger
+from sidecar.cli.book_files import backup, restore
+from sidecar.cli.connection import Connection, why_option, with_ledger
 from sidecar.cli.failures import Failed
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.tables import show_instant
@@ -36,10 +37,15 @@ class _Ledger(click.Group):
 
 @click.group("ledger", cls=_Ledger)
 def command() -> None:
-    """Run a ledger of its own, for several sidecars; its clock, and its sidecars' tokens.
+    """Run a ledger of its own, for several sidecars; its clock, its sidecars' tokens, and
+    backups of its book.
 
     `spend ledger` alone is `spend ledger serve`.
     """
+
+
+command.add_command(backup)
+command.add_command(restore)
 
 
 @command.command("serve")
@@ -87,6 +93,7 @@ def serve_command(
 @click.argument("name")
 @click.option("--revoke", is_flag=True, help="Let in nobody by this name any more.")
 @click.option("--out", metavar="FILE", type=_FILE, help="Write it there, for its owner only; what stood there is gone.")
+@why_option
 @json_option
 @with_ledger
 def sidecar_token(client: LedgerClient, name: str, revoke: bool, out: Path | None, as_json: bool) -> None:
@@ -146,6 +153,7 @@ def _private_file(path: Path, text: str) -> Iterator[None]:
 
 @command.command("clock")
 @click.option("--accept", is_flag=True, help="The machine's clock is right: go by it from now on.")
+@why_option
 @json_option
 @with_ledger
 def clock(client: LedgerClient, accept: bool, as_json: bool) -> None:

@@ -54,6 +54,7 @@ class LedgerClient:
             raise click.UsageError(f"{problem} Take it from DIR/admin.json of the `spend up`, or leave it out.")
         self.address = f"{parts.scheme}://{parts.netloc}"
         self._token = token
+        self.reason = ""
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, port, timeout=TIMEOUT_S)
 
@@ -110,6 +111,10 @@ class LedgerClient:
         headers = {**more} | {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"
+        if body and self.reason:
+            headers["Spend-Reason"] = self.reason.encode().decode(
+                "latin-1"
+            )  # the bytes of UTF-8, as http.client writes it
         try:
             self._connection.request(method, target, body or None, headers)
             answer = self._connection.getresponse()

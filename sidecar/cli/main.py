@@ -20,7 +20,7 @@ from sidecar.cli.connection import Connection, connection_options
 
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "Run the sidecar and its ledger in one process.",
-    "ledger": "Run a ledger of its own for several sidecars; its clock, and its sidecars' tokens.",
+    "ledger": "Run a ledger of its own for several sidecars; its clock, its sidecars' tokens, backups.",
     "sidecar": "Run the proxy beside an application, over a ledger elsewhere.",
     "customers": "Who pays: add and list, by which clocks they go, which sidecars hold what they have.",
     "nodes": "The departments, teams … below a customer: add, list, move, freeze and unfreeze.",
@@ -33,7 +33,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "watch": "Spend, holds and denials as they happen.",
     "explain": "Why a call was admitted or denied, and what it cost.",
     "journal": "The entries of a customer's book.",
-    "verify": "Check a customer's book: its hash chain and its balances.",
+    "audit": "Who changed what, when and why.",
+    "verify": "Check a book: its hash chains, its balances, and the checkpoints that left it.",
     "catalog": "The prices: check a catalog file.",
     "simulate": "What a recorded request could cost, without sending it.",
     "doctor": "What is wrong with this set-up, and what to do about it.",

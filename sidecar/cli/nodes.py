@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, page_rows
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
@@ -19,6 +19,7 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("path")
+@why_option
 @json_option
 @with_ledger
 def add(client: LedgerClient, path: str, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
 from sidecar.cli.choices import OneOf
-from sidecar.cli.connection import with_ledger
+from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.tables import show_instant, show_table
 from sidecar.core.governance.rights import Role
@@ -46,6 +46,7 @@ class _Duration(click.ParamType[int]):
 )
 @click.option("--path", default="", help="What it reaches: acme, or acme/team:data and below. By default everything.")
 @click.option("--expires", type=_Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.")
+@why_option
 @json_option
 @with_ledger
 def create(client: LedgerClient, name: str, *, role: str, path: str, expires: int | None, as_json: bool) -> None:
@@ -88,6 +89,7 @@ def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
 @command.command("revoke")
 @click.argument("name")
 @click.option("--path", default="", help="What it reaches, as `spend tokens list` shows it.")
+@why_option
 @json_option
 @with_ledger
 def revoke(client: LedgerClient, name: str, path: str, as_json: bool) -> None:

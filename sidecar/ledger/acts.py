@@ -46,6 +46,7 @@ class Acts:
         async def effect(journal: Journal | None) -> CustomerView:
             if journal is None:
                 journal = await Journal.begin(tx, customer, kind, wall_ms)
+                journal.act = act
                 journal.post("customer_added", actor=act.actor, facts={"wallet": kind.value}, policy=True)
                 await journal.write()
             elif wallet and journal.wallet is not kind:

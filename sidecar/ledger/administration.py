@@ -10,6 +10,8 @@ import msgspec
 from sidecar.core.governance.rights import Role, Scope
 from sidecar.errors import StaleWrite, VersionRequired
 from sidecar.ledger.views import (
+    ActView,
+    BackupView,
     BalanceView,
     BudgetView,
     ClockView,
@@ -80,10 +82,11 @@ def _nothing() -> None:
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Who does something, and the key that makes doing it twice the same as once (L27)."""
+    """Who does something, and why, and the key that makes doing it twice the same as once (L27)."""
 
     actor: str
     idempotency_key: str
+    reason: str = ""
     on_repeat: Callable[[], None] = _nothing
     """Called, from any thread, where the key was used before and its answer is given again."""
 
@@ -185,6 +188,22 @@ class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     token_sha256: str
     path: str = ""
     expires_in_ms: int | None = None
+
+
+class BackupDesk(Protocol):
+    """Makes copies of the book, where it is the ledger's own file."""
+
+    async def start(self, actor: str) -> BackupView:
+        """Begin a copy; while one is being made, that one is given back."""
+        ...
+
+    def look(self, name: str) -> BackupView:
+        """How far one has come.
+
+        Raises:
+            NotFound: it is not the last one.
+        """
+        ...
 
 
 class Administration(Protocol):
@@ -348,6 +367,12 @@ class Administration(Protocol):
 
     async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
         """The journal from a sequence number on, and the number to go on with (0 at the end)."""
+        ...
+
+    async def audit(
+        self, *, customer: str, actor: str, since_ms: int, until_ms: int, after: str, limit: int
+    ) -> tuple[list[ActView], str]:
+        """What people did, oldest first, over all customers or of one; `` of `customer` and `actor` is any."""
         ...
 
     async def verify(self, customer: str) -> VerifyView:

@@ -16,6 +16,7 @@ from sidecar.core.governance.rights import REACHES, Role, Scope, read_scope
 from sidecar.core.governance.tenancy import format_path, is_id
 from sidecar.errors import Conflict, NotFound, Rejected
 from sidecar.ledger.administration import Act, KnownToken, NewToken
+from sidecar.ledger.history import system_journal
 from sidecar.ledger.idempotency import Asked, once
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.policies import load_paths
@@ -73,25 +74,24 @@ async def make(tx: Transaction, wall_ms: int, form: NewToken, act: Act) -> Token
         Conflict: the name or the digest was used before.
     """
     scope = check(form)
-    journal = await _journal(tx, scope.customer, wall_ms)
+    journal = await _journal(tx, scope.customer, wall_ms, act)
     path = await _whole_path(tx, scope)
     owner = scope.customer or WHOLE_LEDGER
 
     async def effect() -> TokenView:
         await _check_free(tx, owner, form)
-        now_ms = wall_ms if journal is None else journal.now_ms
+        now_ms = journal.now_ms
         expires_at_ms = None if form.expires_in_ms is None else now_ms + form.expires_in_ms
         await tx.execute(
             "INSERT INTO api_tokens (customer, name, token_sha256, role, path, created_at_ms, created_by,"
             " expires_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (owner, form.name, form.token_sha256, form.role, path, now_ms, act.actor, expires_at_ms),
         )
-        if journal is not None:
-            facts: dict[str, object] = {"name": form.name, "role": form.role, "path": path}
-            if expires_at_ms is not None:
-                facts["expires_at_ms"] = expires_at_ms
-            journal.post("token_made", actor=act.actor, facts=facts, key=f"token:{form.name}")
-            await journal.write()
+        facts: dict[str, object] = {"name": form.name, "role": form.role, "path": path}
+        if expires_at_ms is not None:
+            facts["expires_at_ms"] = expires_at_ms
+        journal.post("token_made", actor=act.actor, facts=facts, key=f"token:{form.name}")
+        await journal.write()
         return await one(tx, owner, form.name)
 
     asked = Asked(owner, "make_token", act, msgspec.structs.asdict(form))
@@ -113,20 +113,19 @@ async def revoke(tx: Transaction, wall_ms: int, customer: str, name: str, act: A
         NotFound: there is none.
     """
     owner = customer or WHOLE_LEDGER
-    journal = await _journal(tx, customer, wall_ms)
+    journal = await _journal(tx, customer, wall_ms, act)
 
     async def effect() -> TokenView:
         view = await one(tx, owner, name)
         if view.revoked_at_ms is not None:
             return view
-        now_ms = wall_ms if journal is None else journal.now_ms
+        now_ms = journal.now_ms
         await tx.execute(
             "UPDATE api_tokens SET revoked_at_ms = ?, revoked_by = ? WHERE customer = ? AND name = ?",
             (now_ms, act.actor, owner, name),
         )
-        if journal is not None:
-            journal.post("token_revoked", actor=act.actor, facts={"name": name}, key=f"token:{name}")
-            await journal.write()
+        journal.post("token_revoked", actor=act.actor, facts={"name": name}, key=f"token:{name}")
+        await journal.write()
         return await one(tx, owner, name)
 
     asked = Asked(owner, "revoke_token", act, {"name": name})
@@ -167,17 +166,18 @@ async def one(tx: Transaction, owner: str, name: str) -> TokenView:
     return _view(rows[0])
 
 
-async def _journal(tx: Transaction, customer: str, wall_ms: int) -> Journal | None:
-    """The journal of a customer; None for the whole ledger.
+async def _journal(tx: Transaction, customer: str, wall_ms: int, act: Act) -> Journal:
+    """The journal of a customer, or (``) the ledger's own, for an act.
 
     Raises:
         NotFound: the customer.
     """
     if not customer:
-        return None
+        return await system_journal(tx, wall_ms, act)
     journal = await Journal.open(tx, customer, wall_ms)
     if journal is None:
         raise NotFound("customer", customer)
+    journal.act = act
     return journal
 
 

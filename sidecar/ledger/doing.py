@@ -35,6 +35,8 @@ async def do(
     """Run an act on the customer's journal, once per key, and say whether a policy changed."""
     forms.act(asked.act)
     journal = await Journal.open(tx, asked.customer, wall_ms)
+    if journal is not None:
+        journal.act = asked.act
     before = None if journal is None else journal.revision
     answer, ran = await once(tx, asked, lambda: effect(journal), answer_type=answer_type, wall_ms=wall_ms)
     if not ran:

@@ -62,6 +62,8 @@ def act(who: Act) -> None:
         problems.add("invalid_field", "actor", f"1 to {MAX_KEY} characters")
     if len(who.idempotency_key) > MAX_KEY:
         problems.add("invalid_field", "idempotency_key", f"at most {MAX_KEY} characters")
+    if who.reason:
+        _check_reason(problems, who.reason)
     problems.raise_any()
 
 

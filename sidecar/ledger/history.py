@@ -7,6 +7,9 @@ from typing import Final
 
 from sidecar.core.credits.checkpoints import Head
 from sidecar.core.credits.entries import read_body
+from sidecar.core.governance.standing import Wallet
+from sidecar.ledger.administration import Act
+from sidecar.ledger.journal import Journal
 from sidecar.ports import Ids, Transaction
 
 SYSTEM: Final = "_system"
@@ -80,3 +83,27 @@ async def pasts_of(tx: Transaction) -> dict[str, int]:
         ended = read_body(row["body"]).facts.get("ended", [])
         pasts.update({str(one): row["recorded_at_ms"] for one in ended} if isinstance(ended, list) else {})
     return pasts
+
+
+async def renew_history(tx: Transaction, ids: Ids, wall_ms: int, act: Act, facts: dict[str, object]) -> str:
+    """Begin another history, by an entry in the ledger's own book; gives its name (L50a).
+
+    Of the `facts`, `ended` are the histories that are over.
+    """
+    new = ids.new("history")
+    await tx.execute(
+        "INSERT INTO meta (name, value) VALUES ('history_id', ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (new,),
+    )
+    journal = await system_journal(tx, wall_ms, act)
+    journal.post("book_restored", actor=act.actor, facts={**facts, "history_id": new})
+    await journal.write()
+    return new
+
+
+async def system_journal(tx: Transaction, wall_ms: int, act: Act) -> Journal:
+    """The journal of what belongs to no customer, for an act on it. `lock_system` comes before, where others write."""
+    journal = await Journal.open(tx, SYSTEM, wall_ms) or await Journal.begin(tx, SYSTEM, Wallet.NONE, wall_ms)
+    journal.act = act
+    return journal

@@ -18,6 +18,7 @@ from sidecar.core.governance.rights import Reach, Right, Role, may_make
 from sidecar.ledger import http_budgets
 from sidecar.ledger.administration import (
     Administration,
+    BackupDesk,
     BudgetRemoval,
     GrantVoid,
     NewBudget,
@@ -34,6 +35,8 @@ from sidecar.ledger.http_openapi import openapi
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import PAGE, Call, Route, RouteTable, get, post
 from sidecar.ledger.views import (
+    ActView,
+    BackupView,
     BalanceView,
     BudgetView,
     ClockView,
@@ -133,6 +136,7 @@ class AdminAPI:
         before_read: Callable[[], Awaitable[None]] | None = None,
         recent: Callable[[str], ExplainView | None] | None = None,
         monotonic: Callable[[], float] | None = None,
+        backups: BackupDesk | None = None,
     ) -> None:
         """Make one.
 
@@ -146,10 +150,12 @@ class AdminAPI:
             recent: what a sidecar in this process remembers of a call that the book does not have:
                 a denial, or a call still open.
             monotonic: seconds; by default the event loop's.
+            backups: makes copies of the book; None where it is not the ledger's own file.
         """
         self._administration = administration
         self._version = version
         self._recent = recent
+        self._backups = backups
         self.table = RouteTable(self._routes())
         self._document = openapi(version, self.table.routes)
         clock = monotonic or (lambda: asyncio.get_running_loop().time())
@@ -224,6 +230,12 @@ class AdminAPI:
             ),
             post("/v1/tokens", Right.TOKENS, self._make_token, NewToken, TokenView, reach=below),
             post("/v1/tokens/revoke", Right.TOKENS, self._revoke_token, NamedToken, TokenView, reach=below),
+            get(
+                "/v1/audit", Right.AUDIT, self._acts, ActView,
+                query=PAGE | since | {"actor", "until_ms"}, listing=True, reach=theirs,
+            ),
+            post("/v1/backups", platform, self._start_backup, Nothing, BackupView),
+            get("/v1/backups/{name}", platform, self._look_at_backup, BackupView),
             get("/v1/requests/{request_id}", usage, self._explain, ShownDecision, reach=below),
         )  # fmt: skip
 
@@ -307,6 +319,28 @@ class AdminAPI:
             call.parts["customer"], after=after, kind=call.query.get("kind", ""), limit=read_limit(call)
         )
         return Page(tuple(rows), str(next_after) if next_after else "")
+
+    async def _acts(self, call: Call) -> object:
+        rows, cursor = await self._administration.audit(
+            customer=call.query.get("customer", ""),
+            actor=call.query.get("actor", ""),
+            since_ms=read_number(call, "since_ms", default=0, least=0, most=MAX_NUMBER),
+            until_ms=read_number(call, "until_ms", default=MAX_NUMBER, least=0, most=MAX_NUMBER),
+            after=read_cursor(call),
+            limit=read_limit(call),
+        )
+        return Page(tuple(rows), cursor)
+
+    async def _start_backup(self, call: Call) -> object:
+        return await self._backup_desk().start(call.act.actor)
+
+    async def _look_at_backup(self, call: Call) -> object:
+        return self._backup_desk().look(call.parts["name"])
+
+    def _backup_desk(self) -> BackupDesk:
+        if self._backups is None:
+            raise errors.Conflict("this ledger's book is in a database, whose own tools make backups of it")
+        return self._backups
 
     async def _verify(self, call: Call) -> object:
         return await self._administration.verify(call.parts["customer"])

@@ -19,6 +19,7 @@ from sidecar import errors
 from sidecar.core.governance.rights import RIGHTS, Right, Role
 from sidecar.ledger import http_scopes as scopes
 from sidecar.ledger.administration import Act
+from sidecar.ledger.forms import MAX_REASON
 from sidecar.ledger.http_access import Access, Door
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
 from sidecar.ledger.http_cursors import Cursors
@@ -40,6 +41,8 @@ REQUESTS_AT_ONCE: Final = 1000
 BODY_TIMEOUT_S: Final = 10.0
 FLUSH_TIMEOUT_S: Final = 10.0
 """How long a read waits for what is still on its way to the book."""
+
+REASON: Final = "Spend-Reason"
 
 CONDITIONS: Final = ("If-Match", "If-None-Match")
 MAX_CONDITION_LENGTH: Final = 64
@@ -129,7 +132,9 @@ class Gate:
             parts=parts,
             query=query,
             body=body,
-            act=Act(access.actor, self._idempotency_key(request), on_repeat=lambda: repeated.append(True)),
+            act=Act(
+                access.actor, self._idempotency_key(request), _reason(request), on_repeat=lambda: repeated.append(True)
+            ),
             form=form,
             scope=access.scope,
             role=access.role,
@@ -201,6 +206,19 @@ class Gate:
             raise errors.LedgerUnavailable(
                 "settled calls are still on their way to the book; ask again", retry_after_s=2.0
             ) from None
+
+
+def _reason(request: web.BaseRequest) -> str:
+    """Why somebody does something, in their own words; `` where they do not say.
+
+    Raises:
+        RequestRefused: it stands twice, is too long, or is no text.
+    """
+    values = request.headers.getall(REASON, [])
+    if len(values) > 1 or (values and not (values[0].isprintable() and 0 < len(values[0]) <= MAX_REASON)):
+        expected = f"expected once, 1 to {MAX_REASON} printable characters in UTF-8"
+        raise RequestRefused("invalid_parameter", f"{REASON}: {expected}", problems={REASON: expected})
+    return values[0] if values else ""
 
 
 def _with_query(call: Call, query: dict[str, str]) -> Call:

@@ -10,6 +10,7 @@ import msgspec
 
 from sidecar.core.governance.rights import RIGHTS, Reach, Right
 from sidecar.core.governance.tenancy import ID_PATTERN
+from sidecar.ledger.forms import MAX_REASON
 from sidecar.ledger.http_fields import MAX_CURSOR_LENGTH, MAX_NUMBER, MAX_PAGE_ROWS
 from sidecar.ledger.http_problems import STATUSES, ProblemBody
 from sidecar.ledger.http_routes import Route
@@ -22,6 +23,8 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_ROWS, "description": "Rows of a page, at most."},
     "since_ms": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "description": "Recorded since (Unix ms)."},
     "customer": _ID | {"description": "Whose; by default all that the token reaches."},
+    "until_ms": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "description": "Recorded before (Unix ms)."},
+    "actor": {"type": "string", "maxLength": 255, "description": "By this one only: the name of a token."},
     "kind": {"type": "string", "maxLength": 64, "description": "Entries of this kind only."},
     "this": {"type": "string", "maxLength": 16, "description": "The running day, week, month … of one customer only."},
     "by": {"type": "string", "maxLength": 64, "description": "day, hour, model, team, user … or node:KIND."},
@@ -34,6 +37,13 @@ _KEY: Final = {
     "required": False,
     "description": "With the same body the same answer, and the effect once; with another body 409.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+_REASON: Final = {
+    "name": "Spend-Reason",
+    "in": "header",
+    "required": False,
+    "description": "Why: it stands in the entry that tells of this. A `reason` in the body is the same.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_REASON, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 _IF_MATCH: Final = {
     "name": "If-Match",
@@ -89,7 +99,7 @@ def _operation(route: Route, refs: dict[Any, dict[str, Any]]) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": _QUERY[name]} for name in sorted(route.query)
     ]
     if route.method != "GET":
-        parameters.append(_KEY)
+        parameters += [_KEY, _REASON]
     if route.conditional:
         parameters += [_IF_MATCH, _IF_NONE_MATCH]
     found: dict[str, Any] = {

@@ -18,6 +18,7 @@ from sidecar.core.governance.budgets import Budget
 from sidecar.core.governance.limits import Period
 from sidecar.core.governance.periods import period_at
 from sidecar.core.governance.standing import Wallet
+from sidecar.ledger.administration import Act
 from sidecar.ledger.posting import Legs, post_legs
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.timezones import zones_of
@@ -56,6 +57,7 @@ class Journal:
 
     `now_ms` is the wall clock, but never before the last entry: a customer's time does not go
     back (L38). All entries of a transaction are recorded at it. `zones` are the customer's time zones.
+    `act`: what a person does here, if anybody does: what its actor posts is entered among the acts, with its reason.
     """
 
     def __init__(self, tx: Transaction, row: Row, wall_ms: int) -> None:
@@ -77,7 +79,9 @@ class Journal:
         self._leases: dict[str, Lease] = {}
         self._changed_leases: set[str] = set()
         self._charged_leases: set[str] = set()
+        self.act: Act | None = None
         self._rows: list[tuple[object, ...]] = []
+        self._acts: list[tuple[str, int, str, int]] = []
         self._calls: list[tuple[str, str, int, int, int]] = []
 
     @classmethod
@@ -194,6 +198,9 @@ class Journal:
         self._changed.update(leg.account for leg in legs)
         occurred = self.now_ms if occurred_at_ms is None else occurred_at_ms
         self.head_sequence += 1
+        if self.act is not None and actor == self.act.actor:
+            facts = {"reason": self.act.reason, **(facts or {})}
+            self._acts.append((self.customer, self.head_sequence, actor, self.now_ms))
         self._append(
             Entry(self.customer, self.head_sequence, kind, key, actor, self.now_ms, occurred, legs, facts or {})
         )
@@ -255,6 +262,8 @@ class Journal:
             await self.tx.execute_many(_INSERT_ENTRY, self._rows)
             if self._calls:
                 await self.tx.execute_many(_INSERT_CALL, sorted(self._calls))  # neighbours together: fewer pages
+            if self._acts:
+                await self.tx.execute_many(_INSERT_ACT, self._acts)
             await self.tx.execute(
                 "UPDATE customers SET revision = ?, head_sequence = ?, head_hash = ?, last_recorded_at_ms = ?"
                 " WHERE customer = ?",
@@ -264,7 +273,7 @@ class Journal:
             entries.check(name, self._balances[name])
         await self._write_accounts(sorted(self._changed))  # in one order everywhere: no two engines' locks can cross
         await self._write_leases()
-        self._rows, self._calls = [], []
+        self._rows, self._calls, self._acts = [], [], []
         self._changed, self._changed_leases, self._charged_leases = set(), set(), set()
 
     async def _write_accounts(self, names: list[str]) -> None:
@@ -333,6 +342,8 @@ _INSERT_ENTRY = (
 )
 
 _INSERT_CALL = "INSERT INTO calls (request_id, customer, sequence, position, checksum) VALUES (?, ?, ?, ?, ?)"
+
+_INSERT_ACT = "INSERT INTO acts (customer, sequence, actor, recorded_at_ms) VALUES (?, ?, ?, ?)"
 
 _INSERT_ACCOUNT = (
     "INSERT INTO accounts (customer, account, currency, source, available, held, leased, consumed, expired, revoked,"

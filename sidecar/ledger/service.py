@@ -46,6 +46,7 @@ from sidecar.ledger.administration import (
     NodeAct,
     NodeMove,
 )
+from sidecar.ledger.auditing import acts
 from sidecar.ledger.doing import Done
 from sidecar.ledger.history import hear, history_id
 from sidecar.ledger.holders import holders
@@ -62,6 +63,7 @@ from sidecar.ledger.system_desk import SystemDesk
 from sidecar.ledger.tree_acts import TreeActs
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
+    ActView,
     BalanceView,
     BudgetView,
     CustomerView,
@@ -370,6 +372,16 @@ class LedgerService(SystemDesk):
     async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
         """The journal."""
         return await self._book.read(lambda tx: self._reader.entries(tx, customer, after, kind, limit))
+
+    async def audit(
+        self, *, customer: str, actor: str, since_ms: int, until_ms: int, after: str, limit: int
+    ) -> tuple[list[ActView], str]:
+        """Who did what."""
+        return await self._book.read(
+            lambda tx: acts(
+                tx, customer=customer, actor=actor, since_ms=since_ms, until_ms=until_ms, after=after, limit=limit
+            )
+        )
 
     async def verify(self, customer: str) -> VerifyView:
         """Check the chain and the balances."""

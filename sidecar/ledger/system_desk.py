@@ -6,10 +6,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sidecar.ledger import api_tokens, sidecar_tokens
+from sidecar.ledger import api_tokens, forms, sidecar_tokens
 from sidecar.ledger.administration import Act, KnownToken, NewToken
-from sidecar.ledger.history import SYSTEM, cursor_secret, lock_system
+from sidecar.ledger.history import SYSTEM, cursor_secret, lock_system, system_journal
 from sidecar.ledger.idempotency import Asked, once
+from sidecar.ledger.journal import Journal
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.views import ClockView, SidecarTokenView, TokenView
 from sidecar.ports import Book, Transaction
@@ -38,23 +39,36 @@ class SystemDesk:
     async def accept_clock(self, act: Act) -> ClockView:
         """Believe the wall clock as it is now."""
 
-        async def effect() -> ClockView:
+        async def effect(_tx: Transaction, journal: Journal) -> ClockView:
             self._clock.accept(act.actor)
+            journal.post("clock_accepted", actor=act.actor)
             return await self.clock()
 
-        return await self._once(Asked(SYSTEM, "accept_clock", act, {}), lambda _tx: effect(), ClockView)
+        return await self._once(Asked(SYSTEM, "accept_clock", act, {}), effect, ClockView)
 
     async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
         """Let a sidecar in by a token."""
         asked = Asked(SYSTEM, "set_sidecar_token", act, {"name": name, "token_sha256": token_sha256})
-        view = await self._once(asked, lambda tx: sidecar_tokens.put(tx, name, token_sha256), SidecarTokenView)
+
+        async def effect(tx: Transaction, journal: Journal) -> SidecarTokenView:
+            view = await sidecar_tokens.put(tx, name, token_sha256)
+            journal.post("sidecar_token_set", actor=act.actor, facts=asked.fields)
+            return view
+
+        view = await self._once(asked, effect, SidecarTokenView)
         logger.warning("sidecar_token_set", extra={"facts": {"name": name, "actor": act.actor}})
         return view
 
     async def revoke_sidecar_token(self, name: str, act: Act) -> SidecarTokenView:
         """Let it in no more."""
         asked = Asked(SYSTEM, "revoke_sidecar_token", act, {"name": name})
-        view = await self._once(asked, lambda tx: sidecar_tokens.drop(tx, name), SidecarTokenView)
+
+        async def effect(tx: Transaction, journal: Journal) -> SidecarTokenView:
+            view = await sidecar_tokens.drop(tx, name)
+            journal.post("sidecar_token_revoked", actor=act.actor, facts=asked.fields)
+            return view
+
+        view = await self._once(asked, effect, SidecarTokenView)
         logger.warning("sidecar_token_revoked", extra={"facts": {"name": name, "actor": act.actor}})
         return view
 
@@ -104,11 +118,22 @@ class SystemDesk:
 
         return await self._book.transact(SYSTEM, locked)
 
-    async def _once(self, asked: Asked, effect: Callable[[Transaction], Awaitable[T]], kind: type[T]) -> T:
-        """A transaction on what belongs to no customer, once per key (L27)."""
+    async def _once(
+        self, asked: Asked, effect: Callable[[Transaction, Journal], Awaitable[T]], answer_type: type[T]
+    ) -> T:
+        """An act on what belongs to no customer, once per key (L27); the effect posts the entry that tells of it."""
+        forms.act(asked.act)
 
         async def work(tx: Transaction) -> T:
-            view, _ = await once(tx, asked, lambda: effect(tx), answer_type=kind, wall_ms=self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+
+            async def written() -> T:
+                journal = await system_journal(tx, now_ms, asked.act)
+                view = await effect(tx, journal)
+                await journal.write()
+                return view
+
+            view, _ = await once(tx, asked, written, answer_type=answer_type, wall_ms=now_ms)
             return view
 
         return await self._transact_system(work)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidecar.core.credits.entries import GENESIS, Balance, Entry, PostingError, body_of, chain, post, read_body
+from sidecar.ledger.auditing import CheckingActs
 from sidecar.ledger.journal import balance_of, lease_of
 from sidecar.ledger.reading import customer_row
 from sidecar.ledger.usage_facts import KIND as USAGE
@@ -39,6 +40,7 @@ async def verify(tx: Transaction, customer: str, signed: Sequence[SignedHead] = 
     head = await customer_row(tx, customer)
     checking = _Checking(customer)
     witnessing = Witnessing(signed, checking.problem)
+    acts = await CheckingActs.begin(tx, customer, checking.problem)
     calls = CheckingCalls(tx, customer, checking.problem)
     while rows := await tx.fetch(
         "SELECT * FROM entries WHERE customer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
@@ -47,9 +49,11 @@ async def verify(tx: Transaction, customer: str, signed: Sequence[SignedHead] = 
         for row in rows:
             checking.take(row)
             witnessing.take(row)
+            acts.take(row)
         await calls.take([row for row in rows if row["kind"] == USAGE])
     await calls.finish()
     witnessing.finish()
+    acts.finish()
     if (checking.sequence, checking.hash) != (head["head_sequence"], head["head_hash"]):
         checking.problem(f"the journal ends at {checking.sequence}, its head says {head['head_sequence']}")
     accounts = await tx.fetch("SELECT * FROM accounts WHERE customer = ?", (customer,))

@@ -311,6 +311,34 @@ class ShownDecision(ExplainView, frozen=True):
     decision: ToldDecision | None = None
 
 
+class ActView(msgspec.Struct, frozen=True):
+    """What a person did: an entry of the journal, its actor and reason first. `_system` is what is of no customer."""
+
+    customer: str
+    sequence: int
+    kind: str
+    key: str
+    actor: str
+    reason: str
+    recorded_at_ms: int
+    facts: dict[str, object]
+    hash: str
+
+
+class BackupView(msgspec.Struct, frozen=True):
+    """A copy of the embedded book. `state`: none, making, made or failed (`problem` says why).
+
+    Once it is made it stands at `path`, on the ledger's machine, until another one is begun or the ledger starts anew.
+    """
+
+    name: str
+    state: str
+    path: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    problem: str = ""
+
+
 class VerifyView(msgspec.Struct, frozen=True):
     """What checking a customer's chain and balances found; `problems` is empty when all is well.
 

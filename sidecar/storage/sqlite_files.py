@@ -27,6 +27,9 @@ Progress = Callable[[int, int], None]
 """Is told how much of how much is done, in bytes, now and then."""
 
 PROGRESS_EVERY_S: Final = 0.25
+STEPS_TO_STOP: Final = 10_000
+"""Of SQLite's machine, between two looks at whether to stop."""
+
 CHUNK: Final = 4 * 1024 * 1024
 
 
@@ -101,18 +104,24 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def copy_book(source: Path, target: Path, progress: Progress | None = None) -> None:
-    """Copy a book as it is at one instant, also while its ledger writes on. Blocks for as long as it takes.
+def copy_book(
+    source: Path, target: Path, progress: Progress | None = None, stopping: threading.Event | None = None
+) -> int:
+    """Copy a book as it is at one instant, also while its ledger writes on; gives its bytes.
+
+    Blocks for as long as it takes, or until it is to stop.
 
     `target` must not be there; after an error it is not. Whoever reads or writes the book meanwhile waits
     for nothing; its log grows until the copy ends.
 
     Raises:
-        OSError: the disk is full, or the copy cannot be written.
+        OSError: the disk is full, the copy cannot be written, or it was stopped.
     """
     connection = sqlite3.connect(
         f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
     )
+    if stopping is not None:
+        connection.set_progress_handler(lambda: int(stopping.is_set()), STEPS_TO_STOP)
     ended = threading.Event()
     if progress is not None:
         whole = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -121,6 +130,7 @@ def copy_book(source: Path, target: Path, progress: Progress | None = None) -> N
     try:
         connection.execute("VACUUM INTO ?", (str(target),))
         _sync(target)
+        return target.stat().st_size
     except sqlite3.Error as problem:
         target.unlink(missing_ok=True)
         number = errno.ENOSPC if "full" in str(problem) else errno.EIO

@@ -31,6 +31,8 @@ from sidecar.ledger.administration import (
     NodeMove,
 )
 from sidecar.ledger.views import (
+    ActView,
+    BackupView,
     BalanceView,
     BudgetChildView,
     BudgetView,
@@ -432,10 +434,33 @@ class FakeAdministration:
         rows = [row for row in self.journal if row.sequence > after and kind in ("", row.kind)]
         return rows[:limit], rows[limit - 1].sequence if len(rows) > limit else 0
 
+    async def audit(
+        self, *, customer: str, actor: str, since_ms: int, until_ms: int, after: str, limit: int
+    ) -> tuple[list[ActView], str]:
+        """The acts that were asked for here, one a row; of a customer, all of them."""
+        views = [
+            ActView(customer or "acme", number, "did", "", act.actor, act.reason, number, {"n": number}, "00")
+            for number, act in enumerate(self.acts, start=1)
+            if actor in ("", act.actor) and since_ms <= number < until_ms and number > int(after or 0)
+        ]
+        return views[:limit], str(views[limit - 1].sequence) if len(views) > limit else ""
+
     async def verify(self, customer: str) -> VerifyView:
         """As told."""
         self._known(customer)
         return VerifyView(customer, len(self.journal), "ab" * 32, self.problems)
+
+
+class FakeBackups:
+    """Has always just made one."""
+
+    async def start(self, actor: str) -> BackupView:
+        """One that is made."""
+        return self.look(f"backup-by-{actor}")
+
+    def look(self, name: str) -> BackupView:
+        """Whichever is asked for."""
+        return BackupView(name, "made", "/nowhere/copy.sqlite")
 
 
 class NumberedIds:

@@ -27,6 +27,7 @@ def rewrite(book: Path, customer: str, change: Rewrite) -> None:
     before = [read_body(body) for body, _ in rows]
     calls = {entry.sequence: stored for entry, (_, stored) in zip(before, rows, strict=True)}
     connection.execute("DELETE FROM entries WHERE customer = ?", (customer,))
+    connection.execute("DELETE FROM acts WHERE customer = ?", (customer,))
     head = GENESIS
     after = change(list(before))
     for sequence, entry in enumerate(after, start=1):
@@ -48,6 +49,11 @@ def rewrite(book: Path, customer: str, change: Rewrite) -> None:
                 calls[entry.sequence],
             ),
         )
+        if "reason" in entry.facts:
+            connection.execute(
+                "INSERT INTO acts (customer, sequence, actor, recorded_at_ms) VALUES (?, ?, ?, ?)",
+                (customer, sequence, entry.actor, entry.recorded_at_ms),
+            )
         connection.execute(
             "UPDATE calls SET sequence = ? WHERE customer = ? AND sequence = ?", (-sequence, customer, entry.sequence)
         )

@@ -16,7 +16,7 @@ from sidecar.core.governance.rights import Reach, Right, Role, Scope, read_scope
 from sidecar.ledger.http_access import Access, admin_access, admin_token, api_token, sidecar_token
 from sidecar.ledger.http_api import AdminAPI
 from sidecar.ledger.http_server import serve_admin_api
-from tests.support.administration import FakeAdministration, NumberedIds, usage_view
+from tests.support.administration import FakeAdministration, FakeBackups, NumberedIds, usage_view
 
 DOCUMENTED = """
 right          platform_admin org_owner finance team_manager member auditor app
@@ -71,6 +71,9 @@ ROUTES = {
     "GET /v1/tokens": ("tokens", Reach.NODE),
     "POST /v1/tokens": ("tokens", Reach.NODE),
     "POST /v1/tokens/revoke": ("tokens", Reach.NODE),
+    "GET /v1/audit": ("audit", Reach.CUSTOMER),
+    "POST /v1/backups": ("tenants", Reach.LEDGER),
+    "GET /v1/backups/{name}": ("tenants", Reach.LEDGER),
     "GET /v1/requests/{request_id}": ("usage", Reach.NODE),
 }
 """The row of the table that each route is of, and the least that a token must reach for it."""
@@ -174,7 +177,7 @@ async def ledger() -> AsyncIterator[Ledger]:
     accesses = [Access(digest_of(TOKENS[role]), role.value, role, read_scope(PATHS[role])) for role in Role]
     accesses.append(Access(digest_of(OTHER), "stranger", Role.ORG_OWNER, Scope("other")))
     root = admin_token(b"\xfe" * 32)
-    api = AdminAPI(administration, [*accesses, admin_access(root)], NumberedIds(), version="1")
+    api = AdminAPI(administration, [*accesses, admin_access(root)], NumberedIds(), version="1", backups=FakeBackups())
     address, close = await serve_admin_api(api, "127.0.0.1", 0)
     async with ClientSession() as client:
         one = Ledger(address, administration, api, client)

@@ -146,7 +146,9 @@ async def test_another_time_zone_acts_from_the_next_period_on(desk: Desk) -> Non
     )
     assert await used(desk) == {hard: {"2026-11-24": 61, "2026-11-25": 2}, soft: {"2026-11-24": 1, "2026-11-25": 2}}
     entries, _ = await desk.service.entries("acme", after=0, kind="timezone_set", limit=9)
-    assert [(entry.actor, entry.facts) for entry in entries] == [("ada@example.com", {"timezone": "Asia/Tokyo"})]
+    assert [(entry.actor, entry.facts) for entry in entries] == [
+        ("ada@example.com", {"reason": "", "timezone": "Asia/Tokyo"})
+    ]
     assert await desk.problems() == ()
 
 

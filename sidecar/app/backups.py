@@ -1,0 +1,236 @@
+"""Copies of the embedded book: made beside a running ledger, put in place where none runs (L50a)."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sidecar.app.checkpointing import history_of
+from sidecar.app.data_folder import BOOK
+from sidecar.app.proving import Witnesses, prove
+from sidecar.errors import ConfigurationError, NotFound
+from sidecar.ledger.administration import Act
+from sidecar.ledger.history import SYSTEM, renew_history
+from sidecar.ledger.views import BackupView
+from sidecar.ports import Clock, Ids, Transaction
+from sidecar.storage.sqlite_files import (
+    Progress,
+    change_copy,
+    copy_book,
+    copy_file,
+    locked,
+    opened_to_look,
+    put_in_place,
+    sha256_of,
+)
+
+STAGING: Final = ".backup"
+"""The folder, in the data folder, in which a backup waits for whoever asked for it. There is one at a time."""
+
+logger = logging.getLogger(__name__)
+
+
+class Backups:
+    """Makes copies of a ledger's own book, one at a time, on a thread of their own. Use it from one event loop."""
+
+    def __init__(self, data: Path, ids: Ids) -> None:
+        self._book = data / BOOK
+        self._staging = data / STAGING
+        self._ids = ids
+        self._now = BackupView("", "none")
+        self._making: asyncio.Task[None] | None = None
+        self._stopping = threading.Event()
+        shutil.rmtree(self._staging, ignore_errors=True)  # what a former start left there
+
+    async def start(self, actor: str) -> BackupView:
+        """Begin one, in place of the one before; while one is being made, that one is given back."""
+        if self._making is not None and not self._making.done():
+            return self._now
+        await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+        name = self._ids.new("backup")
+        self._now = BackupView(name, "making", path=str(self._staging / f"{name}.sqlite"))
+        logger.warning("backup_started", extra={"facts": {"name": name, "actor": actor}})
+        self._making = asyncio.create_task(self._make(self._now))
+        return self._now
+
+    async def stop(self) -> None:
+        """Break off what is being made."""
+        self._stopping.set()
+        if self._making is not None:
+            await self._making
+
+    def look(self, name: str) -> BackupView:
+        """How far one has come.
+
+        Raises:
+            NotFound: it is not the last one.
+        """
+        if not name or name != self._now.name:
+            raise NotFound("backup", name)
+        return self._now
+
+    async def _make(self, view: BackupView) -> None:
+        def progress(done: int, whole: int) -> None:
+            if self._now.state == "making":
+                self._now = msgspec.structs.replace(view, done_bytes=done, total_bytes=whole)
+
+        path = Path(view.path)
+        try:
+            await asyncio.to_thread(self._staging.mkdir, 0o700, exist_ok=True)
+            size = await asyncio.to_thread(copy_book, self._book, path, progress, self._stopping)
+            self._now = msgspec.structs.replace(view, state="made", done_bytes=size, total_bytes=size)
+        except OSError as problem:
+            self._now = msgspec.structs.replace(view, state="failed", problem=problem.strerror or str(problem))
+            logger.error("backup_failed", extra={"facts": {"problem": self._now.problem}})
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What a restore did. `kept` is where the book that stood there is now; `` where there was none."""
+
+    history_id: str
+    customers: int
+    entries: int
+    sha256: str
+    kept: str
+
+
+def digest_file(backup: Path) -> Path:
+    """Where the digest of a backup stands, as `sha256sum -c` reads it."""
+    return backup.with_name(backup.name + ".sha256")
+
+
+def take_backup(staged: Path, target: Path, progress: Progress | None = None) -> tuple[str, int, int]:
+    """Copy a staged backup to where it is wanted, checked, with its digest beside it; gives digest, customers, entries.
+
+    Before this returns there is nothing at `target`, or what stood there before.
+
+    Raises:
+        ConfigurationError: the copy is not sound, and was not kept.
+        OSError: it cannot be written.
+    """
+    part = target.with_name(f".{target.name}.part")
+    digests = digest_file(target)
+    try:
+        copy_file(staged, part, progress)
+        customers, entries = _check(part)
+        sha256 = sha256_of(part)
+        digest_part = digests.with_name(f".{digests.name}.part")
+        digest_part.write_text(f"{sha256}  {target.name}\n", encoding="utf-8")
+        digests.unlink(missing_ok=True)  # a crash between the two leaves a backup without a digest, never a wrong one
+        part.replace(target)
+        digest_part.replace(digests)
+    finally:
+        part.unlink(missing_ok=True)
+    return sha256, customers, entries
+
+
+def restore(
+    backup: Path,
+    data: Path,
+    *,
+    clock: Clock,
+    ids: Ids,
+    reason: str,
+    force: bool,
+    progress: Progress | None = None,
+    step: Callable[[str], None] = lambda _: None,
+) -> Restored:
+    """Let a backup be the book of a data folder, under a new history id, so that every holder notices (L50a).
+
+    Until the very last step the book that stood there stands there; then the restored one does, and the other
+    is kept beside it. `step` is told what is being done.
+
+    Raises:
+        ConfigurationError: a ledger runs there, a book stands there and not `force`, or the backup is not sound.
+        OSError: the disk is full, or cannot be written.
+    """
+    book = data / BOOK
+    if not backup.is_file():
+        raise ConfigurationError([f"{backup}: there is no such backup"])
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = data / ".restoring.sqlite"
+    with locked(book):
+        stands = book.exists() and book.stat().st_size > 0
+        if stands and not force:
+            raise ConfigurationError([f"{book}: a book stands there; --force puts the backup in its place"])
+        try:
+            step("copying")
+            _remove(part)  # and the log of a restore that was killed, which is of another file
+            copy_file(backup, part, progress)
+            sha256 = sha256_of(part)
+            _compare_digest(backup, sha256)
+            step("checking")
+            change_copy(part, history_of)  # its tables are those of this version now
+            customers, entries = _check(part)
+            replaced = _history_of(book) if stands else ""
+            step("putting it in place")
+
+            async def renew(tx: Transaction) -> str:
+                before = await history_of(tx)
+                ended = [one for one in dict.fromkeys((before, replaced)) if one]
+                act = Act(f"operator:{_user()}", "", reason)
+                return await renew_history(tx, ids, clock.wall_ms(), act, {"ended": ended, "sha256": sha256})
+
+            history = change_copy(part, renew)
+            aside = _aside(book, clock.wall_ms()) if stands else None
+            put_in_place(part, book, aside)
+        except ConfigurationError as error:
+            told = [problem.replace(str(part), str(backup)) for problem in error.problems]
+            raise ConfigurationError(told) from None
+        finally:
+            _remove(part)
+    return Restored(history, customers, entries, sha256, "" if aside is None else str(aside))
+
+
+def _remove(part: Path) -> None:
+    for end in ("", "-wal", "-shm", "-journal"):
+        part.with_name(part.name + end).unlink(missing_ok=True)
+
+
+def _check(path: Path) -> tuple[int, int]:
+    """Whether a copy is sound as a file and as a book; gives its customers and entries."""
+    witnesses = Witnesses()
+    with opened_to_look(path) as opened:
+        views = list(prove(opened, witnesses, None))
+    problems = witnesses.problems + [f"{view.customer}: {problem}" for view in views for problem in view.problems]
+    if problems:
+        raise ConfigurationError([f"{path}: is not sound: {problem}" for problem in problems[:20]])
+    ours = [view for view in views if view.customer != SYSTEM]
+    return len(ours), sum(view.entries for view in views)
+
+
+def _compare_digest(backup: Path, sha256: str) -> None:
+    path = digest_file(backup)
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace").split()[:1] != [sha256]:
+        raise ConfigurationError([f"{backup}: is not the file whose digest {path.name} holds"])
+
+
+def _history_of(book: Path) -> str:
+    """The history of the book that is replaced, where it can still be read."""
+    try:
+        with opened_to_look(book) as opened:
+            return opened.read(history_of)
+    except ConfigurationError:
+        return ""
+
+
+def _aside(book: Path, wall_ms: int) -> Path:
+    stamp = datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return book.with_name(f"{book.name}.replaced-{stamp}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
