@@ -32,7 +32,7 @@ OUTPUT_LIMIT_MAX: Final = 2**31 - 1
 """Output tokens at most; what is larger is a mistake, and no model's limit is near."""
 
 NAMES_REMEMBERED: Final = 512
-"""Names of members whose written form is remembered; the one used longest ago goes first."""
+"""Names of members, none of them long, whose written form is remembered; the one used longest ago goes first."""
 
 NAME_SHOWN_MAX: Final = 64
 """Characters of a caller's own name that a message may repeat."""
@@ -195,7 +195,7 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw], what: str, param: str) ->
     at = opened.end() if opened else 0
     for name, value in values.items():
         raw = bytes(value)
-        start = _behind_key(body, at, _written_key(name))
+        start = _behind_key(body, at, _written_key(name)) if len(name) <= NAME_SHOWN_MAX else -1
         if start < 0 or not body.startswith(raw, start):
             key = _KEY.match(body, at)
             if key is None or not body.startswith(raw, key.end()):

@@ -23,10 +23,10 @@ from sidecar.providers import event_stream, metering
 from sidecar.providers.anthropic import AnthropicMessages
 from sidecar.providers.dialect import BadRequest, Ending
 from sidecar.providers.openai_chat import OpenAIChat
-from sidecar.providers.request_json import REASONS_MAX
+from sidecar.providers.request_json import REASONS_MAX, read_object
 from sidecar.proxy.accept import AcceptOptions, FrontDoor
 from sidecar.proxy.request_head import LOOPBACK_HOSTS, read_head
-from tests.support.besieged import GOOD_BODY
+from tests.support.besieged import GOOD_BODY, GOOD_MESSAGE
 from tests.support.refusals import plain_refusal
 
 MOST_TIMES_ITS_BYTES = 100
@@ -102,6 +102,29 @@ def test_a_body_costs_no_more_than_its_size_allows(kind: str, dialect: OpenAICha
             dialect.read_request(body)
 
     assert peak_of(read) < MOST_TIMES_ITS_BYTES * len(body)
+
+
+def test_what_a_body_makes_up_is_not_kept() -> None:
+    """A name of kilobytes, another in each body: read exactly, refused or not, and forgotten with the body."""
+    size, bodies = 20_000, 300
+
+    def read() -> None:
+        for number in range(bodies):
+            name = b"%d" % number + b"a" * size
+            for spaced in (b'{"%b": 1, "b": 2}', b'{"%b":1,"b":2}', b'{"\\u0061%b": 1}'):
+                assert len(read_object(spaced % name)) in {1, 2}
+            with contextlib.suppress(BadRequest):
+                OpenAIChat().read_request(GOOD_BODY[:-1] + b', "%b" : [1], "tools": [{"type": "%b"}]}' % (name, name))
+            with contextlib.suppress(BadRequest):
+                AnthropicMessages().read_request(GOOD_MESSAGE[:-1] + b', "%b" : [1]}' % name)
+
+    read()
+    tracemalloc.start()
+    try:
+        read()
+        assert tracemalloc.get_traced_memory()[0] < 10 * size
+    finally:
+        tracemalloc.stop()
 
 
 STREAMS: dict[str, bytes] = {
