@@ -91,7 +91,7 @@ def test_ten_thousand_calls_on_two_ledgers(tmp_path: Path, provider: LLMProvider
 
 
 def test_what_is_tightened_at_one_ledger_acts_on_every_sidecar(tmp_path: Path, provider: LLMProvider) -> None:
-    """L35: a lowered limit and a freeze, though no sidecar would ask its ledger for an hour."""
+    """L35: a lowered limit, a freeze and a revoked key, though no sidecar would ask its ledger for an hour."""
     provider.plan = Plan(usage=lambda _body, _raw: (10, 10))
     with running_fleet(tmp_path, provider, SPEND_LEASES__REFRESH_EVERY_S=NEVER_S) as fleet:
         first, second = fleet.ledgers
@@ -107,4 +107,10 @@ def test_what_is_tightened_at_one_ledger_acts_on_every_sidecar(tmp_path: Path, p
         assert [call(one)[0] for one in fleet.sidecars] == [200] * 3
         first.spend("nodes", "unfreeze", "acme/team:data", "--reason", "it is over")
         until(lambda: [call(one, **team)[0] for one in fleet.sidecars] == [200] * 3)
+        made = json.loads(first.spend("keys", "create", "acme", "--json").stdout)
+        keyed = {"spend-key": made["key"]}
+        assert [call(one, **keyed)[0] for one in fleet.sidecars] == [200] * 3
+        second.spend("keys", "revoke", "acme", made["key_id"])
+        until(lambda: [call(one, **keyed) for one in fleet.sidecars] == [(401, "invalid_api_key")] * 3)
+        assert [call(one)[0] for one in fleet.sidecars] == [200] * 3
         assert json.loads(second.spend("verify", "acme", "--json").stdout)["problems"] == []
