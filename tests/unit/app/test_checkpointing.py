@@ -120,6 +120,9 @@ def test_the_key_is_the_owners_alone_and_lasts(tmp_path: Path) -> None:
     assert is_signed(signer.public, signature, b"text")
     assert not is_signed(signer.public, signature, b"test")
     assert not is_signed(signer.public, "", b"text")
+    public_file(tmp_path / "key").unlink()
+    public_file(tmp_path / "key").symlink_to("nowhere/at/all")  # where nothing can be written
+    assert Signer(tmp_path / "key").public == signer.public
     (tmp_path / "key").write_text("no key")
     with pytest.raises(ConfigurationError, match="is not a key"):
         Signer(tmp_path / "key")
