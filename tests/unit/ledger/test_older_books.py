@@ -20,6 +20,7 @@ from tests.support.ledger import Desk, usd
 BOOK = Path(__file__).parent / "books" / "0002.sql"
 CALLS = {"acme": 6, "beta": 4}
 CHARGED = {"acme": 30 + 40 + 500 + 7 + 3, "beta": 80}
+OF_ITSELF = {"usage", "lent", "returned", "threshold_crossed", "debt_repaid", "budget_counted", "grant_expired"}
 HEAD = "0e5e71e45ba1c2d0190871165314a5ed4fbb02d7979c9fe553fbb56121d172e0"
 
 
@@ -40,6 +41,18 @@ async def test_it_is_whole(desk: Desk) -> None:
     assert [await desk.problems(customer) for customer in CALLS] == [(), ()]
     found = await desk.service.verify("acme")
     assert (found.entries, found.head) == (15, HEAD)
+
+
+async def test_who_did_what_in_it_is_listed(desk: Desk) -> None:
+    """L7: its acts are those of its entries whose actor is a person, each by its own actor."""
+    found, _ = await desk.service.audit(customer="", actor="", since_ms=0, until_ms=2**62, after="", limit=1000)
+    for customer in CALLS:
+        entries, _ = await desk.service.entries(customer, after=0, kind="", limit=1000)
+        people = [entry for entry in entries if entry.kind not in OF_ITSELF]
+        assert [(act.sequence, act.actor) for act in found if act.customer == customer] == [
+            (entry.sequence, entry.actor) for entry in people
+        ]
+        assert people
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
