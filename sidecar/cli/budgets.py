@@ -143,7 +143,7 @@ def set_(
         "guardrail": guardrail,
         "window_s": (length or 0) // 1000,
     }
-    raw = client.change("/v1/budgets", budget)
+    raw = client.post("/v1/guardrails", budget) if guardrail else client.change("/v1/budgets", budget)
     made = decoded(raw, BudgetView)
     show_done(client, made.customer, raw, f"Budget {made.budget_id}: {_words(made)}.", as_json=as_json)
 

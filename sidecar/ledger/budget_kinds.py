@@ -6,6 +6,8 @@ that sets the budget, still holds when it commits.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from sidecar.core.governance.allocations import Overdrawn, Placed, overdrawn
@@ -15,6 +17,9 @@ from sidecar.errors import Rejected
 from sidecar.ledger.policies import budget_of
 from sidecar.ledger.showing import Shower
 from sidecar.ports import Row, Transaction
+
+MAX_GUARDRAILS: Final = 20
+"""Of one node: who may set no other limits must not use up the room for them."""
 
 
 async def check_allocations(
@@ -62,11 +67,17 @@ def _why(found: Overdrawn, customer: str, show: Shower, budget: Budget | None, f
 
 
 async def check_guardrail(tx: Transaction, customer: str, show: Shower, guardrail: Budget) -> None:
-    """Refuse a guardrail above what others have set for the same.
+    """Refuse a guardrail above what others have set for the same, or one too many.
 
     Raises:
-        Rejected: `above_limit`.
+        Rejected: `above_limit`, `too_many_budgets`.
     """
+    counted = await tx.fetch(
+        "SELECT count(*) AS n FROM budgets WHERE customer = ? AND node = ? AND guardrail = 1",
+        (customer, str(guardrail.node or "")),
+    )
+    if counted[0]["n"] > MAX_GUARDRAILS:
+        raise Rejected("too_many_budgets", {"path": f"a node has at most {MAX_GUARDRAILS} guardrails"})
     rows = await _beside(tx, customer, guardrail, guardrail=False)
     for row in rows:
         if guardrail.limit_atoms > row["limit_atoms"]:

@@ -194,6 +194,7 @@ class AdminAPI:
             post("/v1/grants", Right.CREDIT, self._add_grant, NewGrant, GrantView, reach=theirs),
             post("/v1/grants/void", Right.CREDIT, self._void_grant, GrantVoid, GrantView, reach=theirs),
             post("/v1/budgets", Right.LIMITS, self._set_budget, NewBudget, BudgetView, reach=below, conditional=True),
+            post("/v1/guardrails", Right.GUARDRAIL, self._set_guardrail, NewBudget, BudgetView, reach=below),
             post("/v1/budgets/remove", Right.LIMITS, self._remove_budget, BudgetRemoval, BudgetView, reach=theirs),
             get(f"{customer}/nodes", usage, self._nodes, NodeView, query=PAGE, listing=True, reach=below),
             get(f"{customer}/frozen", usage, self._frozen, FrozenView, query=PAGE, listing=True, reach=below),
@@ -297,6 +298,9 @@ class AdminAPI:
 
     async def _set_budget(self, call: Call) -> object:
         return await http_budgets.set_budget(self._administration, call)
+
+    async def _set_guardrail(self, call: Call) -> object:
+        return await http_budgets.set_guardrail(self._administration, call)
 
     async def _nodes(self, call: Call) -> object:
         return page_of(await self._administration.nodes(call.parts["customer"]), "path", call)

@@ -6,6 +6,8 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+import msgspec
+
 from sidecar.errors import NotFound
 from sidecar.ledger.administration import Administration, Condition, NewBudget
 from sidecar.ledger.http_problems import RequestRefused
@@ -22,6 +24,13 @@ async def set_budget(administration: Administration, call: Call) -> Answer:
     if call.scope.node is not None:
         await _check_below(administration, form, call)
     view = await administration.set_budget(form, call.act, condition)
+    return Answer(view, {"ETag": etag(view)})
+
+
+async def set_guardrail(administration: Administration, call: Call) -> Answer:
+    """Set a further limit that only tightens (L36): of the token's own node too, and without a version to say."""
+    form = msgspec.structs.replace(call.read(NewBudget), guardrail=True)
+    view = await administration.set_budget(form, call.act)
     return Answer(view, {"ETag": etag(view)})
 
 

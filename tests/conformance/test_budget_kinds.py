@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import Rejected
+from sidecar.ledger import budget_kinds
 from sidecar.ledger.administration import BudgetRemoval, NewBudget
 from sidecar.ledger.views import BudgetView
 from tests.support.ledger import Desk, usd
@@ -137,6 +138,17 @@ async def test_a_guardrail_is_further_and_below(desk: Desk) -> None:
     assert len(reply.leases) == 2
     assert "at most" in (await refused(desk, "acme/user:ada", 51, "", guardrail=True))["limit"]
     await allot(desk, "acme/user:ada", 50, "", guardrail=True)
+
+
+async def test_a_node_has_so_many_guardrails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L36: who may set no other limit cannot use up the room for them; what it has can still be changed."""
+    monkeypatch.setattr(budget_kinds, "MAX_GUARDRAILS", 2)
+    await company(desk)
+    for agent in ("a", "b"):
+        await allot(desk, "acme/user:ada", 9, "", guardrail=True, match={"agent": agent})
+    assert "path" in await refused(desk, "acme/user:ada", 9, "", guardrail=True)
+    await allot(desk, "acme/user:ada", 8, "", guardrail=True, match={"agent": "a"})
+    await allot(desk, "acme/user:bo", 9, "", guardrail=True)
 
 
 async def test_a_guardrail_follows_what_others_lower(desk: Desk) -> None:

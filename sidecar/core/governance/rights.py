@@ -28,6 +28,8 @@ class Right(StrEnum):
     """Grant and refund credit."""
     LIMITS = "limits"
     """Set limits, hard and soft, and what alerts."""
+    GUARDRAIL = "guardrail"
+    """Set a further limit of one's own, never above what others have set (L36)."""
     USAGE = "usage"
     """See usage and balances."""
     JOURNAL = "journal"
@@ -62,13 +64,14 @@ class Reach(StrEnum):
 
 _ALL: Final = frozenset(Right)
 _SEES: Final = frozenset({Right.PUBLIC, Right.ANY, Right.USAGE})
+_SPENDS: Final = _SEES | {Right.GUARDRAIL}
 
 RIGHTS: Final[dict[Role, frozenset[Right]]] = {
     Role.PLATFORM_ADMIN: _ALL,
-    Role.ORG_OWNER: _SEES | {Right.LIMITS, Right.JOURNAL, Right.AUDIT, Right.MEMBERS, Right.TOKENS},
-    Role.FINANCE: _SEES | {Right.CREDIT, Right.LIMITS, Right.JOURNAL},
-    Role.TEAM_MANAGER: _SEES | {Right.LIMITS, Right.MEMBERS, Right.TOKENS},
-    Role.MEMBER: _SEES,
+    Role.ORG_OWNER: _SPENDS | {Right.LIMITS, Right.JOURNAL, Right.AUDIT, Right.MEMBERS, Right.TOKENS},
+    Role.FINANCE: _SPENDS | {Right.CREDIT, Right.LIMITS, Right.JOURNAL},
+    Role.TEAM_MANAGER: _SPENDS | {Right.LIMITS, Right.MEMBERS, Right.TOKENS},
+    Role.MEMBER: _SPENDS,
     Role.AUDITOR: _SEES | {Right.JOURNAL, Right.AUDIT},
     Role.APP: _SEES,
 }

@@ -14,6 +14,7 @@ from sidecar.core.governance.decisions import Consulted, Decision, Source
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.periods import Weekday
 from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
+from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.views import EntryView, ExplainView, HoldersView, Leg, money
 from tests.support.administration import USD, usage_view
 from tests.unit.cli.conftest import Shell
@@ -115,6 +116,21 @@ def test_who_has_not_heard(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> None
     assert acme.json("customers", "holders", "acme")[0]["acknowledged"] == 2
     acme.administration.held = [HoldersView("acme", 3, 0, 0)]
     assert "No sidecar holds anything of acme" in acme.run("customers", "holders", "acme").stdout
+
+
+def test_who_may_not_see_the_holders_is_told_what_was_done(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of one node: the act is done, and its answer is shown, to people and to programs."""
+
+    async def forbidden(_customer: str) -> HoldersView:
+        raise RequestRefused("forbidden", "this token is of one node")
+
+    monkeypatch.setattr(acme.administration, "holders", forbidden)
+    own = ("budgets", "set", "acme/user:ada", "--limit", "5", "--per", "day", "--guardrail")
+    assert (
+        acme.run(*own).stdout
+        == "Budget budget_1: acme/user:ada may spend 5.00 usd per day (hard, its own guardrail).\n"
+    )
+    assert acme.json(*own)[0]["guardrail"]
 
 
 def test_ending_what_was_given(acme: Shell) -> None:

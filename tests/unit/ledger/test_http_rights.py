@@ -25,6 +25,7 @@ catalog        all            -         -       -            -      -       -
 credits        all            -         all     -            -      -       -
 hard limits    all            all       all     own          -      -       -
 soft limits    all            all       all     own          -      -       -
+own limits     all            all       all     own          own    -       -
 usage          all            all       all     own          own    all     own
 journal        all            all       all     -            -      all     -
 audit          all            all       -       -            -      all     -
@@ -48,6 +49,7 @@ ROUTES = {
     "POST /v1/grants": ("credits", Reach.CUSTOMER),
     "POST /v1/grants/void": ("credits", Reach.CUSTOMER),
     "POST /v1/budgets": ("hard limits", Reach.NODE),
+    "POST /v1/guardrails": ("own limits", Reach.NODE),
     "POST /v1/budgets/remove": ("hard limits", Reach.CUSTOMER),
     "GET /v1/customers/{customer}/frozen": ("usage", Reach.NODE),
     "GET /v1/customers/{customer}/holders": ("usage", Reach.CUSTOMER),
@@ -125,6 +127,7 @@ ROWS_OF = {
     "credits": Right.CREDIT,
     "hard limits": Right.LIMITS,
     "soft limits": Right.LIMITS,
+    "own limits": Right.GUARDRAIL,
     "usage": Right.USAGE,
     "journal": Right.JOURNAL,
     "audit": Right.AUDIT,
@@ -236,6 +239,17 @@ async def test_every_role_on_every_route(ledger: Ledger, role: Role) -> None:
         assert status in (200, 403, 404), f"{route.method} {route.pattern}: {status} {answer}"
         refused += status == 403
     assert (refused > 0) == (role is not Role.PLATFORM_ADMIN)
+
+
+async def test_a_member_sets_a_guardrail_of_its_own_and_no_other_limit(ledger: Ledger) -> None:
+    """L36: on itself, whatever the body says of it; on nobody else, and nothing that is not one."""
+    member, body = TOKENS[Role.MEMBER], {"path": "acme/user:ada", "limit": "1", "per": "day", "guardrail": False}
+    status, view = await ledger.ask(member, "POST", "/v1/guardrails", body)
+    assert (status, view["guardrail"], view["path"]) == (200, True, "acme/user:ada")
+    for path in ("acme/user:bob", "acme", "acme/team:data", "acme/team:data/user:bob"):
+        assert (await ledger.ask(member, "POST", "/v1/guardrails", body | {"path": path}))[0] == 404
+    for guardrail in (True, False):
+        assert (await ledger.ask(member, "POST", "/v1/budgets", body | {"guardrail": guardrail}))[0] == 403
 
 
 async def test_only_tokens_of_the_api_open_it(ledger: Ledger) -> None:
