@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from sidecar.contract.messages import LeaseReport
+from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import Rejected
+from sidecar.leases.table import Held, LeaseTable, NoLimit, Short
 from sidecar.ledger.administration import NewBudget
 from sidecar.ledger.views import BudgetView
-from tests.support.ledger import Desk, usd
+from tests.support.ledger import MODEL, PROVIDER, Desk, usd
 
 ADA, BO = Subject("acme", user="ada"), Subject("acme", user="bo")
 HOUR_MS = 3_600_000
@@ -80,6 +82,38 @@ async def test_two_sidecars_that_see_a_child_first_at_once_share_a_window(desk: 
     assert sum(lease.granted_atoms for reply in replies for lease in reply.leases) <= 100
     assert sum(bool(reply.leases) for reply in replies) == 2
     assert len(await running(desk)) == 1
+
+
+async def test_a_sidecar_goes_from_one_window_to_the_next(desk: Desk) -> None:
+    """L41: it admits on what the first has lent until that is over, then on nothing, and then on the second's."""
+    await windowed(desk)
+    table = LeaseTable()
+
+    async def ask(atoms: int) -> Held | Short | NoLimit:
+        sent_at = desk.clock.monotonic()
+        reply = await desk.borrow(ADA, atoms)
+        assert reply.standing is not None
+        table.merge("acme", reply.leases, reply.readings, sent_at=sent_at, now=sent_at)
+        return take(reply.standing, atoms)
+
+    def take(standing: Standing, atoms: int) -> Held | Short | NoLimit:
+        now = desk.clock.monotonic()
+        return table.take(standing, ADA, model=MODEL, provider=PROVIDER, atoms=atoms, now=now)
+
+    first = await ask(100)
+    assert isinstance(first, Held)
+    table.settle(first, 70)
+    desk.clock.advance(5 * 3600 - 1)
+    before = await ask(30)
+    assert isinstance(before, Held)
+    table.release(before)
+    desk.clock.advance(1)
+    assert isinstance(take(first.plan.standing, 1), Short)
+    second = await ask(100)
+    assert isinstance(second, Held)
+    assert second.budget_leases != first.budget_leases
+    (told,) = second.plan.consulted(desk.clock.monotonic())
+    assert (told.used, told.held, told.resets_in_ms) == (0, 100, 5 * HOUR_MS)
 
 
 async def test_what_is_lent_ends_with_the_window_and_late_charges_are_its(desk: Desk) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -45,3 +47,16 @@ def test_a_clock_shows_local_time() -> None:
     first, second = ms("2026-10-25T00:30"), ms("2026-10-25T01:30")
     assert local_at(first, berlin) == local_at(second, berlin) == datetime.fromisoformat("2026-10-25T02:30")
     assert local_at(second, berlin).fold == 0
+
+
+def test_the_rules_are_there_on_a_bare_machine() -> None:
+    """What is installed with us is enough: no folder of the machine is looked into."""
+    code = (
+        "import zoneinfo; from sidecar.core.governance.zone_names import zone_names\n"
+        "from sidecar.core.governance.local_time import local_at, zone_called\n"
+        "print(zoneinfo.TZPATH, 'Asia/Kolkata' in zone_names(), local_at(0, zone_called('Asia/Kolkata')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "() True 1970-01-01 05:30:00\n"
