@@ -77,6 +77,8 @@ class Journal:
         self._absent: set[str] = set()
         self._changed: set[str] = set()
         self._leases: dict[str, Lease] = {}
+        self._absent_leases: set[str] = set()
+        self._holders: dict[str, int] = {}
         self._changed_leases: set[str] = set()
         self._charged_leases: set[str] = set()
         self.act: Act | None = None
@@ -132,11 +134,35 @@ class Journal:
 
     async def load_leases(self, ids: Iterable[str]) -> None:
         """Read leases that were not read yet, with their accounts."""
-        missing = [one for one in dict.fromkeys(ids) if one not in self._leases]
+        missing = [o for o in dict.fromkeys(ids) if o not in self._leases and o not in self._absent_leases]
+        self._absent_leases.update(missing)
         sql = "SELECT * FROM leases WHERE customer = ? AND lease_id IN ({})"
         for row in await fetch_in(self.tx, sql, (self.customer,), missing):
             self._leases[row["lease_id"]] = lease_of(row)
         await self.load_accounts(self._leases[one].account for one in missing if one in self._leases)
+
+    async def load_holders(self, names: Iterable[str]) -> None:
+        """Count who holds a live lease on accounts that were not counted yet."""
+        missing = [name for name in dict.fromkeys(names) if name not in self._holders]
+        self._holders.update(dict.fromkeys(missing, 0))
+        sql = (
+            "SELECT account, count(*) AS holders FROM leases WHERE customer = ? AND closed = 0"
+            " AND pays_until_ms > ? AND account IN ({}) GROUP BY account"
+        )
+        for row in await fetch_in(self.tx, sql, (self.customer, self.now_ms), missing):
+            self._holders[row["account"]] = row["holders"]
+
+    def others(self, lease: Lease) -> int:
+        """How many others than a lease's holder hold a live one on its account, which was counted."""
+        mine = not lease.closed and lease.pays_until_ms > self.now_ms
+        return max(0, self._holders.get(lease.account, 0) - mine)
+
+    def renew(self, lease: Lease, pays_until_ms: int) -> None:
+        """Have a lease written that its holder may spend from until an instant."""
+        before, lease.pays_until_ms = lease.pays_until_ms, pays_until_ms
+        change = (pays_until_ms > self.now_ms) - (before > self.now_ms)
+        self._holders[lease.account] = self._holders.get(lease.account, 0) + change
+        self.keep(lease)
 
     def lease(self, lease_id: str) -> Lease | None:
         """A loaded lease, or None where there is none."""

@@ -21,7 +21,6 @@ from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.purse import Purse
-from sidecar.ledger.sql import fetch_in
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -68,20 +67,13 @@ class Lender:
         self._accounts = accounts
         self._purse = purse
         self._holder = holder
-        self._others: dict[str, int] = {}
 
     async def load(self, targets: Iterable[Target]) -> None:
         """Read the accounts, the holder's leases on them, and how many others hold a live one."""
         names = [target.account for target in targets]
         await self._journal.load_accounts(names)
         await self._journal.load_leases(lease_id(self._holder.incarnation, name) for name in names)
-        sql = (
-            "SELECT account, count(*) AS holders FROM leases WHERE customer = ? AND closed = 0"
-            " AND pays_until_ms > ? AND incarnation <> ? AND account IN ({}) GROUP BY account"
-        )
-        first = (self._journal.customer, self._journal.now_ms, self._holder.incarnation)
-        for row in await fetch_in(self._journal.tx, sql, first, names):
-            self._others[row["account"]] = row["holders"]
+        await self._journal.load_holders(names)
 
     def lease(self, target: Target) -> Lease:
         """The holder's lease on an account, new where there is none: there can be only one."""
@@ -111,7 +103,7 @@ class Lender:
             at_least=at_least,
             demand=max(0, demand),
             remaining=remaining,
-            live_holders=self._others.get(target.account, 0) + 1,
+            live_holders=self._journal.others(lease) + 1,
         )
         if not size:
             return None
@@ -150,8 +142,7 @@ class Lender:
         lease = self.lease(target)
         if self._journal.lease(lease.lease_id) is None or lease.closed:
             return None
-        lease.pays_until_ms = self._journal.now_ms + target.pays_for_ms
-        self._journal.keep(lease)
+        self._journal.renew(lease, self._journal.now_ms + target.pays_for_ms)
         return LeaseGrant(
             lease.lease_id,
             lease.granted,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import msgspec
 
-from sidecar.contract.messages import LeaseGrant, ResolveReply, ResolveRequest
+from sidecar.contract.messages import LeaseGrant, ResolveReply, ResolveRequest, lease_id
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.standing import Standing, Wallet
@@ -15,8 +17,8 @@ from sidecar.ledger.freezing import outermost_frozen
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, grant_target
 from sidecar.ledger.options import LedgerOptions
-from sidecar.ledger.policies import Refusal, load_budgets, load_paths, locate, nodes_named
-from sidecar.ledger.purse import Purse
+from sidecar.ledger.policies import Path, Refusal, load_budgets, load_paths, locate, nodes_named
+from sidecar.ledger.purse import Purse, debt_account
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.windows import window_to_lend_from
 from sidecar.ports import Transaction
@@ -30,42 +32,119 @@ WANTED_REFRESHES = 2
 HOUR_MS = 3_600_000
 
 
-async def resolve(tx: Transaction, request: ResolveRequest, wall_ms: int, options: LedgerOptions) -> ResolveReply:
-    """One resolve in one transaction; see `ports.Ledger.resolve`.
+Answer = ResolveReply | StaleIncarnation
 
-    Raises:
-        StaleIncarnation: something is to be lent, and the asker is not registered or has ended.
+
+async def resolve(
+    tx: Transaction, requests: Sequence[ResolveRequest], wall_ms: int, options: LedgerOptions
+) -> list[Answer]:
+    """Some resolves of one customer in one transaction, one after another; see `ports.Ledger.resolve`.
+
+    All that any of them may touch is read at once, and what they changed is written once, in the end:
+    what they cost the database follows the accounts they touch, not how many they are.
+
+    Returns:
+        For each what it is answered, in their order; StaleIncarnation: something is to be lent, and the
+        asker is not registered or has ended.
     """
-    journal = await Journal.open(tx, request.subject.customer, wall_ms)
+    customer = requests[0].subject.customer
+    journal = await Journal.open(tx, customer, wall_ms)
     if journal is None:
-        detail = f"customer {request.subject.customer!r} is not known"
-        return ResolveReply(refusal=Reason.CUSTOMER_UNKNOWN.value, detail=detail)
-    place = locate(request.subject, await load_paths(tx, journal.customer, nodes_named(request.subject)))
-    if isinstance(place, Refusal):
-        return ResolveReply(refusal=place.reason.value, detail=place.detail)
-    if request.need_atoms and not await may_borrow(tx, Holder(request.sidecar, request.incarnation)):
-        raise StaleIncarnation(f"incarnation {request.incarnation} is not registered, or has ended")
-    subject = msgspec.structs.replace(request.subject, path=place)
-    nodes = (*place, Node("user", subject.user)) if subject.user else place
-    frozen = await outermost_frozen(journal, nodes)
-    if frozen is not None:
-        return ResolveReply(refusal=Reason.NODE_FROZEN.value, detail=f"{frozen} is frozen: its calls may not run")
-    purse = await Purse.open(journal)
-    await purse.repay(request.currency)
-    accounts = BudgetAccounts(journal, await load_budgets(tx, journal.customer, nodes))
-    reply = await _Resolving(journal, purse, accounts, request, subject, options=options).reply()
-    await journal.write()
-    return reply
+        detail = f"customer {customer!r} is not known"
+        return [ResolveReply(refusal=Reason.CUSTOMER_UNKNOWN.value, detail=detail)] * len(requests)
+    together = await _Together.begin(journal, requests, options)
+    return await together.answers()
 
 
 async def may_borrow(tx: Transaction, holder: Holder) -> bool:
     """Whether an incarnation is registered and has not ended (L43), nor does before this transaction."""
-    rows = await tx.fetch_locked(
-        "SELECT sidecar FROM incarnations WHERE incarnation = ? AND ended_at_ms IS NULL",
-        (holder.incarnation,),
-        share=True,
-    )
-    return bool(rows) and rows[0]["sidecar"] == holder.sidecar
+    return holder in await _borrowers(tx, [holder])
+
+
+async def _borrowers(tx: Transaction, holders: Iterable[Holder]) -> set[Holder]:
+    """Those of some that may borrow."""
+    sql = "SELECT incarnation, sidecar FROM incarnations WHERE ended_at_ms IS NULL AND incarnation IN ({})"
+    wanted = set(holders)
+    rows = await fetch_in(tx, sql, (), sorted({holder.incarnation for holder in wanted}), share=True)
+    return wanted & {Holder(row["sidecar"], row["incarnation"]) for row in rows}
+
+
+class _Together:
+    """The requests of one customer that share a transaction."""
+
+    def __init__(self, journal: Journal, requests: Sequence[ResolveRequest], options: LedgerOptions) -> None:
+        self._journal = journal
+        self._requests = requests
+        self._options = options
+        self._answers: list[Answer | _Resolving] = []
+
+    @classmethod
+    async def begin(cls, journal: Journal, requests: Sequence[ResolveRequest], options: LedgerOptions) -> _Together:
+        """Find out who asks, and read what the answers take."""
+        together = cls(journal, requests, options)
+        places = await together._places()
+        asking = [(request, place) for request, place in zip(requests, places, strict=True) if isinstance(place, tuple)]
+        if asking:
+            purse = await Purse.open(journal)
+            currencies = sorted({request.currency for request, _ in asking})
+            await journal.load_accounts(map(debt_account, currencies))
+            for currency in currencies:
+                await purse.repay(currency)
+            nodes = {node for request, place in asking for node in _nodes(request, place)}
+            budgets = await load_budgets(journal.tx, journal.customer, sorted(nodes))
+        for request, place in zip(requests, places, strict=True):
+            if not isinstance(place, tuple):
+                together._answers.append(place)
+                continue
+            at = (None, *_nodes(request, place))
+            accounts = BudgetAccounts(journal, [budget for budget in budgets if budget.node in at])
+            subject = msgspec.structs.replace(request.subject, path=place)
+            together._answers.append(_Resolving(journal, purse, accounts, request, subject, options=options))
+        await together._load()
+        return together
+
+    async def answers(self) -> list[Answer]:
+        """All of them; what they changed is then written."""
+        answers = [await one.reply() if isinstance(one, _Resolving) else one for one in self._answers]
+        await self._journal.write()
+        return answers
+
+    async def _places(self) -> list[Path | Answer]:
+        """Where each caller stands, or why it is not answered."""
+        journal, requests = self._journal, self._requests
+        named = {node for request in requests for node in nodes_named(request.subject)}
+        paths = await load_paths(journal.tx, journal.customer, sorted(named))
+        holders = [Holder(one.sidecar, one.incarnation) for one in requests if one.need_atoms]
+        borrowers = await _borrowers(journal.tx, holders)
+        places: list[Path | Answer] = []
+        for request in requests:
+            place = locate(request.subject, paths)
+            if isinstance(place, Refusal):
+                places.append(ResolveReply(refusal=place.reason.value, detail=place.detail))
+            elif request.need_atoms and Holder(request.sidecar, request.incarnation) not in borrowers:
+                places.append(StaleIncarnation(f"incarnation {request.incarnation} is not registered, or has ended"))
+            elif (frozen := await outermost_frozen(journal, _nodes(request, place))) is not None:
+                detail = f"{frozen} is frozen: its calls may not run"
+                places.append(ResolveReply(refusal=Reason.NODE_FROZEN.value, detail=detail))
+            else:
+                places.append(place)
+        return places
+
+    async def _load(self) -> None:
+        """Read the accounts and leases of all at once, for those who ask for them one by one."""
+        resolving = [one for one in self._answers if isinstance(one, _Resolving)]
+        for one in resolving:
+            await one.aim()
+        names = [target.account for one in resolving for target in one.targets]
+        await self._journal.load_accounts(names)
+        await self._journal.load_leases(one.lease_of(target) for one in resolving for target in one.targets)
+        await self._journal.load_holders(names)
+
+
+def _nodes(request: ResolveRequest, place: Path) -> Path:
+    """A caller's nodes, from the outermost inwards, its user last."""
+    user = request.subject.user
+    return (*place, Node("user", user)) if user else place
 
 
 class _Resolving:
@@ -89,20 +168,34 @@ class _Resolving:
         self._accounts = accounts
         self._lender = Lender(journal, accounts, purse, Holder(request.sidecar, request.incarnation))
         self._holdings = {holding.lease_id: holding.left_atoms for holding in request.holdings}
+        self._budgets: list[Target] = []
+        self._grants: list[Target] = []
+
+    async def aim(self) -> None:
+        """Find the accounts that matter to it: what comes before everything else."""
+        journal, request = self._journal, self._request
+        self._budgets = await self._budget_targets(ahead=request.next_period)
+        if journal.wallet is Wallet.REQUIRED and not request.next_period:
+            covering = self._purse.covering(request.currency, model=request.model, feature=self._subject.feature)
+            self._grants = [grant_target(grant, journal.now_ms, self._options) for grant in covering]
+
+    @property
+    def targets(self) -> list[Target]:
+        """The accounts that matter to it."""
+        return [*self._budgets, *self._grants]
+
+    def lease_of(self, target: Target) -> str:
+        """The name of its lease on an account."""
+        return lease_id(self._request.incarnation, target.account)
 
     async def reply(self) -> ResolveReply:
         """The standing, and what was lent."""
-        request, now_ms = self._request, self._journal.now_ms
+        request = self._request
         debt = await self._purse.debt(request.currency)
         if request.need_atoms and self._journal.wallet is Wallet.REQUIRED and debt > self._options.debt_limit_atoms:
             detail = f"{self._journal.customer!r} owes {debt} atoms of {request.currency}; a paid grant repays them"
             return ResolveReply(refusal=Reason.DEBT_LIMIT.value, detail=detail)
-        budgets = await self._budget_targets(ahead=request.next_period)
-        grants: list[Target] = []
-        if self._journal.wallet is Wallet.REQUIRED and not request.next_period:
-            covering = self._purse.covering(request.currency, model=request.model, feature=self._subject.feature)
-            grants = [grant_target(grant, now_ms, self._options) for grant in covering]
-        targets = [*budgets, *grants]
+        budgets, grants, targets = self._budgets, self._grants, self.targets
         await self._lender.load(targets)
         leases: list[LeaseGrant | None] = []
         if request.need_atoms:

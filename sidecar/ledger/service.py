@@ -56,6 +56,7 @@ from sidecar.ledger.quarantine import silent_leases
 from sidecar.ledger.reading import Reader
 from sidecar.ledger.reconcile import apply_part, end_incarnation, leases_left
 from sidecar.ledger.resolving import resolve
+from sidecar.ledger.sharing import Sharing
 from sidecar.ledger.showing import Shower
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.summing import sum_usage
@@ -103,6 +104,7 @@ class LedgerService(SystemDesk):
         self._reader = Reader(rates, options.currency)
         self._show = Shower(rates)
         self._listeners: dict[object, Callable[[Change], None]] = {}
+        self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve)
 
     # As a sidecar sees it.
 
@@ -133,8 +135,7 @@ class LedgerService(SystemDesk):
         check_version(request.version, peer="sidecar")
         if min(request.need_atoms, request.demand_atoms) < 0:
             raise WireFormatError("sidecar", "a need below zero")
-        customer = request.subject.customer
-        return await self._book.transact(customer, lambda tx: resolve(tx, request, self._clock.now_ms(), self._options))
+        return await self._resolves.ask(request.subject.customer, request)
 
     async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
         """Whom a virtual key names, as the book has it now.
@@ -218,6 +219,13 @@ class LedgerService(SystemDesk):
             return {row["customer"]: row["revision"] for row in rows}
 
         return BookWatch(look, self._tell, monotonic)
+
+    async def _resolve(
+        self, customer: str, requests: Sequence[ResolveRequest]
+    ) -> Sequence[ResolveReply | StaleIncarnation]:
+        return await self._book.transact(
+            customer, lambda tx: resolve(tx, requests, self._clock.now_ms(), self._options)
+        )
 
     async def _apply(self, request: AnySync, part: AnyPart) -> PartReply:
         try:

@@ -13,7 +13,9 @@ CHUNK = 256
 V = TypeVar("V", str, tuple[str, ...])
 
 
-async def fetch_in(tx: Transaction, sql: str, first: Sequence[object], values: Sequence[V]) -> list[Row]:
+async def fetch_in(
+    tx: Transaction, sql: str, first: Sequence[object], values: Sequence[V], *, share: bool = False
+) -> list[Row]:
     """All rows of a query whose `{}` stands for a list of values, each taken once.
 
     Lists are cut into parts, and each part is filled up to a power of two by repeating its last
@@ -24,6 +26,7 @@ async def fetch_in(tx: Transaction, sql: str, first: Sequence[object], values: S
         sql: a query that ends in `IN ({})`, or `IN (VALUES {})` for tuples.
         first: the parameters before the list.
         values: texts, or tuples of as many texts as the query compares.
+        share: the rows must not change before the transaction ends (`Transaction.fetch_locked`).
     """
     rows: list[Row] = []
     distinct = list(dict.fromkeys(values))
@@ -32,5 +35,6 @@ async def fetch_in(tx: Transaction, sql: str, first: Sequence[object], values: S
         part += [part[-1]] * ((1 << (len(part) - 1).bit_length()) - len(part))
         mark = "?" if isinstance(part[0], str) else f"({', '.join('?' * len(part[0]))})"
         flat: list[str] = [text for value in part for text in ((value,) if isinstance(value, str) else value)]
-        rows += await tx.fetch(sql.replace("{}", ", ".join([mark] * len(part))), (*first, *flat))
+        whole, parameters = sql.replace("{}", ", ".join([mark] * len(part))), (*first, *flat)
+        rows += await (tx.fetch_locked(whole, parameters, share=True) if share else tx.fetch(whole, parameters))
     return rows
