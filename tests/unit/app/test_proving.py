@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.app.checkpoint_files import CheckpointOptions
@@ -15,8 +19,10 @@ from sidecar.app.checkpointing import Checkpointer
 from sidecar.app.proving import Witnesses, prove, read_witnesses
 from sidecar.app.signing import public_file, read_public_keys
 from sidecar.app.witness import WITNESSED, Witness
+from sidecar.core.credits.entries import Entry
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.administration import NewGrant
+from sidecar.ledger.booked_calls import Batch
 from sidecar.storage.sqlite_files import opened_to_look
 from tests.support import tampering
 from tests.support.ledger import Desk, usd
@@ -120,6 +126,32 @@ async def test_the_last_checkpoint_is_enough(desk: Watched, tmp_path: Path, chan
     rewrite(tmp_path / BOOK, "acme", change)
     (told,) = problems(tmp_path, witnesses(tmp_path, "kept"))
     assert "checkpoint 3 (kept:1) signed" in told
+
+
+async def test_a_call_that_was_changed_with_all_that_proves_it_is_found(desk: Watched, tmp_path: Path) -> None:
+    """Of a batch: the call says another user, and its checksum, the batch's digest and the chain were made to fit."""
+    desk.close()
+    with sqlite3.connect(tmp_path / BOOK) as connection:
+        for name in ("entries_are_not_updated", "calls_are_not_updated"):
+            connection.execute(f"DROP TRIGGER {name}")
+        (stored,) = connection.execute("SELECT calls FROM entries WHERE kind = 'usage'").fetchone()
+        whole = msgspec.msgpack.decode(zlib.decompress(stored), type=list[Any])
+        whole[4][1][2]["admission"]["subject"]["user"] = "eve"
+        altered = zlib.compress(msgspec.msgpack.encode(whole), 1)
+        connection.execute("UPDATE entries SET calls = ? WHERE kind = 'usage'", (altered,))
+        for position, raw in enumerate(Batch(altered).calls):
+            connection.execute("UPDATE calls SET checksum = ? WHERE position = ?", (zlib.crc32(raw), position))
+    connection.close()
+    digest = hashlib.sha256(altered).hexdigest()
+
+    def made_to_fit(entries: list[Entry]) -> list[Entry]:
+        entries[3] = msgspec.structs.replace(entries[3], facts={**entries[3].facts, "sha256": digest})
+        return entries
+
+    rewrite(tmp_path / BOOK, "acme", made_to_fit)
+    assert problems(tmp_path, Witnesses()) == []
+    (told,) = problems(tmp_path, witnesses(tmp_path))
+    assert told.startswith("entries 1 to 5: altered")
 
 
 async def test_a_fork_is_told_as_one(desk: Watched, tmp_path: Path) -> None:
