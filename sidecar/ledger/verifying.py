@@ -4,7 +4,8 @@ From the entries alone: that the chain of hashes holds, that every number is the
 that each says what its columns say. Of an entry that books calls, that the calls beside it are those
 whose digest it holds, that they moved what it says, and that each is where its id is looked up and
 nothing else is (`verifying_calls`). Then that the balances rebuilt from the entries are the ones
-stored, and that what is with sidecars is what their leases add up to.
+stored, and that what is with sidecars is what their leases add up to; that each virtual key is what
+its entries say (`verifying_keys`).
 
 Whoever may write the book can compute all of that anew, or cut its end off. That is found by what left
 it before: signed heads, each of which says what the hash of an entry was (`witnessing`).
@@ -20,6 +21,7 @@ from sidecar.ledger.journal import balance_of, lease_of
 from sidecar.ledger.reading import customer_row
 from sidecar.ledger.usage_facts import KIND as USAGE
 from sidecar.ledger.verifying_calls import CheckingCalls
+from sidecar.ledger.verifying_keys import CheckingKeys
 from sidecar.ledger.views import VerifyView
 from sidecar.ledger.witnessing import SignedHead, Witnessing
 from sidecar.ports import Row, Transaction
@@ -41,6 +43,7 @@ async def verify(tx: Transaction, customer: str, signed: Sequence[SignedHead] = 
     checking = _Checking(customer)
     witnessing = Witnessing(signed, checking.problem)
     acts = await CheckingActs.begin(tx, customer, checking.problem)
+    keys = await CheckingKeys.begin(tx, customer, checking.problem)
     calls = CheckingCalls(tx, customer, checking.problem)
     while rows := await tx.fetch(
         "SELECT * FROM entries WHERE customer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
@@ -50,10 +53,12 @@ async def verify(tx: Transaction, customer: str, signed: Sequence[SignedHead] = 
             checking.take(row)
             witnessing.take(row)
             acts.take(row)
+            keys.take(row)
         await calls.take([row for row in rows if row["kind"] == USAGE])
     await calls.finish()
     witnessing.finish()
     acts.finish()
+    keys.finish()
     if (checking.sequence, checking.hash) != (head["head_sequence"], head["head_hash"]):
         checking.problem(f"the journal ends at {checking.sequence}, its head says {head['head_sequence']}")
     accounts = await tx.fetch("SELECT * FROM accounts WHERE customer = ?", (customer,))

@@ -84,7 +84,7 @@ def test_a_key_is_made_used_and_revoked(keyed: Product, provider: LLMProvider) -
 
         rows = keyed.usage("acme")
         assert [(row["path"], row["user"], row["agent"]) for row in rows] == [("acme/team:data", "ada", "bot")] * 3
-        keyed.spend("keys", "revoke", "acme", key_id)
+        keyed.spend("keys", "revoke", "acme", key_id, "--reason", "left the team")
         counter = Counter()
         with by_key(keyed.proxy, key, counter) as again, pytest.raises(openai.AuthenticationError):
             ask(again)
@@ -105,7 +105,7 @@ def test_a_key_is_made_used_and_revoked(keyed: Product, provider: LLMProvider) -
         keyed.spend("keys", "list", "acme").stdout,
     ):
         assert key not in text
-    assert keyed.entries("acme", "key_revoked")[0]["facts"] == {"key_id": key_id}
+    assert keyed.entries("acme", "key_revoked")[0]["facts"] == {"key_id": key_id, "reason": "left the team"}
     assert json.loads(keyed.spend("verify", "acme", "--json").stdout)["problems"] == []
 
 

@@ -165,6 +165,43 @@ async def test_a_digest_that_two_customers_have_names_neither(desk: Desk) -> Non
     assert (await resolve(desk)).subject == Subject("acme")
 
 
+CHANGES = {
+    "another digest": (
+        "UPDATE virtual_keys SET sha256 = replace(sha256, substr(sha256, 1, 4), 'beef')",
+        "is not the one",
+    ),
+    "another subject": ("""UPDATE virtual_keys SET subject = '{"customer":"acme","user":"eve"}'""", "is not the one"),
+    "good again": ("UPDATE virtual_keys SET revoked_at_ms = NULL", "entries say that it was revoked"),
+    "ended unseen": ("UPDATE virtual_keys SET revoked_at_ms = 1 WHERE revoked_at_ms IS NULL", "no entry says so"),
+    "taken away": ("DELETE FROM virtual_keys WHERE name = 'one'", "it is gone"),
+    "put in": (
+        "INSERT INTO virtual_keys SELECT customer, 'key_new', 'ab', name, subject, 1, 'x', 99, NULL, ''"
+        " FROM virtual_keys WHERE name = 'one'",
+        "no entry made it",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_key_that_is_not_what_its_entries_say_is_found(
+    desk: Desk, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    """L8: `spend verify` tells of a key that somebody wrote into the book past the ledger, and names it."""
+    await desk.service.add_key(named(name="one"), desk.act())
+    two = await desk.service.add_key(named(key=write_key(b"o" * 32), name="two"), desk.act())
+    await desk.service.revoke_key("acme", two.key_id, desk.act())
+    assert await desk.problems() == ()
+    desk.close()
+    with sqlite3.connect(tmp_path / "book.db") as book:
+        book.execute(change[0])
+    book.close()
+    again = Desk(tmp_path)
+    problems = await again.problems()
+    again.close()
+    assert problems
+    assert all(change[1] in problem and problem.startswith("key ") for problem in problems), problems
+
+
 async def test_the_list_is_paged(desk: Desk) -> None:
     """In the order made, each once."""
     made = [await desk.service.add_key(named(key=write_key(bytes([n]) * 32)), desk.act()) for n in range(5)]
