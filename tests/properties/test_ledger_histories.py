@@ -1,9 +1,9 @@
 """Random histories of a customer and its sidecars, against the rules written down plainly.
 
-Grants and budgets come and change, sidecars borrow, spend, overrun, return, die and report late,
-twice and out of order, while the clock passes over expiries and ends of periods. Every answer is held
-against the reference at once; every CHECK_EVERY steps and at the end, the ledger must agree with it on
-every atom, and its book with itself. The same histories run on every engine.
+Grants and budgets come, change and end, nodes move, freeze and thaw, sidecars borrow, spend, overrun,
+return, die and report late, twice and out of order, while the clock passes over expiries and ends of
+periods. Every answer is held against the reference at once; every CHECK_EVERY steps and at the end, the
+ledger must agree with it on every atom, and its book with itself. The same histories run on every engine.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from sidecar.core.credits.holds import split_charge
 from sidecar.core.credits.leases import spendable
 from sidecar.core.governance.budgets import Budget, Each, applies
 from sidecar.core.governance.limits import Cadence
-from sidecar.core.governance.tenancy import Node, Subject, parse_path
-from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.core.governance.tenancy import Node, Subject, format_path, parse_path
+from sidecar.errors import Rejected
+from sidecar.ledger.administration import Act, BudgetRemoval, GrantVoid, NewBudget, NewGrant, NodeAct, NodeMove
 from sidecar.ledger.views import BudgetView
 from tests.support.engines import POSTGRES, SQLITE, STUMBLING, book_on
 from tests.support.ledger import PROVIDER, Desk, usd
@@ -50,8 +51,11 @@ from tests.support.reference_ledger import LentOut, Lot, ReferenceLedger
 
 T = TypeVar("T")
 CHECK_EVERY = 20
-TEAM = parse_path("department:a/team:b")
-SUBJECTS = [Subject("acme", TEAM, user="ada"), Subject("acme", TEAM[:1], user="bob"), Subject("acme", agent="x")]
+TREE = ("department:a/team:b", "department:c", "region:d")
+DEPARTMENT, TEAM = parse_path("department:a"), parse_path("team:b")
+SUBJECTS = [Subject("acme", TEAM, user="ada"), Subject("acme", DEPARTMENT, user="bob"), Subject("acme", agent="x-1")]
+"""As they name themselves: by their innermost node."""
+OWNERS = ["acme", "acme", "acme/department:a", "acme/department:c", "acme/team:b", "acme/user:ada"]
 MODELS = ["gpt-4o", "claude"]
 atoms = st.integers(1, 120)
 limits = st.one_of(st.integers(0, 300), st.integers(100, 2000))
@@ -125,10 +129,14 @@ class Histories(RuleBasedStateMachine):
         self.model = ReferenceLedger(required, self.desk.clock.wall_ms())
         service = self.desk.service
         self.do(service.add_customer("acme", "required" if required else "none", self.desk.act()))
-        self.do(service.add_nodes("acme/department:a/team:b", self.desk.act()))
+        for path in map(parse_path, TREE):
+            self.do(service.add_nodes(f"acme/{format_path(path)}", self.desk.act()))
+            self.model.tree |= {node: path[: depth + 1] for depth, node in enumerate(path)}
         for holder in self.holders:
             self.do(service.register(RegisterRequest(holder.name, holder.incarnation)))
         self.budget("acme", limit, "day", "", {}, True)
+        for owner in ("acme/department:a", "acme/region:d"):
+            self.budget(owner, limit, "lifetime", "", {}, False)
         for amount in amounts:
             self.grant(amount, 30, None, 0, "paid", ())
 
@@ -173,11 +181,13 @@ class Histories(RuleBasedStateMachine):
         self.model.tick()
 
     @rule(
-        path=st.sampled_from(["acme", "acme", "acme/department:a", "acme/user:ada"]),
+        path=st.sampled_from(
+            ["acme", "acme", "acme/department:a", "acme/department:c", "acme/team:b", "acme/user:ada"]
+        ),
         limit=limits,
         per=st.sampled_from(["day", "day", "hour", "lifetime"]),
         each=st.sampled_from(["", "", "user"]),
-        match=st.sampled_from([{}, {}, {"model": "gpt*"}]),
+        match=st.sampled_from([{}, {}, {}, {"model": "gpt*"}, {"agent": "x-*", "model": "*-*"}]),
         hard=st.booleans(),
     )
     def budget(self, path: str, limit: int, per: str, each: str, match: dict[str, str], hard: bool) -> None:
@@ -197,13 +207,72 @@ class Histories(RuleBasedStateMachine):
             hard=hard,
         )
 
+    @rule(data=st.data(), times=st.integers(1, 2), grants=st.booleans())
+    def end(self, data: st.DataObject, times: int, grants: bool) -> None:
+        """L15: a grant is voided; or a budget removed. With leases of it out or not, and twice is once."""
+        names = sorted(self.model.lots if grants else self.model.budgets)
+        if len(names) <= (not grants):  # one budget stays: without any nothing would be lent
+            return
+        name = data.draw(st.sampled_from(names))
+        for _ in range(times):
+            if grants:
+                self.do(self.desk.service.void_grant(GrantVoid("acme", name, "a test"), self.desk.act()))
+            else:
+                self.do(self.desk.service.remove_budget(BudgetRemoval("acme", name, "a test"), self.desk.act()))
+        if grants:
+            self.model.void(self.model.lots[name])
+        else:
+            del self.model.budgets[name]
+
     @rule(
-        who=st.integers(0, 1),
-        subject=st.sampled_from(SUBJECTS),
-        model=st.sampled_from(MODELS),
-        need=atoms,
-        demand=st.integers(0, 600),
+        node=st.sampled_from([*TEAM, *DEPARTMENT]),
+        to=st.sampled_from(["", "department:a", "department:c", "region:d", "team:b"]),
+        ends=st.booleans(),
     )
+    def move(self, node: Node, to: str, ends: bool) -> None:
+        """L35: a node is put elsewhere, calls of it being open and leases out; where it cannot stand it is refused.
+
+        The open calls end right after it, or whenever they do.
+        """
+        target = self.model.tree[parse_path(to)[0]] if to else ()
+        form = NodeMove(f"acme/{node}", f"acme/{to}".rstrip("/"), "a test")
+        if self.model.move(node, target):
+            self.do(self.desk.service.move_node(form, self.desk.act()))
+        else:
+            with pytest.raises(Rejected):
+                self.do(self.desk.service.move_node(form, self.desk.act()))
+        shown = {Node(view.kind, view.id): view.path for view in self.do(self.desk.service.nodes("acme"))}
+        assert shown == {node: f"acme/{format_path(path)}" for node, path in self.model.tree.items()}
+        for holder in self.holders if ends else []:
+            while holder.open:
+                self.finish(holder, holder.open.pop(), 100)
+            self.sync(holder, holder.outbox[-4:], [])
+
+    @rule(
+        name=st.sampled_from(["", "department:a", "department:c", "team:b", "user:ada"]),
+        frozen=st.booleans(),
+        talks=st.booleans(),
+    )
+    def freeze(self, name: str, frozen: bool, talks: bool) -> None:
+        """L35: something is frozen; or all is thawed, or too few calls would ever run. Twice is once.
+
+        Some sidecars talk right after it, and have not heard of it yet.
+        """
+        for one in [name] if frozen else [name, *self.model.frozen]:
+            form = NodeAct(f"acme/{one}".rstrip("/"), "a test")
+            act = self.desk.service.freeze if frozen else self.desk.service.unfreeze
+            assert self.do(act(form, self.desk.act())).frozen is frozen
+        self.model.frozen = {*self.model.frozen, name} if frozen else set()
+        for holder in self.holders if talks else []:
+            self.sync(holder, [], self.wishes(holder))
+
+    @rule(crowd=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(SUBJECTS), st.sampled_from(MODELS), atoms,
+                               st.integers(0, 600)), min_size=1, max_size=4))  # fmt: skip
+    def calls(self, crowd: list[tuple[int, Subject, str, int, int]]) -> None:
+        """Some calls come."""
+        for who, subject, model, need, demand in crowd:
+            self.call(who, subject, model, need, demand)
+
     def call(self, who: int, subject: Subject, model: str, need: int, demand: int) -> None:
         """A call comes to a sidecar, which borrows what it lacks and, if it gets it, admits."""
         holder = self.holders[who]
@@ -213,6 +282,11 @@ class Histories(RuleBasedStateMachine):
         request = ResolveRequest(
             holder.name, holder.incarnation, subject, model, PROVIDER, need, "usd", demand, holdings
         )
+        subject = self.model.placed(subject)
+        if self.model.is_frozen(subject):
+            reply = self.do(self.desk.service.resolve(request))
+            assert (reply.refusal, reply.leases, reply.standing) == ("node_frozen", (), None)
+            return
         self.model.tick()
         hard = [
             b for b in self.model.budgets.values() if b.hard and applies(b, subject, model=model, provider=PROVIDER)
@@ -225,6 +299,8 @@ class Histories(RuleBasedStateMachine):
         grown = [lease for lease in reply.leases if lease.granted_atoms > holder.granted.get(lease.lease_id, 0)]
         self.check_loans(holder, reply, model)
         assert not (short and grown), "all or none"
+        assert reply.standing is not None
+        assert reply.standing.path == subject.path
         if short or (self.model.required and not self.model.covering(subject, model)):
             return
         if any(lease.lease_id in holder.closed for lease in reply.leases):
@@ -310,7 +386,10 @@ class Histories(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, percent: int) -> None:
         """A call ends, at what it really cost: sometimes more than was held."""
         holder = self.holders[data.draw(st.sampled_from([n for n in (0, 1) if self.holders[n].open]))]
-        event = holder.open.pop(data.draw(st.integers(0, len(holder.open) - 1)))
+        self.finish(holder, holder.open.pop(data.draw(st.integers(0, len(holder.open) - 1))), percent)
+
+    def finish(self, holder: Holder, event: UsageEvent, percent: int) -> None:
+        """A call is charged so much of what was held for it."""
         need = event.charge_atoms or 0
         budgets, slices = event.admission.budget_leases, event.paid
         charge = need * percent // 100
@@ -336,13 +415,22 @@ class Histories(RuleBasedStateMachine):
             holder.closed.add(lease)
         holder.reports.append(LeaseReport(lease, holder.returned[lease], want, closes))
 
-    @rule(data=st.data(), who=st.integers(0, 1))
-    def deliver(self, data: st.DataObject, who: int) -> None:
-        """Some of what a sidecar ever said arrives, in any order, perhaps again (L29, L42)."""
+    @rule(data=st.data(), who=st.integers(0, 1), wants=st.booleans())
+    def deliver(self, data: st.DataObject, who: int, wants: bool) -> None:
+        """Some of what a sidecar ever said arrives, in any order, perhaps again (L29, L42); or it wants more of all."""
         holder = self.holders[who]
         said = [data.draw(st.lists(st.integers(0, 99), max_size=4)) for _ in range(2)]
         events = [holder.outbox[n % len(holder.outbox)] for n in said[0] if holder.outbox]
         reports = [holder.reports[n % len(holder.reports)] for n in said[1] if holder.reports]
+        self.sync(holder, events, reports + (self.wishes(holder) if wants else []))
+
+    def wishes(self, holder: Holder) -> list[LeaseReport]:
+        """A report on each lease of a sidecar's own, which wants more of it."""
+        mine = sorted(one for one in holder.granted if one.startswith(f"{holder.incarnation}/"))
+        return [LeaseReport(one, holder.returned.get(one, 0), 50, one in holder.closed) for one in mine]
+
+    def sync(self, holder: Holder, events: list[UsageEvent], reports: list[LeaseReport]) -> None:
+        """Events and reports arrive; nothing is lent above a limit, nor of what has ended or is frozen."""
         part = CustomerPart("acme", tuple(events), tuple(reports))
         now_ms = self.desk.clock.wall_ms()
         self.model.tick()
@@ -355,9 +443,16 @@ class Histories(RuleBasedStateMachine):
         self.model.tick()
         for lease in reply.leases:
             account = lease_account(lease.lease_id)
+            is_grant, budget = account.startswith("grant:"), self.model.budgets.get(account.split(":")[1])
+            is_over = budget is None and not is_grant
+            is_over = is_over or (is_grant and self.model.lots[account.removeprefix("grant:")].voided)
+            if is_over or self.model.only_frozen(budget):
+                assert lease.granted_atoms == self.model.leases[lease.lease_id].granted, (
+                    "nothing more of what has ended"
+                )
+                assert lease.pays_for_ms == 0 if is_over else lease.recall
             self.take(holder, (lease,))
-            if account.startswith("budget:") and any(r.want_atoms for r in reports if r.lease_id == lease.lease_id):
-                budget = self.model.budgets[account.split(":")[1]]
+            if budget is not None and any(r.want_atoms for r in reports if r.lease_id == lease.lease_id):
                 lent = self.model.used(budget, account) + self.model.escrow(account)
                 assert lent <= budget.limit_atoms or lease.recall
 
@@ -407,13 +502,26 @@ class Histories(RuleBasedStateMachine):
             view, late = shown[grant_id], not lot.grant.is_live(self.model.now_ms)
             available = self.model.available(lot)
             expired = lot.expired
-            if late and lot.grant.expires_at_ms is not None and lot.grant.expires_at_ms <= self.model.now_ms:
+            is_over = lot.grant.expires_at_ms is not None and lot.grant.expires_at_ms <= self.model.now_ms
+            if late and is_over and not lot.voided:
                 available, expired = 0, lot.expired + available
-            seen = (view.consumed.atoms, view.leased.atoms, view.available.atoms, view.expired.atoms)
-            assert seen == (lot.consumed, self.model.escrow(f"grant:{grant_id}"), available, expired)
+            seen = (
+                view.consumed.atoms,
+                view.leased.atoms,
+                view.available.atoms,
+                view.expired.atoms,
+                view.revoked.atoms,
+            )
+            leased = self.model.escrow(f"grant:{grant_id}")
+            assert seen == (lot.consumed, leased, available, expired, lot.revoked)
+            assert (view.live, view.voided) == (not late and not lot.voided, lot.voided)
         assert self.do(self.desk.service.balance("acme")).debt[0].atoms == self.model.debt
-        for budget in self.do(self.desk.service.budgets("acme")):
+        budgets = self.do(self.desk.service.budgets("acme"))
+        assert {view.budget_id for view in budgets} == set(self.model.budgets)
+        for budget in budgets:
             self.compare(budget)
+        frozen = {view.path.removeprefix("acme").lstrip("/") for view in self.do(self.desk.service.frozen("acme"))}
+        assert frozen == self.model.frozen
 
     def compare(self, view: BudgetView) -> None:
         budget = self.model.budgets[view.budget_id]

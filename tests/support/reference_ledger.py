@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from sidecar.contract.messages import UsageEvent, lease_account
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.grants import Category, Grant
 from sidecar.core.governance.budgets import Budget, applies, budget_account
 from sidecar.core.governance.periods import UTC_ONLY, period_at
-from sidecar.core.governance.tenancy import Subject
+from sidecar.core.governance.tenancy import Node, Subject
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Lot:
     grant: Grant
     consumed: int = 0
     expired: int = 0
+    revoked: int = 0
+    voided: bool = False
 
 
 @dataclass
@@ -63,7 +67,39 @@ class ReferenceLedger:
     budgets: dict[str, Budget] = field(default_factory=dict)
     leases: dict[str, LentOut] = field(default_factory=dict)
     calls: dict[str, Call] = field(default_factory=dict)
+    tree: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
+    frozen: set[str] = field(default_factory=set)
     debt: int = 0
+
+    def placed(self, subject: Subject) -> Subject:
+        """A subject that names its innermost node, on the whole path of that, where it stands now (L30)."""
+        path = self.tree[subject.path[-1]] if subject.path else ()
+        return msgspec.structs.replace(subject, path=path)
+
+    def move(self, node: Node, target: tuple[Node, ...]) -> bool:
+        """Put a node and all below it elsewhere; False, and nothing is moved: it would be no tree of paths."""
+        old, new = self.tree[node], (*target, node)
+        moved = {one: (*new, *path[len(old) :]) for one, path in self.tree.items() if path[: len(old)] == old}
+        if new != old and (node in target or any(len({n.kind for n in path}) < len(path) for path in moved.values())):
+            return False
+        self.tree |= moved
+        return True
+
+    def is_frozen(self, placed: Subject) -> bool:
+        """Whether anything on a path is frozen, the customer and the user too (L35)."""
+        return not self.frozen.isdisjoint(["", f"user:{placed.user}", *map(str, placed.path)])
+
+    def only_frozen(self, budget: Budget | None) -> bool:
+        """Whether no call that counts on a budget, or (None) on a grant, may run."""
+        path = () if budget is None or budget.node is None else self.tree.get(budget.node, (budget.node,))
+        return not self.frozen.isdisjoint(["", *map(str, path)])
+
+    def void(self, lot: Lot) -> None:
+        """L15: what is free is revoked; if it had expired before, it had expired."""
+        if not lot.voided:
+            self._expire(lot)
+            lot.voided = True
+            lot.revoked += self.available(lot)
 
     def escrow(self, account: str) -> int:
         """What is with sidecars of an account."""
@@ -72,11 +108,11 @@ class ReferenceLedger:
     def available(self, lot: Lot) -> int:
         """What nobody holds of a grant."""
         account = f"grant:{lot.grant.grant_id}"
-        return lot.grant.issued_atoms - lot.consumed - lot.expired - self.escrow(account)
+        return lot.grant.issued_atoms - lot.consumed - lot.expired - lot.revoked - self.escrow(account)
 
     def live(self) -> list[Lot]:
         """The grants that pay now, in burn order."""
-        lots = [lot for lot in self.lots.values() if lot.grant.is_live(self.now_ms)]
+        lots = [lot for lot in self.lots.values() if lot.grant.is_live(self.now_ms) and not lot.voided]
         return sorted(lots, key=lambda lot: burn_key(lot.grant))
 
     def covering(self, subject: Subject, model: str) -> list[Lot]:
@@ -112,10 +148,11 @@ class ReferenceLedger:
         )
 
     def tick(self) -> None:
-        """What follows from time and balances alone: expiry (L13), repayment (L17)."""
+        """What follows from time and balances alone: expiry (L13), revocation (L15), repayment (L17)."""
         for lot in self.lots.values():
-            if lot.grant.expires_at_ms is not None and lot.grant.expires_at_ms <= self.now_ms:
-                lot.expired += self.available(lot)
+            if lot.voided:
+                lot.revoked += self.available(lot)
+            self._expire(lot)
         for lot in self.live():
             if lot.grant.category is Category.PAID:
                 repaid = min(self.debt, self.available(lot))
@@ -148,6 +185,10 @@ class ReferenceLedger:
         lease = self.leases[name]
         lease.returned = max(lease.returned, returned)
         lease.closed = lease.closed or closed
+
+    def _expire(self, lot: Lot) -> None:
+        if lot.grant.expires_at_ms is not None and lot.grant.expires_at_ms <= self.now_ms and not lot.voided:
+            lot.expired += self.available(lot)
 
     def _applies(self, budget: Budget, call: Call) -> bool:
         admission = call.event.admission
