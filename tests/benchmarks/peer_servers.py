@@ -12,6 +12,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -249,6 +250,11 @@ class Problems:
         except (CannotHave, RuntimeError, AssertionError, OSError, subprocess.SubprocessError) as problem:
             self.found[name] = " ".join(str(problem).split())[-300:] or type(problem).__name__
             print(f"{name}: {self.found[name]}", file=sys.stderr)
+
+
+def below(folder: Path, name: str) -> Path:
+    """A new folder, whose name begins so."""
+    return Path(tempfile.mkdtemp(prefix=name, dir=folder))
 
 
 def last_words(folder: Path) -> str:

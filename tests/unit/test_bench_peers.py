@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.benchmarks import race
+from tests.benchmarks.peer_races import PHASES, race_all
 from tests.benchmarks.peer_servers import BENCH, PEERS, CannotHave
-from tests.benchmarks.peers import PERCENTILES, PHASES, PLOTS, Report, Speed, race_all, race_table, speed_table
+from tests.benchmarks.peers import PERCENTILES, PLOTS, Report, Speed, race_table, speed_table
 from tests.unit.source_tree import ROOT
 
 
