@@ -76,10 +76,10 @@ class Costs:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def exchange(siege: Besieged, wire: bytes, segment_bytes: int) -> tuple[int, int]:
-    """Send so much at a time, reading what comes, until nothing moves; how many bytes went and came."""
+def exchange(siege: Besieged, wire: bytes, segment_bytes: int) -> int:
+    """Send so much at a time, reading what comes, until nothing moves; how many bytes went."""
     address = urlsplit(siege.product.proxy)
-    at = got = 0
+    at = 0
     with socket.create_connection((address.hostname, address.port)) as caller:
         caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         caller.setblocking(False)
@@ -87,17 +87,14 @@ def exchange(siege: Besieged, wire: bytes, segment_bytes: int) -> tuple[int, int
             wanted = [caller] if at < len(wire) else []
             readable, writable, _ = select.select([caller], wanted, [], QUIET_S if at < len(wire) else 1.5)
             try:
-                if readable:
-                    piece = caller.recv(2**20)
-                    if not piece:
-                        return at, got
-                    got += len(piece)
+                if readable and not caller.recv(2**20):
+                    return at
                 if writable:
                     at += caller.send(wire[at : at + segment_bytes])
             except ConnectionError:
-                return at, got
+                return at
             if not readable and not writable:
-                return at, got
+                return at
 
 
 START = expand("%LINE%%HOST%%WHO%")
@@ -147,9 +144,9 @@ def test_a_caller_cannot_make_it_spend(siege: Besieged, kind: str) -> None:
     """Framing, heads, segments and pipelining of the costliest shapes."""
     wire, segment_bytes = WIRES[kind]
     costs = Costs(siege)
-    sent, got = exchange(siege, wire, segment_bytes)
+    sent = exchange(siege, wire, segment_bytes)
     costs.assert_bounded(max(sent, len(wire) // 100))
-    assert got, "it answers all the same"
+    assert siege.post().status == 200  # whether who sends on and on gets to see a refusal is up to the kernel
 
 
 def test_connections_that_say_little(siege: Besieged) -> None:
