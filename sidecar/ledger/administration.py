@@ -298,8 +298,8 @@ class Administration(Protocol):
         """
         ...
 
-    async def silent_leases(self) -> list[SilentLeaseView]:
-        """Leases in quarantine, longest silent first (L46)."""
+    async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
+        """Leases in quarantine, longest silent first (L46); `customer` `` for all."""
         ...
 
     async def clock(self) -> ClockView:

@@ -370,7 +370,7 @@ class AdminAPI:
         return Page(tuple(rows), cursor)
 
     async def _silent_leases(self, call: Call) -> object:
-        return page_of(await self._administration.silent_leases(), "lease_id", call)
+        return page_of(await self._administration.silent_leases(call.scope.customer), "lease_id", call)
 
     async def _clock(self, _call: Call) -> object:
         return await self._administration.clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -33,6 +34,9 @@ from sidecar.ports import Ids
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_REQUESTS_AT_ONCE: Final = 64
 """More are told to come again: this API serves people and scripts, not the request path."""
+
+MAX_OF_ONE_TOKEN: Final = 32
+"""Of those at once: one whose requests all wait for their bodies does not keep the others out."""
 
 REQUESTS_PER_S: Final = 250.0
 REQUESTS_AT_ONCE: Final = 1000
@@ -87,6 +91,7 @@ class Gate:
         self._secret = b""
         self._rates = Buckets(REQUESTS_PER_S, REQUESTS_AT_ONCE, monotonic)
         self._running = 0
+        self._running_of: Counter[bytes] = Counter()
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is; every refusal is a problem with a code."""
@@ -124,9 +129,24 @@ class Gate:
             if route is None:
                 raise self._no_route(request.method, path)
             self._check(route, access)
+        asker = access.token_sha256
+        if self._running_of[asker] >= MAX_OF_ONE_TOKEN:
+            raise wait_for(1.0, f"more than {MAX_OF_ONE_TOKEN} requests at once with this token")
+        self._running_of[asker] += 1
+        try:
+            return await self._carry_out(request, route, access, path, raw_query if mark else "")
+        finally:
+            self._running_of[asker] -= 1
+            if not self._running_of[asker]:
+                del self._running_of[asker]
+
+    async def _carry_out(
+        self, request: web.BaseRequest, route: Route, access: Access, path: str, raw_query: str
+    ) -> Answer:
+        """What somebody who may ask it asks for."""
         repeated: list[bool] = []
         parts = path_parts(route, path)
-        query = read_query(raw_query if mark else "", route.query)
+        query = read_query(raw_query, route.query)
         form, body = await _read_form(request, route)
         call = Call(
             parts=parts,

@@ -19,15 +19,19 @@ MAX_SHOWN: Final = 200
 """Leases shown: enough to see which sidecars they were lent to."""
 
 
-async def silent_leases(tx: Transaction, show: Shower, now_ms: int) -> list[SilentLeaseView]:
-    """The open leases in quarantine at an instant (Unix ms), longest silent first, at most MAX_SHOWN."""
+async def silent_leases(tx: Transaction, show: Shower, now_ms: int, customer: str = "") -> list[SilentLeaseView]:
+    """The open leases in quarantine at an instant (Unix ms), longest silent first, at most MAX_SHOWN.
+
+    `customer`: only of this one; `` for all.
+    """
     rows = await tx.fetch(
         "SELECT l.customer, l.lease_id, l.account, l.sidecar, l.pays_until_ms, a.currency,"
         " l.granted - l.returned - l.posted AS escrow"
         " FROM leases AS l JOIN accounts AS a ON a.customer = l.customer AND a.account = l.account"
-        " WHERE l.closed = 0 AND l.pays_until_ms < ? AND l.granted - l.returned - l.posted > 0"
+        " WHERE (? = '' OR l.customer = ?) AND l.closed = 0 AND l.pays_until_ms < ?"
+        " AND l.granted - l.returned - l.posted > 0"
         " ORDER BY l.pays_until_ms, l.customer, l.lease_id LIMIT ?",
-        (now_ms - SLACK_MS, MAX_SHOWN),
+        (customer, customer, now_ms - SLACK_MS, MAX_SHOWN),
     )
     return [
         SilentLeaseView(

@@ -369,9 +369,9 @@ class LedgerService(SystemDesk):
             )
         )
 
-    async def silent_leases(self) -> list[SilentLeaseView]:
+    async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
         """Leases in quarantine."""
-        return await self._book.read(lambda tx: silent_leases(tx, self._show, self._clock.now_ms()))
+        return await self._book.read(lambda tx: silent_leases(tx, self._show, self._clock.now_ms(), customer))
 
     async def explain(self, request_id: str) -> ExplainView:
         """One call's story."""

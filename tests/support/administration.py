@@ -318,9 +318,9 @@ class FakeAdministration:
         more = at + 1 < len(self.summed)
         return (self.summed[at] if self.summed else []), str(at + 1) if more else ""
 
-    async def silent_leases(self) -> list[SilentLeaseView]:
+    async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
         """As set."""
-        return self.silent
+        return [lease for lease in self.silent if customer in ("", lease.customer)]
 
     async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
         """Let in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -147,6 +148,30 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     async with ClientSession() as client:
         yield Served(address, clock, client)
     await close()
+
+
+async def test_one_token_does_not_take_every_place(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S-35: requests that wait for their bodies are bounded by token; one more is 429, another token is answered."""
+    monkeypatch.setattr(http_gate, "MAX_OF_ONE_TOKEN", 2)
+    host, port = served.address.removeprefix("http://").split(":")
+    head = f"POST /v1/customers HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Length: 9\r\n"
+    slow = []
+    for _ in range(2):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        slow.append(writer)
+    async with asyncio.timeout(10):
+        while (await served.version(ADMIN))[0] == 200:
+            served.clock.advance(10)
+            await asyncio.sleep(0.01)
+    assert await served.version(ADMIN) == (429, "1")
+    assert await served.version(BOOKED) == (200, "")
+    for writer in slow:
+        writer.close()
+    async with asyncio.timeout(10):
+        while (await served.version(ADMIN))[0] == 429:
+            served.clock.advance(10)
+            await asyncio.sleep(0.01)
 
 
 async def test_one_token_that_asks_too_often_waits_and_others_do_not(served: Served) -> None:
