@@ -126,6 +126,7 @@ async def kill_ledgers(engine: str, folder: Path, kills: int, seed: int) -> None
     desk.close()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", [SQLITE, POSTGRES])
 async def test_twenty_kills_of_a_ledger(tmp_path: Path, engine: str) -> None:
     """L27, L29, L42, F-10: nothing is booked twice, nothing is lost, nothing stays lent, and the books verify."""

@@ -76,6 +76,7 @@ def one_budget_on_three(folder: Path, provider: LLMProvider, calls: int, room: i
         assert first.problems("acme") == second.problems("acme") == []
 
 
+@pytest.mark.timeout(900)
 def test_three_sidecars_on_two_ledgers_admit_what_one_budget_has_room_for(
     tmp_path: Path, provider: LLMProvider
 ) -> None:
@@ -90,6 +91,7 @@ def test_ten_thousand_calls_on_two_ledgers(tmp_path: Path, provider: LLMProvider
     one_budget_on_three(tmp_path, provider, 10_000, 3_000)
 
 
+@pytest.mark.timeout(900)
 def test_what_is_tightened_at_one_ledger_acts_on_every_sidecar(tmp_path: Path, provider: LLMProvider) -> None:
     """L35: a lowered limit, a freeze and a revoked key, though no sidecar would ask its ledger for an hour."""
     provider.plan = Plan(usage=lambda _body, _raw: (10, 10))
