@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from sidecar.core.governance.tenancy import Node, Subject, format_path, parse_path
+from sidecar.core.governance.tenancy import format_path, parse_path
 from sidecar.errors import Rejected
 from sidecar.ledger.budget_kinds import check_allocations
 from sidecar.ledger.journal import Journal
@@ -64,7 +62,6 @@ async def move(journal: Journal, show: Shower, old: Path, target: Path, *, actor
     )
     await _move_budgets(journal, old, new)
     await check_allocations(tx, customer, show, field="to")
-    await _move_keys(journal, {Node(kind, name): path for kind, name, path in moved})
     facts: dict[str, object] = {
         "node": str(node),
         "from": format_path(old),
@@ -87,22 +84,6 @@ async def _move_budgets(journal: Journal, old: Path, new: Path) -> None:
         "UPDATE budgets SET path = ?, depth = ? WHERE customer = ? AND budget_id = ?",
         [(whole_path(customer, format_path(path)), len(path), customer, budget_id) for budget_id, path in paths],
     )
-
-
-async def _move_keys(journal: Journal, moved: dict[Node, Path]) -> None:
-    """Let the virtual keys that name what moved name it where it now stands: a key says who, not where."""
-    rows = await journal.tx.fetch(
-        "SELECT key_id, subject FROM virtual_keys WHERE customer = ? AND revoked_at_ms IS NULL", (journal.customer,)
-    )
-    changed: list[tuple[str, str, str]] = []
-    for row in rows:
-        subject = msgspec.json.decode(row["subject"], type=Subject)
-        place = moved.get(subject.path[-1]) if subject.path else None
-        if place is not None:
-            text = msgspec.json.encode(msgspec.structs.replace(subject, path=place)).decode()
-            changed.append((text, journal.customer, row["key_id"]))
-    if changed:
-        await journal.tx.execute_many("UPDATE virtual_keys SET subject = ? WHERE customer = ? AND key_id = ?", changed)
 
 
 async def _below(tx: Transaction, sql: str, customer: str, path: str) -> list[Row]:

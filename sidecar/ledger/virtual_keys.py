@@ -16,6 +16,7 @@ from sidecar.core.governance.virtual_keys import fingerprint
 from sidecar.errors import Conflict, NotFound, Rejected
 from sidecar.ledger.administration import NewKey
 from sidecar.ledger.journal import Journal
+from sidecar.ledger.policies import Refusal, load_paths, locate
 from sidecar.ledger.reading import customer_row, page_size
 from sidecar.ledger.showing import whole_path
 from sidecar.ledger.views import KeyView
@@ -87,7 +88,10 @@ async def revoke(journal: Journal, key_id: str, *, actor: str) -> KeyView:
 
 
 async def find(tx: Transaction, digest: bytes) -> KnownKey | None:
-    """The good key with this digest; None: there is none, or it was revoked."""
+    """The good key with this digest; None: there is none, or it was revoked.
+
+    A key says who, not where: a node that it names is found where it stands now.
+    """
     rows = await tx.fetch(
         "SELECT k.key_id, k.sha256, k.subject, c.revision FROM virtual_keys AS k"
         " JOIN customers AS c ON c.customer = k.customer WHERE k.sha256 = ? AND k.revoked_at_ms IS NULL",
@@ -96,7 +100,11 @@ async def find(tx: Transaction, digest: bytes) -> KnownKey | None:
     if len(rows) != 1 or not hmac.compare_digest(digest, bytes.fromhex(rows[0]["sha256"])):
         return None  # and one that two customers have would name neither
     row = rows[0]
-    return KnownKey(row["key_id"], msgspec.json.decode(row["subject"], type=Subject), row["revision"])
+    subject = msgspec.json.decode(row["subject"], type=Subject)
+    paths = await load_paths(tx, subject.customer, subject.path)
+    if isinstance(locate(subject, paths), Refusal):  # it was named by where it stood then
+        subject = msgspec.structs.replace(subject, path=paths.get(subject.path[-1], subject.path))
+    return KnownKey(row["key_id"], subject, row["revision"])
 
 
 async def keys(tx: Transaction, customer: str, after: int, limit: int) -> tuple[list[KeyView], int]:

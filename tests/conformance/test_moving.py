@@ -217,6 +217,7 @@ async def test_a_virtual_key_names_its_node_wherever_it_stands(desk: Desk) -> No
         assert found is not None
         assert found.path == parse_path(path)
         assert (await desk.borrow(found, 1)).refusal == ""
+    assert await desk.problems() == ()
 
 
 async def test_two_moves_at_once_make_no_circle(desk: Desk) -> None:
