@@ -290,6 +290,7 @@ async def open_postgres(
         connection = await connect()
         try:
             await _prepare(connection)
+            await _warn_of_losses(connection)
         finally:
             connection.terminate()
     except (*ENGINE, ValueError) as problem:
@@ -297,6 +298,16 @@ async def open_postgres(
     level = options.isolation.replace("_", " ").upper()
     readers = max(2, options.connections // 2)
     return PostgresBook(Pool(connect, options.connections), Pool(connect, readers), f"BEGIN ISOLATION LEVEL {level}")
+
+
+async def _warn_of_losses(connection: asyncpg.Connection) -> None:
+    """Say it where the database answers a commit before it is safe: a lease could then be lent twice (L50a)."""
+    rows = await connection.fetch(
+        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off' ORDER BY name"
+    )
+    if rows:
+        facts = {"off": " ".join(row["name"] for row in rows)}
+        logger.warning("database_may_lose_what_it_answered", extra={"facts": facts})
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

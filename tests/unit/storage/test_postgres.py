@@ -93,6 +93,20 @@ async def test_a_database_that_is_not_there_is_said_without_its_password(url: st
     assert "ledger.database.url" in str(raised.value)
 
 
+async def test_a_database_that_may_lose_commits_is_said_to(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """L50a: the server of these tests syncs nothing; what is set right for our database is not complained of."""
+    await (await open_postgres(DatabaseOptions(url))).close()
+    (said,) = [one for one in caplog.records if one.message == "database_may_lose_what_it_answered"]
+    assert said.__dict__["facts"] == {"off": "fsync synchronous_commit"}
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET synchronous_commit = on")
+    await connection.close()
+    caplog.clear()
+    await (await open_postgres(DatabaseOptions(url))).close()
+    (said,) = [one for one in caplog.records if one.message == "database_may_lose_what_it_answered"]
+    assert said.__dict__["facts"] == {"off": "fsync"}
+
+
 async def test_each_of_many_at_once_hears_its_own(book: PostgresBook) -> None:
     """Of several groups, one in three fails after it has written: only its own writes are gone."""
     works = [book.transact("acme", partial(put, name=f"n{n:03}", fail=n % 3 == 0)) for n in range(3 * MAX_GROUP)]
