@@ -185,7 +185,7 @@ class Histories(RuleBasedStateMachine):
             ["acme", "acme", "acme/department:a", "acme/department:c", "acme/team:b", "acme/user:ada"]
         ),
         limit=limits,
-        per=st.sampled_from(["day", "day", "hour", "lifetime"]),
+        per=st.sampled_from(["day", "day", "hour", "week", "month", "lifetime"]),
         each=st.sampled_from(["", "", "user"]),
         match=st.sampled_from([{}, {}, {}, {"model": "gpt*"}, {"agent": "x-*", "model": "*-*"}]),
         hard=st.booleans(),
@@ -223,6 +223,13 @@ class Histories(RuleBasedStateMachine):
             self.model.void(self.model.lots[name])
         else:
             del self.model.budgets[name]
+
+    @rule(zone=st.sampled_from(["UTC", "Asia/Kolkata", "America/Los_Angeles"]))
+    def change_clocks(self, zone: str) -> None:
+        """The customer's time zone is changed, which acts from each budget's next period on (L37)."""
+        view = self.do(self.desk.service.set_timezone("acme", zone, self.desk.act()))
+        if self.model.zones[-1][1] != zone:
+            self.model.zones = (*self.model.zones, (view.timezone_set_at_ms, zone))
 
     @rule(
         node=st.sampled_from([*TEAM, *DEPARTMENT]),

@@ -15,7 +15,7 @@ from sidecar.contract.messages import UsageEvent, lease_account
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.grants import Category, Grant
 from sidecar.core.governance.budgets import Budget, applies, budget_account
-from sidecar.core.governance.periods import UTC_ONLY, period_at
+from sidecar.core.governance.periods import UTC_ONLY, Zones, period_at
 from sidecar.core.governance.tenancy import Node, Subject
 
 
@@ -70,6 +70,7 @@ class ReferenceLedger:
     tree: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
     debt: int = 0
+    zones: Zones = UTC_ONLY
 
     def placed(self, subject: Subject) -> Subject:
         """A subject that names its innermost node, on the whole path of that, where it stands now (L30)."""
@@ -131,7 +132,7 @@ class ReferenceLedger:
                 counts = self._applies(budget, call) and account == budget_account(
                     budget.budget_id,
                     budget.child_of(call.subject),
-                    period_at(budget.calendar(UTC_ONLY), call.occurred_at_ms),
+                    period_at(budget.calendar(self.zones), call.occurred_at_ms),
                 )
             total += (call.event.charge_atoms or 0) if counts else 0
         return total
@@ -144,7 +145,7 @@ class ReferenceLedger:
     def account(self, budget: Budget, subject: Subject) -> str:
         """The account on which a subject's calls count now."""
         return budget_account(
-            budget.budget_id, budget.child_of(subject), period_at(budget.calendar(UTC_ONLY), self.now_ms)
+            budget.budget_id, budget.child_of(subject), period_at(budget.calendar(self.zones), self.now_ms)
         )
 
     def tick(self) -> None:
