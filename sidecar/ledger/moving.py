@@ -28,6 +28,10 @@ _BUDGETS: Final = (
     "SELECT budget_id, path FROM budgets WHERE customer = ? AND (path = ? OR (path >= ? AND path < ?))"
     " ORDER BY path LIMIT ?"
 )
+_TOKENS: Final = (
+    "SELECT name, path FROM api_tokens WHERE customer = ? AND (path = ? OR (path >= ? AND path < ?))"
+    " ORDER BY path LIMIT ?"
+)
 
 
 async def move(journal: Journal, show: Shower, old: Path, target: Path, *, actor: str, reason: str) -> Path:
@@ -62,6 +66,7 @@ async def move(journal: Journal, show: Shower, old: Path, target: Path, *, actor
     )
     await _move_budgets(journal, old, new)
     await check_allocations(tx, customer, show, field="to")
+    await _move_tokens(journal, old, new)
     facts: dict[str, object] = {
         "node": str(node),
         "from": format_path(old),
@@ -86,8 +91,20 @@ async def _move_budgets(journal: Journal, old: Path, new: Path) -> None:
     )
 
 
+async def _move_tokens(journal: Journal, old: Path, new: Path) -> None:
+    """Let the API's tokens of what moved be below what it is below now, and nobody else's to see or revoke."""
+    tx, customer = journal.tx, journal.customer
+    rows = await _below(tx, _TOKENS, customer, whole_path(customer, format_path(old)))
+    paths = [(row["name"], _moved(parse_path(row["path"].partition("/")[2]), old, new)) for row in rows]
+    if paths:
+        await tx.execute_many(
+            "UPDATE api_tokens SET path = ? WHERE customer = ? AND name = ?",
+            [(whole_path(customer, format_path(path)), customer, name) for name, path in paths],
+        )
+
+
 async def _below(tx: Transaction, sql: str, customer: str, path: str) -> list[Row]:
-    """The rows at a path and below it, by one of the two queries above; `0` follows `/` in the order of texts."""
+    """The rows at a path and below it, by one of the queries above; `0` follows `/` in the order of texts."""
     rows = await tx.fetch(sql, (customer, path, f"{path}/", f"{path}0", MAX_MOVED + 1))
     if len(rows) > MAX_MOVED:
         raise Rejected("too_much_moves", {"path": f"a node with at most {MAX_MOVED} nodes and budgets below it"})

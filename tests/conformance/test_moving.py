@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from sidecar.contract.messages import Holding, LeaseReport, ResolveKeyRequest
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.tenancy import MAX_DEPTH, Node, Subject, parse_path
 from sidecar.errors import IdempotencyConflict, NotFound, Rejected, SidecarError
-from sidecar.ledger.administration import Act, NewKey, NodeAct, NodeMove
+from sidecar.ledger.administration import Act, NewKey, NewToken, NodeAct, NodeMove
 from sidecar.ledger.views import NodeView
 from tests.conformance.test_ledger_port import budget, counted, granted
 from tests.support.ledger import Desk
@@ -217,6 +218,23 @@ async def test_a_virtual_key_names_its_node_wherever_it_stands(desk: Desk) -> No
         assert found is not None
         assert found.path == parse_path(path)
         assert (await desk.borrow(found, 1)).refusal == ""
+    assert await desk.problems() == ()
+
+
+async def test_a_token_stands_where_its_node_does(desk: Desk) -> None:
+    """S-30, L35: who was above it once sees and revokes it no more, and who is above it now does."""
+    await grown(desk)
+    for name, path in (("data", "team:data"), ("x", "squad:x"), ("a", "department:a"), ("b", "department:b")):
+        form = NewToken(name, "team_manager", hashlib.sha256(name.encode()).hexdigest(), f"acme/{path}")
+        await desk.service.make_token(form, desk.act())
+    await move(desk, "acme/team:data", "acme/department:b")
+    views, _ = await desk.service.tokens("acme", after="", limit=9)
+    assert {view.name: view.path for view in views} == {
+        "a": "acme/department:a",
+        "b": "acme/department:b",
+        "data": "acme/department:b/team:data",
+        "x": "acme/department:b/team:data/squad:x",
+    }
     assert await desk.problems() == ()
 
 
