@@ -276,7 +276,10 @@ class AdminAPI:
         return await self._administration.freeze(call.read(NodeAct), call.act)
 
     async def _unfreeze(self, call: Call) -> object:
-        return await self._administration.unfreeze(call.read(NodeAct), call.act)
+        form = call.read(NodeAct)
+        if call.scope.node is not None and form.path.rpartition("/")[2] == str(call.scope.node):
+            raise RequestRefused("forbidden", f"{call.scope.node} itself is thawed by who is above it")
+        return await self._administration.unfreeze(form, call.act)
 
     async def _move_node(self, call: Call) -> object:
         return Page(tuple(await self._administration.move_node(call.read(NodeMove), call.act)))

@@ -339,6 +339,20 @@ async def test_a_managers_limits_stand_below_those_above(ledger: Ledger) -> None
         assert got == status, (body, problem)
 
 
+async def test_a_manager_does_not_thaw_its_own_node(ledger: Ledger) -> None:
+    """S-30, L35: who is of a node may stop it, but a freeze is above whom it stops; below it is its own affair."""
+    manager = TOKENS[Role.TEAM_MANAGER]
+    for token, act, path, status in (
+        (manager, "freeze", "acme/team:data", 200),
+        (manager, "unfreeze", "acme/team:data", 403),
+        (TOKENS[Role.ORG_OWNER], "unfreeze", "acme/team:data", 200),
+        (manager, "freeze", BELOW, 200),
+        (manager, "unfreeze", BELOW, 200),
+    ):
+        got, problem = await ledger.ask(token, "POST", f"/v1/nodes/{act}", {"path": path, "reason": "a test"})
+        assert got == status, (act, path, problem)
+
+
 async def test_nobody_makes_more_than_himself(ledger: Ledger) -> None:
     """S-30: each role tries to make, and to revoke, a token of each; only with rights that it has."""
     made = {
