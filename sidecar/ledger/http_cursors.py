@@ -1,7 +1,8 @@
 """Where a page ended, as its reader gets to see it: a text that only this book made, for this list and this token.
 
 A cursor is a place in the book. It is signed together with the list, its filters and the reach of the
-token, so that nobody can make one, or carry one from one customer's list to another's (B-A14).
+token, so that nobody can make one, or carry one from one customer's list to another's (B-A14). Nor can
+it be read: a page may end at a row that its reader does not get to see (S-31).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Cursors:
         if not place:
             return ""
         raw = place.encode()
-        return base64.urlsafe_b64encode(self._mac(raw) + raw).decode().rstrip("=")
+        mac = self._mac(raw)
+        return base64.urlsafe_b64encode(mac + self._veiled(mac, raw)).decode().rstrip("=")
 
     def open(self, cursor: str) -> str:
         """The place of a cursor; `` for none.
@@ -52,7 +54,8 @@ class Cursors:
             return ""
         try:
             sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-            mac, raw = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+            mac = sealed[:_MAC_BYTES]
+            raw = self._veiled(mac, sealed[_MAC_BYTES:])
             if hmac.compare_digest(mac, self._mac(raw)):
                 return raw.decode()
         except ValueError:
@@ -62,3 +65,8 @@ class Cursors:
 
     def _mac(self, raw: bytes) -> bytes:
         return hmac.digest(self._key, raw, hashlib.sha256)[:_MAC_BYTES]
+
+    def _veiled(self, mac: bytes, data: bytes) -> bytes:
+        """A place that only this book reads, and the place again: each has a mask of its own, which its MAC gives."""
+        mask = hashlib.shake_256(self._key + mac).digest(len(data))
+        return bytes(a ^ b for a, b in zip(data, mask, strict=True))
