@@ -9,6 +9,7 @@ import msgspec
 from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.tenancy import Subject, format_path
+from sidecar.ledger.showing import whole_path
 from sidecar.ledger.views import ExplainView, Money, money
 from sidecar.proxy.authorize import Admitted
 from sidecar.proxy.recent import Denial, RecentDecisions
@@ -74,7 +75,7 @@ def _call(admission: Admission, outcome: str, currencies: Mapping[str, Currency]
 
 def _subject(subject: Subject) -> dict[str, str]:
     facts = {name: str(getattr(subject, name)) for name in subject.__struct_fields__ if name != "path"}
-    facts["path"] = format_path(subject.path)
+    facts["path"] = whole_path(subject.customer, format_path(subject.path))  # as the ledger writes it
     return {name: value for name, value in facts.items() if value}
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.governance.decisions import Consulted
 from sidecar.core.governance.rights import RIGHTS, Reach, Right, Role, Scope
 from sidecar.core.governance.tenancy import Node, parse_path
 from sidecar.errors import NotFound, Rejected
@@ -106,6 +107,8 @@ def within(answer: object, scope: Scope, role: Role) -> object:
     """
     if isinstance(answer, ExplainView) and (Right.JOURNAL not in RIGHTS[role] or scope.node is not None):
         answer = msgspec.structs.replace(answer, entry=None)  # it books others' calls as well
+    if isinstance(answer, ExplainView) and scope.node is not None:
+        answer = _from_node(answer, scope.node)
     if not scope.customer:
         return answer
     if isinstance(answer, Page):
@@ -118,6 +121,23 @@ def within(answer: object, scope: Scope, role: Role) -> object:
     if not _is_of(answer, scope):
         raise NotFound(*_name(answer))
     return answer
+
+
+def _from_node(call: ExplainView, node: Node) -> ExplainView:
+    """A call as who is of a node sees it: without the figures of budgets above that, and of the credit."""
+    nodes = _nodes_of(call)
+    seen = nodes[nodes.index(str(node)) :] if str(node) in nodes else ()
+
+    def theirs(consulted: tuple[Consulted, ...]) -> tuple[Consulted, ...]:
+        return tuple(one for one in consulted if one.kind == "budget" and one.owner.partition("/")[2] in seen)
+
+    consulted, decision = theirs(call.consulted), call.decision
+    if decision is not None:
+        told = decision.told()
+        decision = msgspec.structs.replace(told, consulted=theirs(told.consulted))
+    ids = {f"budget:{one.id}:" for one in (*consulted, *(decision.consulted if decision is not None else ()))}
+    legs = tuple(leg for leg in call.legs if leg.account.startswith(tuple(ids)))
+    return msgspec.structs.replace(call, decision=decision, consulted=consulted, legs=legs)
 
 
 def _is_of(row: object, scope: Scope) -> bool:
