@@ -7,6 +7,7 @@ entries that move the customer's revision, so that every sidecar hears of them a
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from sidecar.core.governance.virtual_keys import fingerprint
 from sidecar.errors import Conflict, NotFound, Rejected
 from sidecar.ledger.administration import NewKey
 from sidecar.ledger.journal import Journal
-from sidecar.ledger.policies import Refusal, load_paths, locate
+from sidecar.ledger.policies import Path, Refusal, load_paths, locate
 from sidecar.ledger.reading import customer_row, page_size
 from sidecar.ledger.showing import whole_path
 from sidecar.ledger.views import KeyView
@@ -119,19 +120,28 @@ async def keys(tx: Transaction, customer: str, after: int, limit: int) -> tuple[
         "SELECT * FROM virtual_keys WHERE customer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
         (customer, after, size + 1),
     )
-    return [_view(row) for row in rows[:size]], rows[size - 1]["sequence"] if len(rows) > size else 0
+    return await _views(tx, customer, rows[:size]), rows[size - 1]["sequence"] if len(rows) > size else 0
 
 
 async def _one(tx: Transaction, customer: str, key_id: str) -> KeyView:
     rows = await tx.fetch("SELECT * FROM virtual_keys WHERE customer = ? AND key_id = ?", (customer, key_id))
     if not rows:
         raise NotFound("key", key_id)
-    return _view(rows[0])
+    return (await _views(tx, customer, rows))[0]
 
 
-def _view(row: Row) -> KeyView:
-    subject = msgspec.json.decode(row["subject"], type=Subject)
-    nodes = (*subject.path, *((Node("user", subject.user),) if subject.user else ()))
+async def _views(tx: Transaction, customer: str, rows: Sequence[Row]) -> list[KeyView]:
+    """Keys as they are shown: at the place where their node stands now, which says who may see them."""
+    subjects = [msgspec.json.decode(row["subject"], type=Subject) for row in rows]
+    paths = await load_paths(tx, customer, sorted({subject.path[-1] for subject in subjects if subject.path}))
+    return [
+        _view(row, subject, paths.get(subject.path[-1], subject.path) if subject.path else ())
+        for row, subject in zip(rows, subjects, strict=True)
+    ]
+
+
+def _view(row: Row, subject: Subject, path: Path) -> KeyView:
+    nodes = (*path, *((Node("user", subject.user),) if subject.user else ()))
     return KeyView(
         customer=row["customer"],
         key_id=row["key_id"],

@@ -212,6 +212,7 @@ async def test_a_virtual_key_names_its_node_wherever_it_stands(desk: Desk) -> No
     await grown(desk)
     await desk.service.add_key(NewKey("acme/department:a/team:data/user:ada", "ab" * 32), desk.act())
     await desk.service.add_key(NewKey("acme/department:a", "cd" * 32), desk.act())
+    await desk.service.add_key(NewKey("acme/squad:x", "ef" * 32), desk.act())
     await move(desk, "acme/team:data", "acme/department:b")
     for digest, path in (("ab", "department:b/team:data"), ("cd", "department:a")):
         found = (await desk.service.resolve_key(ResolveKeyRequest("s1", bytes.fromhex(digest * 32)))).subject
@@ -219,6 +220,10 @@ async def test_a_virtual_key_names_its_node_wherever_it_stands(desk: Desk) -> No
         assert found.path == parse_path(path)
         assert (await desk.borrow(found, 1)).refusal == ""
     assert await desk.problems() == ()
+    views, _ = await desk.service.keys("acme", after=0, limit=9)
+    assert [view.path for view in views] == [
+        "acme/department:b/team:data/user:ada", "acme/department:a", "acme/department:b/team:data/squad:x",
+    ]  # fmt: skip
 
 
 async def test_a_token_stands_where_its_node_does(desk: Desk) -> None:

@@ -47,11 +47,11 @@ async def resolve(desk: Desk, key: str = KEY) -> ResolveKeyReply:
 
 
 async def test_a_key_names_its_subject_as_it_was_given(desk: Desk) -> None:
-    """Customer, nodes, user and the dimensions; a user need not have been seen before."""
+    """Customer, nodes, user and the dimensions; a user need not have been seen before. Its whole path is shown."""
     view = await desk.service.add_key(
         named("acme/team:data/user:ada", name="ci", agent="bot", session="s", feature="f", product="p"), desk.act()
     )
-    assert (view.path, view.name, view.created_by) == ("acme/team:data/user:ada", "ci", "ada@example.com")
+    assert (view.path, view.name, view.created_by) == ("acme/department:a/team:data/user:ada", "ci", "ada@example.com")
     found = await resolve(desk)
     assert found.subject == Subject("acme", (Node("team", "data"),), "ada", "bot", "s", "f", "p")
     assert found.key_id == view.key_id
