@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from sidecar.app.explaining import explain_recent
 from sidecar.core.credits.amounts import Currency
 from sidecar.errors import NotFound
@@ -45,11 +47,12 @@ def past_decisions(
 
 
 def _past(view: ExplainView) -> Past:
-    charge = view.charge
+    charge, view = view.charge, msgspec.structs.replace(view, entry=None)  # which books others' calls as well
     return Past(
         view,
         view.customer,
         b"" if view.usage is None else view.usage.raw,
         None if charge is None else Amount(charge.currency, charge.atoms, charge.scale, charge.text),
         view.consulted if view.decision is None else view.decision.told().consulted,
+        view.subject,
     )

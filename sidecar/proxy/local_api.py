@@ -236,10 +236,11 @@ class LocalAPI:
         return answered(shown, question.request_id)
 
     async def _explain(self, question: _Question) -> Reply:
-        """What is another customer's is not told apart from what there is not."""
+        """What is another's, of whom the virtual key names too, is not told apart from what there is not."""
         wanted = question.head.target.removeprefix(_REQUESTS)
         past = await self._past(wanted) if _REQUEST_ID.fullmatch(wanted) else None
-        if past is None or past.customer != question.subject.customer:
+        holder = question.holder
+        if past is None or past.customer != question.subject.customer or not (holder is None or past.is_of(holder)):
             raise Refused("not_found", "no decision of this customer has that id, or it is not remembered any more")
         return answered(past.view, question.request_id)
 

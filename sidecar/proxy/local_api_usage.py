@@ -50,7 +50,8 @@ logger = logging.getLogger(__name__)
 class Past(msgspec.Struct, frozen=True):
     """A decision of the past: `view` is how it is shown, `report` the body where it was a report.
 
-    `charge` is None for a denial, an open call, and what has no price.
+    `charge` is None for a denial, an open call, and what has no price. `subject` says who spent, as the view
+    has it: its path begins with the customer.
     """
 
     view: Any
@@ -58,6 +59,17 @@ class Past(msgspec.Struct, frozen=True):
     report: bytes
     charge: Amount | None
     consulted: tuple[Consulted, ...]
+    subject: dict[str, str] = {}
+
+    def is_of(self, holder: Subject) -> bool:
+        """Whether it is of whom a virtual key names: of its node or below, its user, and all else that it names."""
+        said = self.subject
+        names = ("user", "agent", "session", "feature", "product")
+        return (
+            self.customer == holder.customer
+            and (not holder.path or str(holder.path[-1]) in said.get("path", "").split("/")[1:])
+            and all(getattr(holder, name) in ("", said.get(name, "")) for name in names)
+        )
 
 
 PastDecisions = Callable[[str], Awaitable[Past | None]]
