@@ -132,6 +132,11 @@ def test_the_local_api_takes_keys_too(keyed: Product) -> None:
     report = {"feature": "agent_step", "quantity": 1}
     status, problem = local("usage", report, Spend_Key=key, Idempotency_Key="k", Content_Type="application/json")
     assert (status, problem["code"]) == (400, "subject_conflict")
+    ada, bob = make(keyed, "acme/user:ada")[0], make(keyed, "acme/user:bob")[0]
+    status, charged = local("usage", report, Spend_Key=ada, Idempotency_Key="k", Content_Type="application/json")
+    assert status == 200, charged
+    statuses = [local(f"requests/{charged['request_id']}", Spend_Key=one)[0] for one in (ada, bob)]
+    assert statuses == [200, 404]  # S-31: what ada did, no key of bob's is told
 
 
 def test_a_revoked_key_ends_on_every_sidecar_at_once(tmp_path: Path, provider: LLMProvider) -> None:
