@@ -34,6 +34,7 @@ from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
 from sidecar.ledger.purse import Purse, debt_account
 from sidecar.ledger.recorded_events import Event, Events, Recorded, read_leases
 from sidecar.ledger.sql import fetch_in
+from sidecar.ledger.windows import is_window_of
 
 BUDGET, GRANT = "budget:", "grant:"
 """What the accounts of either kind begin with."""
@@ -204,6 +205,8 @@ class Booking:
         lines = tuple(self._line(name, BUDGET, currency) for name in dict.fromkeys(read_leases(budget_leases) or ()))
         counted = {_budget_id(line.lease.account) for line in lines if line.lease is not None}
         counting = tuple(one for one in self._counting[kind] if one[0].budget_id not in counted)
+        if any(line.lease is None for line in lines):
+            counting += self._lost_windows(kind, budget_leases, counted)
         payers = tuple(self._line(name, GRANT, currency) for name in paying)
         is_wallet = self._journal.wallet is not Wallet.NONE
         known = [line.lease.account for line in (*lines, *payers) if line.lease is not None and not line.flag]
@@ -221,6 +224,25 @@ class Booking:
         shape = Shape(place.path) if is_odd else Shape(place.path, tuple(charged), payers_accounts)
         number = self._shapes.setdefault(shape, len(self._shapes))
         return _Group(place, currency, number, lines, counting, payers, is_odd, legs=[0] * len(payers))
+
+    def _lost_windows(self, kind: _Kind, leases: bytes, counted: set[str]) -> tuple[tuple[Budget, str], ...]:
+        """Windows that calls were let run from by leases that are not in the book, as after a restore (L50a).
+
+        The lease's name says which window, so that what was used of it is known again, and lent no second time.
+        """
+        subject, now_ms = self._places[kind[0]].subject, self._journal.now_ms
+        found: dict[str, tuple[Budget, str]] = {}
+        for account in map(lease_account, read_leases(leases) or ()):
+            budget = self._accounts.find(account)
+            if (
+                budget is not None
+                and budget.cadence is Cadence.WINDOW
+                and budget.currency == kind[3]
+                and budget.budget_id not in counted
+                and is_window_of(account, budget, budget.child_of(subject), now_ms)
+            ):
+                found[budget.budget_id] = budget, account
+        return tuple(found.values())
 
     def _line(self, lease_id: str, prefix: str, currency: str) -> _Line:
         """A lease that the sender may charge for calls in a currency, or None and a flag."""

@@ -12,6 +12,9 @@ from sidecar.core.governance.budgets import Budget, window_accounts
 from sidecar.core.governance.limits import Cadence, Period
 from sidecar.ledger.journal import Journal
 
+START_DIGITS = 13
+"""When a window began, in Unix milliseconds, at the end of its account's name."""
+
 
 async def window_to_lend_from(journal: Journal, budget: Budget, child: str) -> Period:
     """The window of a child that runs; where none does, the one that would begin now."""
@@ -30,6 +33,19 @@ async def window_to_lend_from(journal: Journal, budget: Budget, child: str) -> P
 def window_of(account: str, budget: Budget) -> Period:
     """The window of an account."""
     return _from(int(account.rpartition("/")[2]), budget)
+
+
+def is_window_of(account: str, budget: Budget, child: str, now_ms: int) -> bool:
+    """Whether an account is of a window of a child, and of one that has begun."""
+    first = window_accounts(budget.budget_id, child)
+    start = account.removeprefix(first)
+    return (
+        account.startswith(first)
+        and len(start) == START_DIGITS
+        and start.isascii()
+        and start.isdecimal()
+        and int(start) <= now_ms
+    )
 
 
 def child_of(account: str) -> str:

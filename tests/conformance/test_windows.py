@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from sidecar.contract.messages import LeaseReport
+from sidecar.contract.messages import LeaseReport, lease_id
 from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import Rejected
@@ -188,3 +188,20 @@ async def test_what_is_no_window(desk: Desk, more: dict[str, object], field: str
     with pytest.raises(Rejected) as refused:
         await windowed(desk, **more)  # type: ignore[arg-type]
     assert list(refused.value.problems) == [field]
+
+
+async def test_a_window_whose_lease_the_book_lost_is_counted_again(desk: Desk) -> None:
+    """L31, L50a: a call names the lease that it ran on; a restore may have lost that lease, and not what was used."""
+    view = await windowed(desk)
+    start = desk.clock.wall_ms()
+    lost = lease_id("s1-inc", f"budget:{view.budget_id}:w:ada/{start:013}")
+    for other in (f"w:ada/{start + 1:013}", f"w:bo/{start:013}", f"w:ada/{start}0", "w:ada/", "2026-11:ada"):
+        await desk.sync(desk.event(other, ADA, 1, leases=(lease_id("s1-inc", f"budget:{view.budget_id}:{other}"),)))
+    assert await running(desk) == {}  # what cannot have been lent
+    desk.clock.advance(3600)
+    for _ in range(2):  # the second is a repetition
+        await desk.sync(desk.event("r1", ADA, 60, leases=(lost,), admitted_at_ms=start))
+    assert await running(desk) == {"ada": (60, 4 * HOUR_MS)}
+    assert (await desk.borrow(ADA, 41)).leases == ()
+    assert (await desk.borrow(ADA, 40)).leases[0].granted_atoms == 40
+    assert await desk.problems() == ()
