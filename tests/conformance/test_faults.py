@@ -101,6 +101,7 @@ async def test_a_fault_at_any_statement_leaves_each_effect_once(tmp_path: Path, 
             asked += again
             burned[fuse.burned] += 1
         assert statement > 60
-        assert burned["COMMIT"] >= 8
+        # SQLite's writer commits what waits together, now and then more of it: so some commits are passed over.
+        assert burned["COMMIT"] >= (5 if engine == SQLITE else 8)
         if engine == POSTGRES:  # what surely did not happen is tried again without asking anybody
             assert asked == {BEFORE: burned["COMMIT"], AFTER: burned["COMMIT"], CONTENTION: 0}[when]
