@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import uvloop
 
@@ -43,6 +44,9 @@ from sidecar.ledger.http_api import AdminAPI
 from sidecar.ledger.service import LedgerService
 from sidecar.storage.sqlite import open_book
 from sidecar.telemetry.metrics import Metrics
+
+LEDGERS_TURN_S: Final = 0.0005
+"""The ledger's thread gives the interpreter up to the proxy's after so long: Python's 5 ms would be seen in answers."""
 
 
 def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
@@ -105,6 +109,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
                 write_admin_file(data, facts)
                 _greet(facts, data, demo=demo)
                 settle_memory()
+                sys.setswitchinterval(LEDGERS_TURN_S)
                 await stop.wait()
                 await backups.stop()
                 await sidecar.stop()
