@@ -234,13 +234,9 @@ class Booking:
         found: dict[str, tuple[Budget, str]] = {}
         for account in map(lease_account, read_leases(leases) or ()):
             budget = self._accounts.find(account)
-            if (
-                budget is not None
-                and budget.cadence is Cadence.WINDOW
-                and budget.currency == kind[3]
-                and budget.budget_id not in counted
-                and is_window_of(account, budget, budget.child_of(subject), now_ms)
-            ):
+            if budget is None or budget.currency != kind[3] or budget.budget_id in counted:
+                continue
+            if is_window_of(account, budget, budget.child_of(subject), now_ms):
                 found[budget.budget_id] = budget, account
         return tuple(found.values())
 
@@ -261,8 +257,6 @@ class Booking:
             line = _Line(lease, self._accounts.find(lease.account), "late" if lease.closed else "")
         self._lines[lease_id, prefix, currency] = line
         return line
-
-    # plain calls: by the group
 
     def _add_up(self, calls: Sequence[Recorded], keys: Sequence[_Key]) -> set[int]:
         """Sum the plain calls up in their groups; gives the positions of all others.
@@ -334,8 +328,6 @@ class Booking:
         if legs:
             self._journal.move(legs)
             self._total.add(legs)
-
-    # all others: one by one
 
     def _post_odd(
         self, calls: Sequence[Recorded], keys: Sequence[_Key], instants: Sequence[int], odd: set[int]

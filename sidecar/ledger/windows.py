@@ -36,7 +36,9 @@ def window_of(account: str, budget: Budget) -> Period:
 
 
 def is_window_of(account: str, budget: Budget, child: str, now_ms: int) -> bool:
-    """Whether an account is of a window of a child, and of one that has begun."""
+    """Whether an account is of a window of a child, and of one that has begun; of no other cadence's budget."""
+    if budget.cadence is not Cadence.WINDOW:
+        return False
     first = window_accounts(budget.budget_id, child)
     start = account.removeprefix(first)
     return (
