@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
 from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import told
@@ -76,7 +76,7 @@ def list_(client: LedgerClient, as_json: bool) -> None:
     pages = client.pages("/v1/customers")
     if as_json:
         return each_row(pages)
-    rows = [row for page in pages for row in page_rows(page, CustomerView)]
+    rows = all_rows(pages, CustomerView)
     show_table(
         ("customer", "wallet", "timezone", "created", ">entries"),
         [(row.customer, row.wallet, row.timezone, show_instant(row.created_at_ms), str(row.entries)) for row in rows],

@@ -7,7 +7,7 @@ import secrets
 import click
 import msgspec
 
-from sidecar.cli.answers import decoded, each_row, json_option, page_rows, show_json
+from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
@@ -71,8 +71,7 @@ def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
         return each_row(pages)
     rows = [
         (key.key_id, key.name, _whom(key), key.fingerprint, show_instant(key.created_at_ms), _state(key))
-        for page in pages
-        for key in page_rows(page, KeyView)
+        for key in all_rows(pages, KeyView)
     ]
     titles = ("key", "name", "names", "fingerprint", "created", "state")
     show_table(titles, rows, nothing=f"No keys. Make one with `spend keys create {customer}`.")

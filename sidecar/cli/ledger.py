@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -112,11 +111,11 @@ def sidecar_token(client: LedgerClient, name: str, revoke: bool, out: Path | Non
         else:
             click.echo(f"{name} is let in no more", err=True)
         return
-    from sidecar.core.governance.checked_tokens import SECRET_BYTES  # noqa: PLC0415 (not for --help)
+    from sidecar.core.governance.checked_tokens import SECRET_BYTES, digest_of  # noqa: PLC0415 (not for --help)
     from sidecar.ledger.http_access import sidecar_token as write  # noqa: PLC0415
 
     token = write(secrets.token_bytes(SECRET_BYTES))
-    digest = hashlib.sha256(token.encode()).hexdigest()
+    digest = digest_of(token).hex()
     with _private_file(out, f"{token}\n") if out is not None else nullcontext():
         decoded(client.post("/v1/sidecar-tokens", {"name": name, "token_sha256": digest}), SidecarTokenView)
     if out is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 
@@ -54,10 +53,11 @@ def create(client: LedgerClient, name: str, *, role: str, path: str, expires: in
 
     A name is used once. The ledger is told the token's hash alone: nobody can show it again.
     """
-    from sidecar.ledger import http_access  # noqa: PLC0415 (not for --help)
+    from sidecar.core.governance.checked_tokens import SECRET_BYTES, digest_of  # noqa: PLC0415 (not for --help)
+    from sidecar.ledger.http_access import api_token  # noqa: PLC0415
 
-    token = http_access.api_token(secrets.token_bytes(32))
-    digest = hashlib.sha256(token.encode()).hexdigest()
+    token = api_token(secrets.token_bytes(SECRET_BYTES))
+    digest = digest_of(token).hex()
     form = {"name": name, "role": role, "path": path, "token_sha256": digest, "expires_in_ms": expires}
     made = decoded(client.post("/v1/tokens", form), TokenView)
     if as_json:

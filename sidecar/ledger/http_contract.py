@@ -11,7 +11,6 @@ of money: it lets a sidecar in by its token, reads one bounded message, and asks
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import logging
 from collections import deque
@@ -34,6 +33,7 @@ from sidecar.contract.messages import (
     SyncRequest,
 )
 from sidecar.contract.versions import UnknownVersion, check_version
+from sidecar.core.governance.checked_tokens import digest_of
 from sidecar.errors import Conflict, LedgerUnavailable, SidecarError, StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
 from sidecar.ports import Ledger
@@ -270,7 +270,7 @@ class _Door:
         """
         if len(authorizations) == 1:
             scheme, _, token = authorizations[0].partition(" ")
-            digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+            digest = digest_of(token)
             if scheme.lower() == "bearer" and not await self.is_shut_to(digest):
                 return digest
         raise _Refused("unauthenticated", "send Authorization: Bearer TOKEN, from `spend ledger sidecar-token NAME`")

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -183,11 +184,11 @@ class Gate:
             form = call.form if isinstance(call.form, msgspec.Struct) else None
             query = scopes.own_query(route, dict(call.query), call.scope)
             await scopes.check_named(call.scope, dict(call.parts), query, form, self._nodes)
-            call = _with_query(call, query)
+            call = replace(call, query=query)
         cursors: Cursors | None = None
         if "cursor" in route.query:
             cursors = Cursors(await self._cursor_key(), route.pattern, call.parts, call.query, call.scope)
-            call = _with_query(call, {**call.query, "cursor": cursors.open(call.query.get("cursor", ""))})
+            call = replace(call, query={**call.query, "cursor": cursors.open(call.query.get("cursor", ""))})
         given = await route.handler(call)
         answer = given if isinstance(given, Answer) else Answer(given, {})
         body = scopes.within(answer.body, call.scope, call.role) if guarded else answer.body
@@ -239,19 +240,6 @@ def _reason(request: web.BaseRequest) -> str:
         expected = f"expected once, 1 to {MAX_REASON} printable characters in UTF-8"
         raise RequestRefused("invalid_parameter", f"{REASON}: {expected}", problems={REASON: expected})
     return values[0] if values else ""
-
-
-def _with_query(call: Call, query: dict[str, str]) -> Call:
-    return Call(
-        parts=call.parts,
-        query=query,
-        body=call.body,
-        act=call.act,
-        form=call.form,
-        scope=call.scope,
-        role=call.role,
-        headers=call.headers,
-    )
 
 
 def _conditions(request: web.BaseRequest, route: Route) -> dict[str, str]:
