@@ -209,7 +209,7 @@ class Shipper:
             LedgerUnavailable: there was no answer, or one that made no sense; nothing is lost.
         """
         async with self._one_at_a_time:
-            read_at = self._clock.monotonic()
+            read_at, settled = self._clock.monotonic(), self._spool.settled
             batch = self._read_batch()
             reports = self._reports
             parts = (
@@ -220,6 +220,7 @@ class Shipper:
             if not parts:
                 self._pass_admissions(batch)
                 self.booked_before = read_at
+                self._count_waiting(0)
                 return False
             sent_at = self._clock.monotonic()
             reply = await self._exchange(parts)
@@ -231,7 +232,7 @@ class Shipper:
                 return True
             if not self._take_refusals(parts, reply):
                 raise LedgerUnavailable("the ledger refused a part of a sync")
-            self._acknowledge(batch, read_at, reply)
+            self._acknowledge(batch, read_at, settled, reply)
             self._is_behind = not batch.reaches_end
             return not batch.reaches_end or self._has_due()
 
@@ -245,6 +246,13 @@ class Shipper:
         self.depth += 1
         if self._waits_since is None:
             self._waits_since = self._clock.monotonic()
+            self._work.set()
+
+    def _count_waiting(self, count: int) -> None:
+        """So many wait behind all that was read. Only the first of them that finds none waiting wakes the sender."""
+        self.depth = count
+        self._waits_since = self._clock.monotonic() if count else None
+        if count:
             self._work.set()
 
     async def _exchange(self, parts: list[RecordedPart]) -> SyncReply:
@@ -275,13 +283,14 @@ class Shipper:
         else:
             self._cursor.position = batch.end  # not worth a write
 
-    def _acknowledge(self, batch: Batch, read_at: float, reply: SyncReply) -> None:
+    def _acknowledge(self, batch: Batch, read_at: float, settled: int, reply: SyncReply) -> None:
         self._refusals = 0
         self._cursor.move(batch.end, reply.history_id, max(self._cursor.heard, reply.heard))
-        self.depth = max(0, self.depth - batch.count)
         if batch.reaches_end:
             self.booked_before = read_at
-            self._waits_since = self._clock.monotonic() if self.depth else None
+            self._count_waiting(self._spool.settled - settled)  # what was settled while the ledger answered
+        else:
+            self.depth = max(0, self.depth - batch.count)
         self._spool.discard(batch.end.segment)
 
     def _book_replaced(self, history_id: str, heard: int) -> bool:

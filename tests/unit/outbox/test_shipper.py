@@ -361,3 +361,46 @@ async def test_what_waits_in_full_batches_is_not_held_back(tmp_path: Path) -> No
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert len(depot.ledger.booked) == 2 * MAX_EVENTS_PER_SYNC + 1
+
+
+async def test_what_settles_while_the_ledger_answers_is_shipped_by_itself(tmp_path: Path) -> None:
+    """The one that finds others under way wakes nobody; it must not wait for a refresh that may never come."""
+    depot = Depot(tmp_path)
+    running = asyncio.create_task(depot.shipper.run())
+    async with asyncio.timeout(10):
+        for number in range(3):
+            depot.ledger.gate = asyncio.Event()
+            depot.call(f"first{number}")
+            syncs = len(depot.ledger.syncs)
+            while len(depot.ledger.syncs) == syncs:
+                await asyncio.sleep(0.001)
+            depot.call(f"meanwhile{number}")
+            assert depot.shipper.depth == 2
+            depot.ledger.gate.set()
+            while f"meanwhile{number}" not in depot.ledger.booked:
+                await asyncio.sleep(0.001)
+            while depot.shipper.depth:
+                await asyncio.sleep(0.001)
+    assert depot.shipper.age_s == 0.0
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_count_that_is_wrong_does_not_put_the_sender_to_sleep(tmp_path: Path) -> None:
+    """What is counted as waiting and is not there ends with the next look; the next settlement wakes the sender."""
+    depot = Depot(tmp_path)
+    depot.call("r1")
+    depot.shipper.depth += 1
+    assert await depot.shipper.flush(10.0)
+    assert (depot.shipper.depth, depot.shipper.age_s) == (0, 0.0)
+    depot.shipper._count_waiting(3)
+    assert not await depot.shipper.sync_once()
+    assert (depot.shipper.depth, depot.shipper.age_s) == (0, 0.0)
+    running = asyncio.create_task(depot.shipper.run())
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0.02)
+        depot.call("r2")
+        while "r2" not in depot.ledger.booked:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
