@@ -1,11 +1,12 @@
 """The doors to the world. Every room that needs one takes it as an argument.
 
 What satisfies a port stands elsewhere: clocks and ids in `app`, the ledger in `ledger`, the
-book in `storage`, the spool in `outbox`. Tests bring their own.
+book in `storage`, the spool and its disk in `outbox`. Tests bring their own.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -97,6 +98,34 @@ class Spool(Protocol):
         Raises:
             SpoolFull: the disk failed after all; the call is then settled from its admission
                 when the outbox is next read.
+        """
+        ...
+
+
+class Disk(Protocol):
+    """What a spool must know of its disk beyond the files: what is written there can yet be lost, or be elsewhere."""
+
+    def boot_id(self) -> str:
+        """Names this run of the machine: what was not synced before it may be missing. Empty: it cannot be told."""
+        ...
+
+    def identity(self, found: os.stat_result) -> tuple[int, int]:
+        """Device and inode: of a copied file they are others."""
+        ...
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """Give bytes to the kernel, where they outlive this process; how many it took.
+
+        Raises:
+            OSError: none.
+        """
+        ...
+
+    def sync(self, descriptor: int) -> None:
+        """Bring what was written to where it outlives the machine's run.
+
+        Raises:
+            OSError: that failed, and what was written since the last time may be lost.
         """
         ...
 

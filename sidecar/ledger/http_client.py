@@ -39,6 +39,7 @@ from sidecar.contract.messages import (
 )
 from sidecar.contract.versions import check_version, is_known
 from sidecar.errors import Conflict, LedgerUnavailable, SidecarError, StaleIncarnation, WireFormatError
+from sidecar.ledger.heard_changes import HeardChanges
 
 PATH: Final = "/contract/v1/"
 CONTENT_TYPE: Final = "application/msgpack"
@@ -61,9 +62,6 @@ SILENCE_S: Final = 16.0
 
 MIN_BACKOFF_S: Final = 0.25
 MAX_BACKOFF_S: Final = 5.0
-
-MAX_CUSTOMERS: Final = 16_384
-"""Customers whose revision is remembered; the one heard of longest ago is forgotten first."""
 
 MAX_REFUSAL_TEXT: Final = 512
 
@@ -90,9 +88,7 @@ class HttpLedger:
         self._keep_checkpoint = keep_checkpoint
         self._token = ""
         self._session: aiohttp.ClientSession | None = None
-        self._listeners: dict[object, Callable[[Change], None]] = {}
-        self._seen: dict[str, int] = {}
-        self._history = ""
+        self._changes = HeardChanges()
         self._version = messages.VERSION
         self._sidecar = ""
         self._is_refused = False
@@ -109,7 +105,7 @@ class HttpLedger:
         """See `ports.Ledger`."""
         self._sidecar = request.sidecar
         reply = await self._ask("register", request, RegisterReply)
-        self._note_history(reply.history_id)
+        self._changes.of_history(reply.history_id)
         return reply
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
@@ -120,34 +116,25 @@ class HttpLedger:
         """
         reply = await self._ask("resolve", request, ResolveReply)
         if reply.standing is not None:
-            self._note(reply.standing.customer, reply.standing.revision)
+            self._changes.told(reply.standing.customer, reply.standing.revision)
         return reply
 
     async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
         """See `ports.Ledger`."""
         reply = await self._ask("resolve_key", request, ResolveKeyReply)
         if reply.subject is not None:
-            self._note(reply.subject.customer, reply.revision)
+            self._changes.told(reply.subject.customer, reply.revision)
         return reply
 
     async def sync(self, request: AnySync) -> SyncReply:
         """See `ports.Ledger`."""
         reply = await self._ask("sync", request, SyncReply)
-        self._note_history(reply.history_id)
-        for part in reply.parts:
-            if part.revision:
-                self._note(part.customer, part.revision)
+        self._changes.synced(reply)
         return reply
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Hear of changes until the function given back is called: those pushed to `run`, and those noticed."""
-        token = object()
-        self._listeners[token] = listener
-
-        def stop() -> None:
-            self._listeners.pop(token, None)
-
-        return stop
+        return self._changes.subscribe(listener)
 
     # beside it
 
@@ -183,8 +170,8 @@ class HttpLedger:
 
     async def _follow(self) -> None:
         """One stream of changes, to its end."""
-        seen = tuple(Change(customer, revision) for customer, revision in self._seen.items())
-        request = self._in_our_version(ChangesRequest(self._sidecar, seen, self._keep_checkpoint is not None))
+        wanted = ChangesRequest(self._sidecar, self._changes.seen, self._keep_checkpoint is not None)
+        request = self._in_our_version(wanted)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_S)
         async with self._post("changes", request, timeout) as response:
             if response.status != 200:
@@ -199,10 +186,7 @@ class HttpLedger:
                         if self._keep_checkpoint is not None:
                             self._keep_checkpoint(change.checkpoint)
                         continue
-                    before = self._seen.get(change.customer)
-                    self._remember(change.customer, change.revision)
-                    if before != change.revision:
-                        self._tell(change)
+                    self._changes.pushed(change)
 
     async def _ask(self, name: str, request: Question, kind: type[M]) -> M:
         spoken = self._in_our_version(request)
@@ -267,29 +251,6 @@ class HttpLedger:
             self._is_refused = True
         retry_after_s = refusal.retry_after_ms / 1000 or 1.0
         raise LedgerUnavailable(f"{refusal.code}: {detail}", retry_after_s=retry_after_s)
-
-    def _note(self, customer: str, revision: int) -> None:
-        """An answer tells a customer's revision: a newer one than was heard of is a change that was missed."""
-        before = self._seen.get(customer)
-        self._remember(customer, revision if before is None else max(before, revision))
-        if before is not None and revision > before:
-            self._tell(Change(customer, revision))
-
-    def _remember(self, customer: str, revision: int) -> None:
-        self._seen.pop(customer, None)
-        self._seen[customer] = revision
-        if len(self._seen) > MAX_CUSTOMERS:
-            del self._seen[next(iter(self._seen))]
-
-    def _note_history(self, history_id: str) -> None:
-        """Another book counts its revisions from its own start."""
-        if history_id and history_id != self._history:
-            self._history = history_id
-            self._seen.clear()
-
-    def _tell(self, change: Change) -> None:
-        for listener in list(self._listeners.values()):
-            listener(change)
 
 
 _Response = aiohttp.client._BaseRequestContextManager[aiohttp.ClientResponse]

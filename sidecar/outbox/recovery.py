@@ -26,11 +26,12 @@ from sidecar.contract.messages import (
 from sidecar.core.governance.decisions import Source
 from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.errors import ConfigurationError, LedgerUnavailable, SpoolFull, WireFormatError
+from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.records import LeaseTally
 from sidecar.outbox.remains import Remains, read_remains
 from sidecar.outbox.segments import SpoolLock, trust_path
 from sidecar.outbox.spool import Spool, SpoolOptions
-from sidecar.ports import Clock, Ledger
+from sidecar.ports import Clock, Disk, Ledger
 from sidecar.providers.dialect import Ending
 
 ESTIMATED: Final = "estimated"
@@ -44,7 +45,15 @@ MAX_REFUSALS: Final = 5
 logger = logging.getLogger("sidecar.outbox")
 
 
-def open_spool(directory: Path, clock: Clock, options: SpoolOptions, *, sidecar: str, incarnation: str) -> Recovery:
+def open_spool(
+    directory: Path,
+    clock: Clock,
+    options: SpoolOptions,
+    *,
+    sidecar: str,
+    incarnation: str,
+    disk: Disk | None = None,
+) -> Recovery:
     """Lock the folder, take in what earlier runs left, and begin to write.
 
     When this returns every call that they left open is settled in the outbox; the ledger hears of
@@ -54,10 +63,13 @@ def open_spool(directory: Path, clock: Clock, options: SpoolOptions, *, sidecar:
         ConfigurationError: another process uses the folder, or it cannot be read or written.
         SpoolFull: the disk takes no more.
     """
+    disk = LocalDisk() if disk is None else disk
     lock = SpoolLock(directory)
     try:
-        remains = read_remains(directory, sidecar=sidecar, pod_uid=options.pod_uid)
-        spool = Spool(lock, clock, options, sidecar=sidecar, incarnation=incarnation, tallies=remains.tallies)
+        remains = read_remains(directory, sidecar=sidecar, pod_uid=options.pod_uid, disk=disk)
+        spool = Spool(
+            lock, clock, options, sidecar=sidecar, incarnation=incarnation, tallies=remains.tallies, disk=disk
+        )
         recovery = Recovery(spool, remains, clock)
         recovery.settle_open_calls()
     except OSError as problem:

@@ -10,7 +10,8 @@ from pathlib import Path
 from sidecar.errors import WireFormatError
 from sidecar.outbox.frames import Span, scan
 from sidecar.outbox.records import Admitted, Ended, Header, Noted, Record, Settled, Tallies, read_record
-from sidecar.outbox.segments import boot_id, segment_numbers, segment_path, trust_path
+from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
+from sidecar.ports import Disk
 
 logger = logging.getLogger("sidecar.outbox")
 
@@ -73,14 +74,14 @@ class Remains:
         return list(dict.fromkeys(found))
 
 
-def read_remains(directory: Path, *, sidecar: str, pod_uid: str) -> Remains:
+def read_remains(directory: Path, *, sidecar: str, pod_uid: str, disk: Disk) -> Remains:
     """Read every segment in a locked folder. Damaged bytes are copied to `damaged/` and passed over.
 
     Raises:
         OSError: a file cannot be read.
     """
     remains = Remains()
-    now_boot = boot_id()
+    now_boot = disk.boot_id()
     for number in segment_numbers(directory):
         path = segment_path(directory, number)
         data = path.read_bytes()
@@ -97,7 +98,7 @@ def read_remains(directory: Path, *, sidecar: str, pod_uid: str) -> Remains:
                 segment.header = segment.header or record
             else:
                 _count(remains, record)
-        _doubt(segment, path, now_boot, sidecar, pod_uid)
+        _doubt(segment, disk.identity(path.stat()), now_boot, sidecar, pod_uid, is_empty=not data)
     if remains.damaged_spans:
         facts = {"bytes": remains.damaged_bytes, "places": remains.damaged_spans}
         logger.error("outbox_damaged", extra={"facts": facts})
@@ -128,17 +129,18 @@ def _count(remains: Remains, record: Record) -> None:
         remains.tallies.end(record.lease_id)
 
 
-def _doubt(segment: Segment, path: Path, now_boot: str, sidecar: str, pod_uid: str) -> None:
+def _doubt(
+    segment: Segment, identity: tuple[int, int], now_boot: str, sidecar: str, pod_uid: str, *, is_empty: bool
+) -> None:
     """Hold a segment's header against the world (L46)."""
     header = segment.header
-    found = path.stat()
     if header is None:
-        if found.st_size:  # an empty file is one that was being begun when its process ended
+        if not is_empty:  # an empty file is one that was being begun when its process ended
             segment.doubts.append("a header is damaged")
         return
     if not now_boot or header.boot_id != now_boot:
         segment.doubts.append("the machine was restarted")
-    if (header.device, header.inode) != (found.st_dev, found.st_ino):
+    if (header.device, header.inode) != identity:
         segment.doubts.append("the files were copied")
     if header.pod_uid != pod_uid:
         segment.doubts.append("it is another pod's")

@@ -20,7 +20,6 @@ from typing import Final
 
 from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.errors import SpoolFull
-from sidecar.outbox import writing
 from sidecar.outbox.event_frames import event_frame
 from sidecar.outbox.frames import frame
 from sidecar.outbox.records import (
@@ -34,8 +33,8 @@ from sidecar.outbox.records import (
     header_record,
     lease_record,
 )
-from sidecar.outbox.segments import SpoolLock, boot_id, segment_numbers, segment_path, sync_directory, trust_path
-from sidecar.ports import Clock
+from sidecar.outbox.segments import SpoolLock, segment_numbers, segment_path, sync_directory, trust_path
+from sidecar.ports import Clock, Disk
 
 SETTLE_ROOM_BYTES: Final = 8192
 """Kept for a settlement beyond the admission that it repeats: what was consulted, the usage, the provider's words."""
@@ -84,6 +83,7 @@ class Spool:
         sidecar: str,
         incarnation: str,
         tallies: Tallies,
+        disk: Disk,
     ) -> None:
         """Begin a new segment, whose first records are the leases that are still open.
 
@@ -101,7 +101,8 @@ class Spool:
         self._clock = clock
         self._options = options
         self._tallies = tallies
-        self._boot_id = boot_id()
+        self._disk = disk
+        self._boot_id = disk.boot_id()
         self._open: dict[str, tuple[int, int]] = {}  # request id: segment of its admission, bytes kept for its end
         self._reserved = 0
         self._backlog: deque[UsageEvent] = deque()
@@ -279,7 +280,7 @@ class Spool:
             self._try_append(clean_record())
         try:
             self._sync_all(self._unsynced)
-            os.fdatasync(self._descriptor)
+            self._disk.sync(self._descriptor)
         except OSError as problem:
             logger.error("outbox_sync_failed", extra={"facts": {"problem": problem.strerror}})
             self._distrust()
@@ -307,7 +308,7 @@ class Spool:
         try:
             if self.size + len(body) > self._options.segment_bytes:
                 self._begin_segment()
-            written = writing.write(self._descriptor, body)
+            written = self._disk.write(self._descriptor, body)
             if written != len(body):
                 written = self._finish(body, written)
         except OSError as problem:
@@ -323,7 +324,7 @@ class Spool:
         """The kernel took a part: write the rest, or take the part back."""
         try:
             while written < len(body):
-                more = writing.write(self._descriptor, body[written:])
+                more = self._disk.write(self._descriptor, body[written:])
                 if not more:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 written += more
@@ -360,14 +361,13 @@ class Spool:
                 self.sidecar,
                 self.incarnation,
                 self._boot_id,
-                found.st_dev,
-                found.st_ino,
+                *self._disk.identity(found),
                 self._options.pod_uid,
             )
             head = [frame(header_record(header))]
             head += [frame(lease_record(lease_id, tally)) for lease_id, tally in self._tallies.leases.items()]
             body = b"".join(head)
-            if writing.write(descriptor, body) != len(body):
+            if self._disk.write(descriptor, body) != len(body):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             os.close(descriptor)
@@ -384,10 +384,10 @@ class Spool:
         """fdatasync of finished segments, which are closed, and of the current one. In a thread."""
         try:
             for descriptor in done:
-                os.fdatasync(descriptor)
+                self._disk.sync(descriptor)
             if done:
                 sync_directory(self.directory)
-            os.fdatasync(self._descriptor)
+            self._disk.sync(self._descriptor)
         finally:
             for descriptor in done:
                 os.close(descriptor)

@@ -16,8 +16,8 @@ import pytest
 
 from sidecar.core.governance.decisions import Source
 from sidecar.core.pricing.usage import Usage, UsageState
-from sidecar.outbox import remains as remains_module
 from sidecar.outbox.frames import scan
+from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.records import Settled, read_record
 from sidecar.outbox.recovery import Recovery, open_spool
 from sidecar.outbox.remains import read_remains
@@ -230,7 +230,7 @@ class TestLeases:
 
 
 def reboot(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remains_module, "boot_id", lambda: "another")
+    monkeypatch.setattr(LocalDisk, "boot_id", staticmethod(lambda: "another"))
 
 
 def copy(directory: Path, _monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +317,7 @@ class TestDoubt:
             damaged = bytearray(data)
             damaged[at] ^= 0x10
             segment_path(directory, 1).write_bytes(damaged)
-            found = read_remains(directory, sidecar="s", pod_uid="pod")
+            found = read_remains(directory, sidecar="s", pod_uid="pod", disk=LocalDisk())
             assert len(found.open) >= 2, at
             assert found.damaged_spans == 1
         assert any((directory / "damaged").iterdir())

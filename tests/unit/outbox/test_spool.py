@@ -12,8 +12,8 @@ import pytest
 
 from sidecar.contract.messages import UsageEvent
 from sidecar.errors import ConfigurationError, SpoolFull
-from sidecar.outbox import writing
 from sidecar.outbox.frames import scan
+from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.records import Settled, read_record
 from sidecar.outbox.recovery import Recovery, open_spool
 from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
@@ -149,9 +149,9 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error = 0
         self.room = 1 << 40
-        self._write = writing.write
+        self._write = LocalDisk.write
         self._fallocate = os.posix_fallocate
-        monkeypatch.setattr(writing, "write", self.write)
+        monkeypatch.setattr(LocalDisk, "write", staticmethod(self.write))
         monkeypatch.setattr(os, "posix_fallocate", self.fallocate)
 
     def write(self, descriptor: int, data: bytes) -> int:
@@ -247,7 +247,7 @@ class TestFailingDisk:
         spool.admit(admission("r1"))
         assert trust_path(tmp_path, "i1").exists()
         with monkeypatch.context() as patched:
-            patched.setattr(os, "fdatasync", fails)
+            patched.setattr(LocalDisk, "sync", staticmethod(fails))
             await spool.sync()
         assert not trust_path(tmp_path, "i1").exists()
         with pytest.raises(SpoolFull):
@@ -291,8 +291,9 @@ print(len(admitted), bool(spool.fault))
 
 
 READ_BACK = """
+from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.remains import read_remains
-remains = read_remains(spool.directory, sidecar="s", pod_uid="")
+remains = read_remains(spool.directory, sidecar="s", pod_uid="", disk=LocalDisk())
 print(len(remains.open) + remains.settled, remains.settled, remains.damaged_bytes)
 """
 
