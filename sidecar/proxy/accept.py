@@ -143,16 +143,15 @@ class FrontDoor:
         held = 0
         try:
             self._check(arrival)
-            payload = arrival.payload
-            if payload.is_eof():
-                arrival.body = payload.read_nowait()
+            if arrival.payload.is_eof():
+                if not arrival.body:
+                    arrival.body = arrival.payload.read_nowait()
                 self.held_bytes += len(arrival.body)
                 if len(arrival.body) > self.options.max_body_bytes:
                     raise _too_large(self.options.max_body_bytes)
             else:
                 await aside(self._receive_body(arrival))
             arrival.body_taken()
-            del payload
             held = len(arrival.body)
             await self._carry(arrival)
         except Refused as refused:
@@ -177,14 +176,15 @@ class FrontDoor:
             arrival.refuse(refusal)
 
     def _check(self, arrival: Arrival) -> None:
-        """Check the head, or refuse it."""
-        message, arrival.message = arrival.message, None  # what is held while an answer streams counts
+        """Check the head, unless it is known, or refuse it."""
+        message = arrival.message
         if message is None:
-            raise RuntimeError("a head is checked once")
-        head, length, arrival.varying = self._heads.read(message)
-        arrival.head, arrival.length = head, length
-        if head.http_1_0:
-            arrival.keep_alive = False
+            head, length = arrival.head, arrival.length
+        else:
+            head, length, varying = self._heads.read(message, arrival.raw)
+            arrival.know_head(head, length, varying)
+            if head.http_1_0:
+                arrival.keep_alive = False
         if self.draining:
             raise Refused(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True)
         if self.active > self.options.max_requests:

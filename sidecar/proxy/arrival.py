@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
 from sidecar.proxy.refusals import Header, Refusal, RefusalShape
 from sidecar.proxy.request_head import RequestHead
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
-    from aiohttp.streams import StreamReader
 
 
 class Watcher(Protocol):
@@ -47,6 +48,8 @@ class Line(Protocol):
 
     transport: asyncio.Transport | None
     watcher: Watcher | None
+    known: RequestHead | None
+    """The head that came last, once it is checked."""
 
     @property
     def desk(self) -> RefusalDesk:
@@ -71,7 +74,8 @@ class Arrival:
     """One request as it came in, and the way back to its caller.
 
     Attributes:
-        message: the head as parsed, unchecked; for `accept` only, which lets go of it.
+        message: the head as parsed, unchecked; for `accept` only, which lets go of it. None: the head is known.
+        raw: the head as it is written, if it is plain (`known_heads`); for `accept` only, likewise.
         payload: the body as it comes; for `accept` only, which lets go of it.
         head: the checked head; set before the corridor sees the arrival. Others may share it.
         length: the body's, as declared; None if it was not.
@@ -97,6 +101,7 @@ class Arrival:
         "length",
         "message",
         "payload",
+        "raw",
         "received_at",
         "stalled",
         "varying",
@@ -104,10 +109,11 @@ class Arrival:
 
     head: RequestHead
 
-    def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Line) -> None:
-        self.message: RawRequestMessage | None = message
-        self._is_head = message.method == "HEAD"
-        self._target = message.path or ""  # None: its parser never got to one
+    def __init__(
+        self, message: RawRequestMessage | None, payload: StreamReader, connection: Line, raw: bytes = b""
+    ) -> None:
+        self.message = message
+        self.raw = raw
         self.payload = payload
         self._connection = connection
         self._transport = connection.transport
@@ -115,10 +121,31 @@ class Arrival:
         self.received_at = time.monotonic()
         self.gone = self._transport is None
         self.stalled = False
-        self.keep_alive = not message.should_close
         self.answered = False
         self.length: int | None = None
         self.varying: tuple[Header, ...] = ()
+        if message is None:
+            self.keep_alive = True
+            self._is_head = False
+            self._target = ""
+        else:
+            self.keep_alive = not message.should_close
+            self._is_head = message.method == "HEAD"
+            self._target = message.path or ""  # None: its parser never got to one
+
+    @classmethod
+    def known(cls, head: RequestHead, body: bytes, connection: Line) -> Arrival:
+        """One whose head came before, byte for byte, with its whole body."""
+        arrival = cls(None, EMPTY_PAYLOAD, connection)
+        arrival.head, arrival.body, arrival.length = head, body, len(body)
+        arrival._target = head.target
+        return arrival
+
+    def know_head(self, head: RequestHead, length: int | None, varying: tuple[Header, ...]) -> None:
+        """Take its head, checked, and let go of what the parser made of it: what is held in a stream counts."""
+        self.head, self.length, self.varying = head, length, varying
+        self.message, self.raw = None, b""
+        self._connection.known = head
 
     def write(self, data: bytes) -> None:
         """Write bytes of an answer as they are. Does nothing if the caller has gone."""

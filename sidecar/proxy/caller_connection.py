@@ -26,8 +26,9 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.proxy.arrival import Arrival, RefusalDesk, Watcher, whole_answer
+from sidecar.proxy.known_heads import body_behind, plain_head_bytes
 from sidecar.proxy.refusals import Refusal, RefusalReason
-from sidecar.proxy.request_head import LOOPBACK_HOSTS
+from sidecar.proxy.request_head import LOOPBACK_HOSTS, RequestHead
 from sidecar.proxy.stepping import Pause, Stepper, aside
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.wire_bytes import FIRST_LINE_BYTES, MAX_HEAD_BYTES, ChunkPadding, padding_behind, target_in
@@ -104,6 +105,7 @@ class CallerConnection(BaseProtocol):
     """One caller's connection. Its task serves request after request; the door made and keeps it."""
 
     __slots__ = (
+        "_between",
         "_broken",
         "_chunks",
         "_current",
@@ -112,7 +114,10 @@ class CallerConnection(BaseProtocol):
         "_holds",
         "_idle_since",
         "_last_payload",
+        "_plain",
         "_queue",
+        "_read_bytes",
+        "_ready",
         "_stalled_since",
         "_start",
         "_stepper",
@@ -120,6 +125,7 @@ class CallerConnection(BaseProtocol):
         "_waiter",
         "_wire",
         "door",
+        "known",
         "watcher",
     )
 
@@ -138,7 +144,14 @@ class CallerConnection(BaseProtocol):
         super().__init__(loop, parser)
         self.door = door
         self.watcher: Watcher | None = None
-        self._queue: list[tuple[RawRequestMessage, StreamReader]] = []  # a deque takes 760 bytes, and few ever queue
+        self._queue: list[
+            tuple[RawRequestMessage, StreamReader, bytes]
+        ] = []  # a deque takes 760 bytes, and few ever queue
+        self.known: RequestHead | None = None
+        self._ready: Arrival | None = None  # whose head need not be parsed
+        self._between = True  # the parser has had whole requests, to the last byte, and nothing more
+        self._plain = 0  # how long the head is that came since; 0: it cannot be said
+        self._read_bytes = 0  # since then
         self._broken: Refusal | None = None  # what follows the queued requests is no request
         self._current: Arrival | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
@@ -172,14 +185,31 @@ class CallerConnection(BaseProtocol):
         self._stepper.resume()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and wake the task if a request has begun."""
+        """Parse, unless the head is known, and wake the task if a request has begun."""
         if self._broken is not None or self._parser is None:
             return
+        raw = b""
+        if self._between:
+            known = self.known
+            if known is not None and known.written is not None and self._waiter is not None:
+                body = body_behind(known.written, data)
+                if body is not None:
+                    self._ready = Arrival.known(known, body, self)
+                    self._wake()
+                    return
+            self._between = False
+            self._read_bytes = 0
+            self._plain = plain_head_bytes(data)
+            raw = data[: self._plain]
+        self._parse(self._parser, data, raw)
+
+    def _parse(self, parser: HttpRequestParser, data: bytes, raw: bytes) -> None:
+        """Parse; `raw` is a plain head that the data begin with, if it is the first since the last whole request."""
         if not self._head_since and data and self._last_payload.is_eof():
             self._head_since = self.door.sweep.now
             self._start = b""
         try:
-            messages, _, _ = self._parser.feed_data(data)
+            messages, _, _ = parser.feed_data(data)
         except HttpProcessingError as exc:
             self._keep_start(data)
             self._break_off(_unreadable(exc))
@@ -195,7 +225,11 @@ class CallerConnection(BaseProtocol):
             self._head_since = 0.0
             self._head_bytes = 0
             self._last_payload = messages[-1][1]
-            self._queue.extend(messages)
+        self._read_bytes += len(data)
+        if self._plain and self._chunks is None and self._last_payload.is_eof():
+            self._between = self._read_bytes == self._plain + self._last_payload.total_bytes
+        if messages:
+            self._queue += [(message, body, raw if len(messages) == 1 else b"") for message, body in messages]
             if len(self._queue) >= MAX_PIPELINED and self.transport is not None:
                 self.transport.pause_reading()
             self._wake()
@@ -314,7 +348,13 @@ class CallerConnection(BaseProtocol):
         queue, door = self._queue, self.door
         try:
             while self._parser is not None:
-                if not queue:
+                arrival, self._ready = self._ready, None
+                if arrival is None and queue:
+                    self._parser.message_consumed()
+                    message, payload, raw = queue.pop(0)
+                    arrival = Arrival(message, payload, self, raw)
+                    del message, payload
+                if arrival is None:
                     if self._broken is not None:
                         self._turn_away(self._broken)
                         break
@@ -322,8 +362,7 @@ class CallerConnection(BaseProtocol):
                     self._waiter = Pause()
                     await self._waiter
                     continue
-                self._parser.message_consumed()
-                self._current = arrival = Arrival(*queue.pop(0), self)
+                self._current = arrival
                 await door.handle(arrival)
                 if not arrival.payload.is_eof():
                     await aside(self._linger(arrival.payload))

@@ -2,10 +2,14 @@
 
 What differs from call to call (the body's length, a trace's ids) is set apart first. The rest is looked
 up whole, byte for byte; only one that is new is read and checked by `read_head`.
+
+A connection that brings the very bytes of its last head again, but for the digits of the body's length,
+need not have them parsed at all (`body_behind`): a parser would find the same in them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,6 +31,10 @@ _VARYING: Final = _LENGTHS | {
     b"x-stainless-retry-count", b"X-Stainless-Retry-Count",
 }  # fmt: skip
 """In the spellings that clients use. They are passed on as they came, and nothing here reads them but the length."""
+
+_LENGTH_LINE: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([1-9][0-9]{0,7})(?=\r\n)")
+_LENGTH_DIGITS_MAX: Final = 8
+_ZERO: Final = ord("0")
 
 _Key = tuple[str, str, tuple[int, int], tuple[Header, ...]]
 
@@ -51,8 +59,11 @@ class KnownHeads:
         self._knows_key = knows_key
         self._known: dict[_Key, RequestHead] = {}
 
-    def read(self, message: RawRequestMessage) -> HeadRead:
+    def read(self, message: RawRequestMessage, raw: bytes = b"") -> HeadRead:
         """Check a head, or find that it was checked before.
+
+        `raw`: it as it is written, if it is plain (`plain_head_bytes`), else nothing: one that came before is
+        known by that from now on.
 
         Raises:
             Refused: as `read_head`.
@@ -74,6 +85,8 @@ class KnownHeads:
         head = self._known.get(key)
         if head is None:
             return self._read(message, key, length, tuple(varying))
+        if raw and head.written is None and not (varying or message.should_close or head.http_1_0):
+            head.written = written_in(raw)
         return HeadRead(head, length, tuple(varying))
 
     def _read(self, message: RawRequestMessage, key: _Key, length: int | None, varying: tuple[Header, ...]) -> HeadRead:
@@ -94,3 +107,38 @@ class KnownHeads:
                 self._known.clear()
             self._known[key] = head
         return HeadRead(head, length, varying)
+
+
+def plain_head_bytes(data: bytes) -> int:
+    """How long the head is that these bytes begin with; 0 unless every parser would see it end there."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or end > HEAD_BYTES_MAX or not data.startswith(b"POST "):
+        return 0
+    lines = data.count(b"\r\n", 0, end)
+    return end + 4 if data.count(b"\n", 0, end) == lines == data.count(b"\r", 0, end) else 0
+
+
+def written_in(head: bytes) -> tuple[bytes, bytes] | None:
+    """A plain head as it is written: what stands before the digits of its length, and behind.
+
+    None where its length is not written in the one way that we look for.
+    """
+    lengths = list(_LENGTH_LINE.finditer(head))
+    if len(lengths) != 1:
+        return None
+    begins, ends = lengths[0].span(1)
+    return head[:begins], head[ends:]
+
+
+def body_behind(written: tuple[bytes, bytes], data: bytes) -> bytes | None:
+    """The body, if a read is that head with another length and the whole body; else None: let it be parsed."""
+    before, behind = written
+    if not data.startswith(before):
+        return None
+    begins = len(before)
+    ends = data.find(b"\r", begins, begins + _LENGTH_DIGITS_MAX + 1)
+    digits = data[begins:ends]
+    if ends < 0 or not digits.isdigit() or digits[0] == _ZERO or not data.startswith(behind, ends):
+        return None
+    body = data[ends + len(behind) :]
+    return body if len(body) == int(digits) else None

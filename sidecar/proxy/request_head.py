@@ -127,9 +127,10 @@ class RequestHead:
         key: the virtual key that came with it; None for none, b"" for several that differ.
         has_own_key: a credential came that is no virtual key.
         sent: what went out for it last, to be written again (`request_filter`).
+        written: how it is written, so that it is known again by its bytes (`known_heads`); None: not known.
     """
 
-    __slots__ = ("fields", "has_own_key", "headers", "http_1_0", "key", "method", "sent", "target")
+    __slots__ = ("fields", "has_own_key", "headers", "http_1_0", "key", "method", "sent", "target", "written")
 
     def __init__(
         self, method: str, target: str, headers: Sequence[Header], fields: dict[bytes, bytes], *, http_1_0: bool
@@ -141,6 +142,7 @@ class RequestHead:
         self.http_1_0 = http_1_0
         self.key, self.has_own_key = _keys(fields)
         self.sent: tuple[object, bytes] | None = None
+        self.written: tuple[bytes, bytes] | None = None
 
     @property
     def path(self) -> str:

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from sidecar.proxy.known_heads import HEAD_BYTES_MAX, HEADS_MAX, HeadRead, KnownHeads
+from sidecar.proxy.known_heads import (
+    HEAD_BYTES_MAX,
+    HEADS_MAX,
+    HeadRead,
+    KnownHeads,
+    body_behind,
+    plain_head_bytes,
+    written_in,
+)
 from sidecar.proxy.refusals import Refused
 from sidecar.proxy.request_filter import outgoing_head
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
@@ -17,7 +25,7 @@ ACME = (b"Spend-Customer", b"acme")
 
 
 def message(*headers: tuple[bytes, bytes], method: str = "POST", path: str = "/v1/x") -> Any:
-    return SimpleNamespace(method=method, path=path, version=(1, 1), raw_headers=(HOST, *headers))
+    return SimpleNamespace(method=method, path=path, version=(1, 1), raw_headers=(HOST, *headers), should_close=False)
 
 
 def sent(read: HeadRead) -> bytes:
@@ -104,3 +112,51 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(known._known) <= HEADS_MAX
     long = message((b"X-N", b"x" * HEAD_BYTES_MAX))
     assert known.read(long).head is not known.read(long).head
+
+
+WRITTEN = (b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: ", b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("digits", "body", "whole"),
+    [
+        (b"3", b"abc", True),
+        (b"12", b"twelve bytes", True),
+        (b"3", b"abcd", False),
+        (b"3", b"ab", False),
+        (b"03", b"abc", False),
+        (b"0", b"", False),
+        (b"", b"", False),
+        (b"+3", b"abc", False),
+        (b"3 ", b"abc", False),
+        ("\u0663".encode(), b"abc", False),
+        (b"100000000", b"x" * 100_000_000, False),
+    ],
+)
+def test_a_known_head_with_a_whole_body_is_taken_apart_by_its_bytes(digits: bytes, body: bytes, whole: bool) -> None:
+    """Anything but plain digits and exactly so many bytes is left to the parser."""
+    before, behind = WRITTEN
+    assert body_behind(WRITTEN, before + digits + behind + body) == (body if whole else None)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/x HTTP/1.1\nHost: localhost\nContent-Length: 3\n\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: localhost\rContent-Length: 3\r\n\r\n",
+        b"\r\nPOST /v1/x HTTP/1.1\r\nContent-Length: 3\r\n\r\n",
+        b"GET /v1/x HTTP/1.1\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES_MAX + b"\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: loc",
+    ],
+)
+def test_a_head_that_might_end_elsewhere_is_not_plain(head: bytes) -> None:
+    """Where two parsers could disagree about its end, a head is not known by its bytes."""
+    assert plain_head_bytes(head + b"abc") == 0
+
+
+def test_a_head_is_written_around_the_one_length() -> None:
+    """Two lengths, or one written otherwise, are left to the parser."""
+    assert written_in(WRITTEN[0] + b"5" + WRITTEN[1]) == WRITTEN
+    assert written_in(b"POST / HTTP/1.1\r\nContent-Length:5\r\n\r\n") is None
+    assert written_in(b"POST / HTTP/1.1\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n") is None
