@@ -22,7 +22,7 @@ from typing import Final, Protocol, cast
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.http_parser import HttpParser, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.proxy.arrival import Arrival, RefusalDesk, Watcher, whole_answer
@@ -203,7 +203,7 @@ class CallerConnection(BaseProtocol):
             raw = data[: self._plain]
         self._parse(self._parser, data, raw)
 
-    def _parse(self, parser: HttpRequestParser, data: bytes, raw: bytes) -> None:
+    def _parse(self, parser: HttpParser[RawRequestMessage], data: bytes, raw: bytes) -> None:
         """Parse; `raw` is a plain head that the data begin with, if it is the first since the last whole request."""
         if not self._head_since and data and self._last_payload.is_eof():
             self._head_since = self.door.sweep.now

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sidecar.proxy import caller_connection
 from sidecar.proxy.accept import AcceptOptions, Arrival, FrontDoor
 from sidecar.proxy.caller_connection import CallerConnection
+from sidecar.proxy.known_heads import body_behind
 from sidecar.proxy.sweep import Sweep
 from tests.support.refusals import plain_refusal
 
@@ -98,10 +99,12 @@ def request(draw: Any) -> bytes:
     """A request of a head that comes often, or something that may leave a parser in the middle of one."""
     odd = draw(st.integers(0, 19))
     if odd == 0:
-        return draw(st.sampled_from(FRAGMENTS))  # type: ignore[no-any-return]
+        fragment: bytes = draw(st.sampled_from(FRAGMENTS))
+        return fragment
     head = HEADS[draw(st.integers(0, len(HEADS) - 1)) if odd < 4 else 0]
     body = draw(st.sampled_from((b"abc", b"{}", HEADS[0] % 3 + b"abc", b"\r\n\r\n", b"x" * 1000)))
-    return head % (len(body) + (draw(st.sampled_from((-1, 1))) if odd == 1 else 0)) + body
+    written: bytes = head % (len(body) + (draw(st.sampled_from((-1, 1))) if odd == 1 else 0)) + body
+    return written
 
 
 @st.composite
@@ -132,7 +135,6 @@ def test_known_by_its_bytes_it_is_what_a_parser_makes_of_it(reads: list[bytes]) 
         taken += body is not None
         return body
 
-    body_behind = caller_connection.body_behind
     with patch.object(caller_connection, "body_behind", counting):
         by_bytes = asyncio.run(seen_in(reads))
     with patch.object(caller_connection, "plain_head_bytes", lambda _: 0):
