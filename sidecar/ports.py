@@ -155,6 +155,13 @@ class Transaction(Protocol):
         """
         ...
 
+    async def fetch_of_everyone(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
+        """All rows of a query, whosever they are: of what must be known over all customers while one's book is written.
+
+        Every other method sees and writes the rows of the transaction's customer alone, where the engine can do so.
+        """
+        ...
+
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """A statement without rows."""
         ...
@@ -183,6 +190,13 @@ class Book(Protocol):
         """
         ...
 
-    async def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` on one consistent snapshot, without writing."""
+    async def read(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` on one consistent snapshot of one customer's book, without writing.
+
+        As in `transact`, an engine that can keeps the rows of others out of its sight (S-31).
+        """
+        ...
+
+    async def read_everyone(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """The same over the books of all customers: for what is asked of the whole ledger, or of no known customer."""
         ...

@@ -81,7 +81,7 @@ class Checkpointer:
             if not self._has_read:
                 await asyncio.to_thread(self._go_on)
                 self._has_read = True
-            history = await self._book.read(history_of)
+            history = await self._book.read(SYSTEM, history_of)
             if not history:
                 history = await self._book.transact(SYSTEM, lambda tx: history_id(tx, self._ids))
             if history != self._history:
@@ -101,7 +101,7 @@ class Checkpointer:
             async def read(tx: Transaction, after: str = after) -> list[Head]:
                 return await heads_after(tx, after, PAGE)
 
-            page = await self._book.read(read)
+            page = await self._book.read_everyone(read)
             for head in page:
                 yield head
             if len(page) < PAGE:

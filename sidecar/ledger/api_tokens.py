@@ -199,7 +199,7 @@ async def _whole_path(tx: Transaction, scope: Scope) -> str:
 async def _check_free(tx: Transaction, owner: str, form: NewToken) -> None:
     if await tx.fetch("SELECT name FROM api_tokens WHERE customer = ? AND name = ?", (owner, form.name)):
         raise Conflict(f"there is or was a token {form.name!r}: it stands for its actor in the journal; take another")
-    if await tx.fetch("SELECT name FROM api_tokens WHERE token_sha256 = ?", (form.token_sha256,)):
+    if await tx.fetch_of_everyone("SELECT name FROM api_tokens WHERE token_sha256 = ?", (form.token_sha256,)):
         raise Conflict("there is a token with this SHA-256; make another")
     counted = await tx.fetch("SELECT count(*) AS n FROM api_tokens WHERE customer = ?", (owner,))
     if counted[0]["n"] >= MAX_TOKENS:

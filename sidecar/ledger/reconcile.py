@@ -62,7 +62,7 @@ async def end_incarnation(tx: Transaction, request: AnySync, wall_ms: int) -> No
 
 async def leases_left(tx: Transaction, request: AnySync) -> list[CustomerPart]:
     """A close of every open lease of an incarnation whose calls are all booked: what is not posted on it is free."""
-    rows = await tx.fetch(
+    rows = await tx.fetch_of_everyone(
         "SELECT customer, lease_id, granted, posted FROM leases"
         " WHERE incarnation = ? AND sidecar = ? AND closed = 0 ORDER BY customer, lease_id",
         (request.incarnation, request.sidecar),

@@ -146,7 +146,7 @@ class LedgerService(SystemDesk):
         check_version(request.version, peer="sidecar")
         if len(request.sha256) != DIGEST_BYTES:
             raise WireFormatError("sidecar", f"a key's digest is {DIGEST_BYTES} bytes")
-        found = await self._book.read(lambda tx: virtual_keys.find(tx, request.sha256))
+        found = await self._book.read_everyone(lambda tx: virtual_keys.find(tx, request.sha256))
         return ResolveKeyReply() if found is None else ResolveKeyReply(found.subject, found.key_id, found.revision)
 
     async def sync(self, request: AnySync) -> SyncReply:
@@ -208,14 +208,14 @@ class LedgerService(SystemDesk):
     async def revisions(self, customers: Sequence[str]) -> dict[str, int]:
         """The revision of each of some customers, as the book has it; those it does not know are left out."""
         sql = "SELECT customer, revision FROM customers WHERE customer IN ({})"
-        rows = await self._book.read(lambda tx: fetch_in(tx, sql, (), customers))
+        rows = await self._book.read_everyone(lambda tx: fetch_in(tx, sql, (), customers))
         return {row["customer"]: row["revision"] for row in rows}
 
     def watch(self, monotonic: Callable[[], float]) -> BookWatch:
         """For a book that other processes write to as well: while its `run` runs, their changes are heard here."""
 
         async def look() -> dict[str, int]:
-            rows = await self._book.read(lambda tx: tx.fetch("SELECT customer, revision FROM customers"))
+            rows = await self._book.read_everyone(lambda tx: tx.fetch("SELECT customer, revision FROM customers"))
             return {row["customer"]: row["revision"] for row in rows}
 
         return BookWatch(look, self._tell, monotonic)
@@ -289,11 +289,11 @@ class LedgerService(SystemDesk):
 
     async def frozen(self, customer: str) -> list[FrozenView]:
         """All that is frozen."""
-        return await self._book.read(lambda tx: self._reader.frozen(tx, customer))
+        return await self._book.read(customer, lambda tx: self._reader.frozen(tx, customer))
 
     async def holders(self, customer: str) -> HoldersView:
         """How far the last change has come."""
-        return await self._book.read(lambda tx: holders(tx, customer, self._clock.now_ms()))
+        return await self._book.read(customer, lambda tx: holders(tx, customer, self._clock.now_ms()))
 
     async def add_grant(self, grant: NewGrant, act: Act) -> GrantView:
         """Issue a grant."""
@@ -321,41 +321,42 @@ class LedgerService(SystemDesk):
 
     async def keys(self, customer: str, *, after: int, limit: int) -> tuple[list[KeyView], int]:
         """Virtual keys."""
-        return await self._book.read(lambda tx: virtual_keys.keys(tx, customer, after, limit))
+        return await self._book.read(customer, lambda tx: virtual_keys.keys(tx, customer, after, limit))
 
     async def customer(self, customer: str) -> CustomerView:
         """One customer."""
-        return await self._book.read(lambda tx: self._reader.customer(tx, customer))
+        return await self._book.read(customer, lambda tx: self._reader.customer(tx, customer))
 
     async def customers(self, *, after: str, limit: int) -> tuple[list[CustomerView], str]:
         """Customers by name."""
-        return await self._book.read(lambda tx: self._reader.customers(tx, after, limit))
+        return await self._book.read_everyone(lambda tx: self._reader.customers(tx, after, limit))
 
     async def nodes(self, customer: str) -> list[NodeView]:
         """The tree."""
-        return await self._book.read(lambda tx: self._reader.nodes(tx, customer))
+        return await self._book.read(customer, lambda tx: self._reader.nodes(tx, customer))
 
     async def grants(self, customer: str) -> list[GrantView]:
         """All grants."""
-        return await self._book.read(lambda tx: self._reader.grants(tx, customer, self._clock.now_ms()))
+        return await self._book.read(customer, lambda tx: self._reader.grants(tx, customer, self._clock.now_ms()))
 
     async def budgets(self, customer: str) -> list[BudgetView]:
         """All budgets."""
-        return await self._book.read(lambda tx: self._reader.budgets(tx, customer, self._clock.now_ms()))
+        return await self._book.read(customer, lambda tx: self._reader.budgets(tx, customer, self._clock.now_ms()))
 
     async def balance(self, customer: str) -> BalanceView:
         """What a customer has and has used."""
-        return await self._book.read(lambda tx: self._reader.balance(tx, customer, self._clock.now_ms()))
+        return await self._book.read(customer, lambda tx: self._reader.balance(tx, customer, self._clock.now_ms()))
 
     async def usage(self, *, customer: str, since_ms: int, after: str, limit: int) -> tuple[list[UsageView], str]:
         """Settled calls."""
-        return await self._book.read(lambda tx: self._reader.usage(tx, customer, since_ms, after, limit))
+        return await self._look(customer, lambda tx: self._reader.usage(tx, customer, since_ms, after, limit))
 
     async def sums(
         self, *, by: str, customer: str, since_ms: int, after: str, this: str = "", node: str = ""
     ) -> tuple[list[SumView], str]:
         """Settled calls, added up."""
-        return await self._book.read(
+        return await self._look(
+            customer,
             lambda tx: sum_usage(
                 tx,
                 self._show,
@@ -366,34 +367,35 @@ class LedgerService(SystemDesk):
                 this=this,
                 node=node,
                 wall_ms=self._clock.now_ms(),
-            )
+            ),
         )
 
     async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
         """Leases in quarantine."""
-        return await self._book.read(lambda tx: silent_leases(tx, self._show, self._clock.now_ms(), customer))
+        return await self._look(customer, lambda tx: silent_leases(tx, self._show, self._clock.now_ms(), customer))
 
     async def explain(self, request_id: str) -> ExplainView:
         """One call's story."""
-        return await self._book.read(lambda tx: self._reader.explain(tx, request_id))
+        return await self._book.read_everyone(lambda tx: self._reader.explain(tx, request_id))
 
     async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
         """The journal."""
-        return await self._book.read(lambda tx: self._reader.entries(tx, customer, after, kind, limit))
+        return await self._book.read(customer, lambda tx: self._reader.entries(tx, customer, after, kind, limit))
 
     async def audit(
         self, *, customer: str, actor: str, since_ms: int, until_ms: int, after: str, limit: int
     ) -> tuple[list[ActView], str]:
         """Who did what."""
-        return await self._book.read(
+        return await self._look(
+            customer,
             lambda tx: acts(
                 tx, customer=customer, actor=actor, since_ms=since_ms, until_ms=until_ms, after=after, limit=limit
-            )
+            ),
         )
 
     async def verify(self, customer: str) -> VerifyView:
         """Check the chain and the balances."""
-        return await self._book.read(lambda tx: verify(tx, customer))
+        return await self._book.read(customer, lambda tx: verify(tx, customer))
 
     async def _act(self, customer: str, work: Callable[[Transaction, int], Awaitable[Done]]) -> Any:
         """Commit an act; then tell who listens, before the act's caller hears of it."""

@@ -74,7 +74,7 @@ class SystemDesk:
 
     async def sidecar_tokens(self) -> list[SidecarTokenView]:
         """Who is let in."""
-        return await self._book.read(sidecar_tokens.all_of)
+        return await self._book.read(SYSTEM, sidecar_tokens.all_of)
 
     async def make_token(self, token: NewToken, act: Act) -> TokenView:
         """Let somebody in to the API."""
@@ -91,15 +91,15 @@ class SystemDesk:
 
     async def token(self, customer: str, name: str) -> TokenView:
         """One token of the API."""
-        return await self._book.read(lambda tx: api_tokens.one(tx, customer or SYSTEM, name))
+        return await self._book.read(customer or SYSTEM, lambda tx: api_tokens.one(tx, customer or SYSTEM, name))
 
     async def tokens(self, customer: str, *, after: str, limit: int) -> tuple[list[TokenView], str]:
         """Tokens of the API."""
-        return await self._book.read(lambda tx: api_tokens.tokens(tx, customer, after, limit))
+        return await self._book.read(customer or SYSTEM, lambda tx: api_tokens.tokens(tx, customer, after, limit))
 
     async def find_token(self, digest: bytes) -> KnownToken | None:
         """Whose a token of the API is."""
-        return await self._book.read(lambda tx: api_tokens.find(tx, digest, self._clock.now_ms()))
+        return await self._book.read_everyone(lambda tx: api_tokens.find(tx, digest, self._clock.now_ms()))
 
     async def cursor_secret(self) -> bytes:
         """What cursors are signed with."""
@@ -107,7 +107,7 @@ class SystemDesk:
 
     async def token_digests(self) -> dict[bytes, str]:
         """Which sidecars are let in: names by the SHA-256 of their token."""
-        return await self._book.read(sidecar_tokens.digests)
+        return await self._book.read(SYSTEM, sidecar_tokens.digests)
 
     async def _transact_system(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """A transaction on what belongs to no customer."""
@@ -137,6 +137,10 @@ class SystemDesk:
             return view
 
         return await self._transact_system(work)
+
+    async def _look(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """What is read of one customer's book, or (``) of all."""
+        return await (self._book.read(customer, work) if customer else self._book.read_everyone(work))
 
     async def _on(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """A transaction on a customer's book, or (``) on what belongs to no customer."""

@@ -43,12 +43,15 @@ from sidecar.storage.postgres_faults import (
     said,
     tries_of,
 )
+from sidecar.storage.postgres_rows import EVERYONE, beginning, role_of_rows
 
 MAX_QUEUED: Final = 4096
 """Works that may wait. One more is refused with LedgerUnavailable."""
 
 MAX_GROUP: Final = 64
 """Works that share one commit at most: the first of them waits for the last."""
+
+SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 LONGEST_PAUSE_S: Final = 0.25
 """Between two tries, at most."""
@@ -70,6 +73,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Job(NamedTuple):
+    customer: str
     work: Work[Any]
     future: asyncio.Future[Any]
 
@@ -97,7 +101,7 @@ class PostgresBook:
             raise LedgerUnavailable("the book is closed")
         if self._queued >= MAX_QUEUED:
             raise LedgerUnavailable(f"{MAX_QUEUED} transactions are waiting for the book")
-        job = _Job(work, asyncio.get_running_loop().create_future())
+        job = _Job(customer, work, asyncio.get_running_loop().create_future())
         self._queued += 1
         lane = self._lanes.get(customer)
         if lane is not None:
@@ -110,15 +114,22 @@ class PostgresBook:
         result: T = await job.future
         return result
 
-    async def read(self, work: Work[T]) -> T:
-        """Run `work` on one consistent snapshot; writing raises an asyncpg.PostgresError."""
+    async def read(self, customer: str, work: Work[T]) -> T:
+        """Run `work` on one consistent snapshot of one customer's rows; writing raises an asyncpg.PostgresError."""
+        return await self._read(beginning(SNAPSHOT, customer), work)
+
+    async def read_everyone(self, work: Work[T]) -> T:
+        """The same on the rows of all customers."""
+        return await self._read(f"{SNAPSHOT}; {EVERYONE}", work)
+
+    async def _read(self, begin: str, work: Work[T]) -> T:
         if self._closed:
             raise LedgerUnavailable("the book is closed")
         tries = 0
         while True:
             tries += 1
             try:
-                return await self._read_once(work)
+                return await self._read_once(begin, work)
             except Unsettled as failed:
                 await self._pause(failed, tries)
 
@@ -130,7 +141,7 @@ class PostgresBook:
             found: int = rows[0]["now_ms"]
             return found
 
-        return await self.read(look)
+        return await self.read("", look)
 
     async def close(self) -> None:
         """Finish what is queued, then close; twice is once."""
@@ -181,10 +192,11 @@ class PostgresBook:
             Unsettled: nothing was committed.
             LedgerUnavailable: whether it was committed is unknown.
         """
+        begin = beginning(self._begin, group[0].customer)
         connection = await self._writers.take()
         sound = committing = False
         try:
-            await connection.execute(self._begin)
+            await connection.execute(begin)
             tx = PostgresTransaction(connection, self._columns)
             outcomes: list[tuple[Any, Exception | None]] = []
             for job in group:
@@ -211,12 +223,12 @@ class PostgresBook:
         finally:
             await self._writers.give(connection, sound=sound)
 
-    async def _read_once(self, work: Work[T]) -> T:
+    async def _read_once(self, begin: str, work: Work[T]) -> T:
         async with self._readers.slots:
             connection = await self._readers.take()
             sound = False
             try:
-                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                await connection.execute(begin)
                 result = await work(PostgresTransaction(connection, self._columns))
                 await connection.execute("COMMIT")
                 sound = True
@@ -272,6 +284,13 @@ async def open_postgres(
         ConfigurationError: the database cannot be reached or used as it is said, or was made by a newer version.
     """
 
+    settings = {
+        "application_name": "spend ledger",
+        "jit": "off",
+        "idle_in_transaction_session_timeout": str(round(1000 * SILENT_TIMEOUT_S)),
+        "standard_conforming_strings": "on",
+    }
+
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(
             options.url,
@@ -279,11 +298,7 @@ async def open_postgres(
             command_timeout=STATEMENT_TIMEOUT_S,
             statement_cache_size=512,
             connection_class=connection_class,
-            server_settings={
-                "application_name": "spend ledger",
-                "jit": "off",
-                "idle_in_transaction_session_timeout": str(round(1000 * SILENT_TIMEOUT_S)),
-            },
+            server_settings=settings,
         )
 
     try:
@@ -291,6 +306,7 @@ async def open_postgres(
         try:
             await _prepare(connection)
             await _warn_of_losses(connection)
+            settings |= await role_of_rows(connection)
         finally:
             connection.terminate()
     except (*ENGINE, ValueError) as problem:
@@ -327,7 +343,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     insert = "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING"
     await connection.execute(insert, 0, "lock", "")
     timeout = MIGRATION_TIMEOUT_S
-    await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+    await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {EVERYONE}")
     await connection.fetch("SELECT number FROM migrations WHERE number = 0 FOR UPDATE", timeout=timeout)
     rows = await connection.fetch("SELECT number, sha256 FROM migrations WHERE number > 0")
     applied = {row["number"]: row["sha256"] for row in rows}

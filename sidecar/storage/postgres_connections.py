@@ -9,6 +9,7 @@ import asyncpg
 
 from sidecar.ports import Row
 from sidecar.storage.postgres_faults import ENGINE, MAX_TRIES_LOST, Unsettled
+from sidecar.storage.postgres_rows import EVERYONE, ONE_AGAIN
 from sidecar.storage.postgres_sql import locking, numbered, over_columns
 
 
@@ -71,6 +72,13 @@ class PostgresTransaction:
     async def fetch_locked(self, sql: str, parameters: Sequence[object] = (), *, share: bool = False) -> Sequence[Row]:
         """All rows of a query, which nobody else may change before this transaction ends."""
         return await self.fetch(locking(sql, share=share), parameters)
+
+    async def fetch_of_everyone(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
+        """All rows of a query, whosever they are."""
+        await self._connection.execute(EVERYONE)
+        rows = await self.fetch(sql, parameters)
+        await self._connection.execute(ONE_AGAIN)
+        return rows
 
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """A statement without rows."""

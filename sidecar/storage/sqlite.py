@@ -64,8 +64,15 @@ class SQLiteBook:
         """
         return await self._writer.run(work)
 
-    async def read(self, work: Work[T]) -> T:
-        """Run `work` on one consistent snapshot; writing raises sqlite3.OperationalError."""
+    async def read(self, customer: str, work: Work[T]) -> T:
+        """Run `work` on one consistent snapshot; writing raises sqlite3.OperationalError.
+
+        An embedded book has one wall between customers, which is what its queries say.
+        """
+        return await self._reader.run(work)
+
+    async def read_everyone(self, work: Work[T]) -> T:
+        """The same, for work that goes over all customers."""
         return await self._reader.run(work)
 
     def close(self) -> None:
@@ -275,6 +282,10 @@ class SQLiteTransaction:
 
     async def fetch_locked(self, sql: str, parameters: Sequence[object] = (), *, share: bool = False) -> Sequence[Row]:
         """All rows of a query: with one writer nobody else changes them."""
+        return await self.fetch(sql, parameters)
+
+    async def fetch_of_everyone(self, sql: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
+        """All rows of a query, whosever they are."""
         return await self.fetch(sql, parameters)
 
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:

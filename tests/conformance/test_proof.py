@@ -41,8 +41,8 @@ async def test_acts_are_listed_and_their_heads_signed(desk: Desk, tmp_path: Path
     for customer in ("_system", "acme"):
         head = heads[customer]
         good = SignedHead(customer, head.sequence, head.hash, "checkpoint 1")
-        view = await desk.book.read(lambda tx, customer=customer, good=good: verify(tx, customer, [good]))  # type: ignore[misc]
+        view = await desk.book.read(customer, lambda tx, customer=customer, good=good: verify(tx, customer, [good]))  # type: ignore[misc]
         assert (view.signed, view.problems) == (1, ())
         bad = SignedHead(customer, head.sequence, "0" * 64, "checkpoint 1")
-        view = await desk.book.read(lambda tx, customer=customer, bad=bad: verify(tx, customer, [bad]))  # type: ignore[misc]
+        view = await desk.book.read(customer, lambda tx, customer=customer, bad=bad: verify(tx, customer, [bad]))  # type: ignore[misc]
         assert "checkpoint 1 signed another hash" in view.problems[0]

@@ -133,7 +133,8 @@ async def test_what_is_lent_ends_with_the_window_and_late_charges_are_its(desk: 
     assert [one.pays_for_ms for one in reply.parts[0].leases] == [0]
     assert await running(desk) == {"ada": (0, 5 * HOUR_MS)}
     assert fresh.lease_id != lease.lease_id
-    rows = await desk.book.read(lambda tx: tx.fetch("SELECT account, consumed FROM accounts WHERE consumed > 0", ()))
+    used = "SELECT account, consumed FROM accounts WHERE consumed > 0"
+    rows = await desk.book.read("acme", lambda tx: tx.fetch(used))
     assert {row["account"]: row["consumed"] for row in rows}[lease.lease_id.partition("/")[2]] == 30
     assert lease.lease_id.partition("/")[2].startswith(f"budget:{budget.budget_id}:w:ada/")
     assert await desk.problems() == ()

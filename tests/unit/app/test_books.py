@@ -26,7 +26,7 @@ async def test_with_a_database_it_is_shared(tmp_path: Path) -> None:
     """And goes by the database's clock; nothing is kept in the folder."""
     async with opened_book(DatabaseOptions(postgres_url()), tmp_path) as opened:
         assert opened.is_shared
-        assert abs(opened.clock.wall_ms() - await opened.book.read(_now_ms)) < 1000
+        assert abs(opened.clock.wall_ms() - await opened.book.read("acme", _now_ms)) < 1000
     assert list(tmp_path.iterdir()) == []
 
 

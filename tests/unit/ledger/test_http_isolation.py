@@ -59,12 +59,17 @@ async def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         await desk.borrow(Subject(customer), 1, sidecar=f"at-{customer}")
         await desk.sync(desk.event(f"req_{customer}", Subject(customer, user="ada"), 5), sidecar=f"at-{customer}")
     statements: list[tuple[str, Sequence[object]]] = []
-    read = desk.book.read
+    read, read_everyone = desk.book.read, desk.book.read_everyone
 
-    async def watched(work: Callable[[Transaction], Awaitable[T]]) -> T:
-        return await read(lambda tx: work(Watched(tx, statements)))
+    async def watched(customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        assert customer == "acme"
+        return await read(customer, lambda tx: work(Watched(tx, statements)))
+
+    async def watched_over_all(work: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await read_everyone(lambda tx: work(Watched(tx, statements)))
 
     monkeypatch.setattr(desk.book, "read", watched)
+    monkeypatch.setattr(desk.book, "read_everyone", watched_over_all)
     access = Access(digest_of(OWNER), "owner", Role.ORG_OWNER, Scope("acme"))
     api = AdminAPI(desk.service, [access], NumberedIds(), version="1")
     address, close = await serve_admin_api(api, "127.0.0.1", 0)

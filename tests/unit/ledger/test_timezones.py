@@ -44,7 +44,8 @@ async def move_to(desk: Desk, zone: str) -> None:
 async def used(desk: Desk) -> dict[str, dict[str, int]]:
     """What each budget's accounts have used in all their periods, by the period's key."""
     found: dict[str, dict[str, int]] = {}
-    rows = await desk.book.read(lambda tx: tx.fetch("SELECT account, consumed FROM accounts WHERE consumed > 0", ()))
+    used = "SELECT account, consumed FROM accounts WHERE consumed > 0"
+    rows = await desk.book.read("acme", lambda tx: tx.fetch(used))
     for row in rows:
         kind, _, rest = row["account"].partition(":")
         if kind == "budget":

@@ -32,7 +32,7 @@ async def test_each_of_many_at_once_hears_its_own(tmp_path: Path) -> None:
                 assert came.args == (number,)
             else:
                 assert came == number
-        rows = await book.read(lambda tx: tx.fetch("SELECT name FROM meta"))
+        rows = await book.read("acme", lambda tx: tx.fetch("SELECT name FROM meta"))
         assert {row["name"] for row in rows} == {f"n{n}" for n in range(count) if n % 3}
     finally:
         book.close()

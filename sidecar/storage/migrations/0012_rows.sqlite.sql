@@ -1,0 +1,1 @@
+-- Row-level security is PostgreSQL's: an embedded book is opened by its ledger alone, and nothing is to be done here.
