@@ -129,6 +129,16 @@ def own_gauges(metrics: Metrics, table: LeaseTable, shipper: Shipper, clock: Clo
         now = clock.monotonic()
         return max((now - lease.heard_at for lease in table.leases() if lease.is_live(now)), default=0.0)
 
+    def grace_atoms() -> int:
+        now = clock.monotonic()
+        return sum(lease.free for lease in table.leases() if lease.account.is_overdraft and lease.is_live(now))
+
+    metrics.gauge(
+        "spend_ledger_away",
+        "1 while the ledger does not answer: calls are decided by leases, and by each budget's on_outage.",
+        lambda: bool(table.degraded),
+    )
+    metrics.gauge("spend_grace_atoms", "Atoms of budgets' overdrafts that are here for an outage.", grace_atoms)
     metrics.gauge("spend_holds_open", "Calls admitted and not yet settled.", lambda: table.open_holds)
     metrics.gauge("spend_lease_age_seconds", "Age of the oldest lease that may still be spent from.", oldest_s)
     metrics.gauge(

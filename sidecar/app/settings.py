@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from sidecar.app.binding import FOUND, Binder, Place, merge
 from sidecar.app.checkpoint_files import CheckpointOptions
+from sidecar.app.one_probe import ProbeOptions
 from sidecar.catalog.files import read_configured
 from sidecar.catalog.strict_yaml import Document, read_yaml
 from sidecar.core.governance.tenancy import is_id, parse_path
@@ -71,6 +72,8 @@ LEAST: Final[dict[Place, float]] = {
     ("sidecar", "leases", "miss_timeout_s"): 0.01,
     ("sidecar", "leases", "outage_retry_s"): 0.01,
     ("sidecar", "leases", "idle_after_s"): 0.1,
+    ("sidecar", "probing", "min_pause_s"): 0.01,
+    ("sidecar", "probing", "max_pause_s"): 0.01,
     ("sidecar", "leases", "close_timeout_s"): 0.1,
     ("sidecar", "outbox", "segment_bytes"): 64 * 1024,
     ("sidecar", "shipping", "ship_every_s"): 0.001,
@@ -80,6 +83,7 @@ LEAST: Final[dict[Place, float]] = {
     ("ledger", "database", "connections"): 1,
     ("ledger", "rules", "valid_for_ms"): 1000,
     ("ledger", "rules", "refresh_every_ms"): 100,
+    ("ledger", "rules", "grace_for_ms"): 1000,
     ("ledger", "rules", "fresh_for_ms"): 100,
     ("ledger", "rules", "max_new_children_per_hour"): 1,
     ("ledger", "checkpoints", "max_bytes"): 1024 * 1024,
@@ -169,6 +173,7 @@ class SidecarSettings:
     provider: ForwardOptions = field(default_factory=ForwardOptions)
     pool: PoolOptions = field(default_factory=PoolOptions)
     leases: KeeperOptions = field(default_factory=KeeperOptions)
+    probing: ProbeOptions = field(default_factory=ProbeOptions)
     outbox: SpoolOptions = field(default_factory=SpoolOptions)
     shipping: ShipperOptions = field(default_factory=ShipperOptions)
     log: LogOptions = field(default_factory=LogOptions)

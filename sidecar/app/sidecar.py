@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from sidecar.app.one_probe import OneProbe
 from sidecar.app.running import RunningSidecar
 from sidecar.app.serving import health_port, say, settle_in, settle_memory, stop_on_signals, upstreams_or_demo
 from sidecar.app.settings import LOOPBACK, Settings
@@ -101,7 +102,8 @@ async def _run(settings: Settings, data: Path, catalog: Catalog, ledger: HttpLed
     following = asyncio.create_task(ledger.run())
     try:
         async with upstreams_or_demo(settings) as (upstreams, _):
-            sidecar = RunningSidecar(settings, upstreams, data, catalog, ledger, clock=clock, ids=ids, metrics=metrics)
+            asked = OneProbe(ledger, clock, settings.sidecar.probing)
+            sidecar = RunningSidecar(settings, upstreams, data, catalog, asked, clock=clock, ids=ids, metrics=metrics)
             metrics.gauge(
                 "spend_changes_followed",
                 "1 while the ledger's changes are pushed; 0: they are noticed when the ledger is next asked.",

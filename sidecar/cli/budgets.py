@@ -17,10 +17,11 @@ from sidecar.cli.instants import Duration, show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_money, show_table
 from sidecar.core.governance.budgets import DIMENSIONS
-from sidecar.ledger.views import BudgetView
+from sidecar.ledger.views import BudgetView, Money
 
 PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year", "anniversary", "window", "lifetime")
 KINDS: Final = ("cap", "allocation")
+OUTAGES: Final = ("deny", "grace")
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 """The ledger's own words (`core.governance`), in their order; a test holds them to it."""
 
@@ -91,6 +92,16 @@ class _Day(click.ParamType[str]):
     type=OneOf(KINDS),
     help="allocation: a part of the budget above PATH, which is never divided into more than it has.  [cap]",
 )
+@click.option(
+    "--on-outage",
+    type=OneOf(OUTAGES),
+    help="While the ledger is away, calls that no lease covers are denied, or may spend the --grace.  [deny]",
+)
+@click.option(
+    "--grace",
+    metavar="AMOUNT",
+    help="In each period so much beyond the limit, all sidecars together, while the ledger is away.",
+)
 @click.option("--guardrail", is_flag=True, help="Your own limit, beside what others have set and never above it.")
 @why_option
 @json_option
@@ -110,13 +121,16 @@ def set_(
     no_clamp: bool,
     soft: bool,
     kind: str | None,
+    on_outage: str | None,
+    grace: str | None,
     guardrail: bool,
     as_json: bool,
 ) -> None:
     """Set the budget of PATH: acme, acme/team:data, or acme/user:ada.
 
-    The same path, match, each, period and currency again changes its limit, and whether it is hard or may
-    shorten answers. A budget counts what its period has already seen.
+    The same path, match, each, period and currency again changes its limit, whether it is hard or may
+    shorten answers, and, where it is said, what an outage of the ledger does. A budget counts what its period has
+    already seen.
 
     An anniversary is a month that begins on the day of the month on which the customer was added, or on that of
     --anchor. Where a month has no 31st, its last day stands for it.
@@ -129,6 +143,10 @@ def set_(
     if anchor is not None and per not in ("month", "quarter", "year", "anniversary"):
         hint = "say on which day with --week-start" if per == "week" else "leave it out"
         raise click.UsageError(f"--anchor goes with --per month, quarter, year or anniversary; per {per}, {hint}.")
+    if on_outage == "grace" and grace is None:
+        raise click.UsageError("--on-outage grace needs an amount: say how much with --grace 5.")
+    if on_outage == "deny" and grace is not None:
+        raise click.UsageError("--grace goes with --on-outage grace; with deny, leave it out.")
     budget = {
         "path": path,
         "limit": limit,
@@ -142,6 +160,8 @@ def set_(
         "kind": kind or "",
         "guardrail": guardrail,
         "window_s": (length or 0) // 1000,
+        "on_outage": on_outage or ("" if grace is None else "grace"),
+        "grace": grace or "",
     }
     raw = client.post("/v1/guardrails", budget) if guardrail else client.change("/v1/budgets", budget)
     made = decoded(raw, BudgetView)
@@ -202,10 +222,17 @@ def show_budgets(budgets: Sequence[BudgetView], customer: str) -> None:
         for child in budget.children:
             state = (child.used.text, child.leased.text, child.remaining.text, show_instant(child.resets_at_ms))
             rows.append((*head, child.child, *state, budget.budget_id))
+        if budget.grace is not None:
+            parts = map(_text, (budget.grace_used, budget.grace_leased, budget.grace_remaining))
+            rows.append((*head[:2], "grace", show_money(budget.grace), head[4], "", *parts, "", budget.budget_id))
         if budget.more_children:
             rows.append((*head, "… and more", "", "", "", "", budget.budget_id))
     titles = ("path", "counts", "kind", ">limit", "per", "child", ">used", ">leased", ">remaining", "resets", "budget")
     show_table(titles, rows, nothing=f"No budgets. Set one with `spend budgets set {customer} --limit 10 --per day`.")
+
+
+def _text(money: Money | None) -> str:
+    return "" if money is None else money.text
 
 
 def _scope(budget: BudgetView) -> str:
@@ -231,4 +258,5 @@ def _words(budget: BudgetView) -> str:
     kind = ("hard" if budget.clamp else "hard, answers are never shortened") if budget.hard else "soft"
     part = ", a part of the budget above it" if budget.kind == "allocation" else ""
     own = ", its own guardrail" if budget.guardrail else ""
-    return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind}{part}{own})"
+    grace = "" if budget.grace is None else f", and {show_money(budget.grace)} beyond it while the ledger is away"
+    return f"{budget.path} may spend {show_money(budget.limit)}{each} {period}{match} ({kind}{part}{own}){grace}"

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from sidecar.contract.messages import AccountReading
+from sidecar.core.governance.overdrafts import is_overdraft
 
 if TYPE_CHECKING:
     from sidecar.leases.verdicts import Plan
@@ -120,10 +121,12 @@ class Account:
         "elsewhere",
         "has_more",
         "id",
+        "is_overdraft",
         "kind",
         "lease",
         "limit",
         "name",
+        "overdraft",
         "plan",
         "read_at",
         "read_sent_at",
@@ -140,6 +143,9 @@ class Account:
         self.lease: Lease | None = None
         self.ahead: Lease | None = None
         self.ahead_asked_at = -NEVER
+        self.is_overdraft = kind == "budget" and is_overdraft(account_id)
+        self.overdraft: Account | None = None
+        """What may be spent in its place while the ledger is away (L47)."""
         self.plan: Plan | None = None
         """The plan last made that draws on it: a call by which to ask for its next period."""
         self.has_more = True

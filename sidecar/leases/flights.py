@@ -22,6 +22,9 @@ MAX_FLIGHTS: Final = 32
 RETRY_HINT_S: Final = 10.0
 """For this long after the ledger went away a caller is told to try again."""
 
+LEDGER_AWAY: Final = b"ledger_unavailable"
+"""What `LeaseTable.degraded` says while the ledger does not answer."""
+
 logger = logging.getLogger("sidecar.leases")
 
 
@@ -59,12 +62,14 @@ class Flights:
     def heard(self) -> None:
         """The ledger answered somebody."""
         self._away_since = None
+        self._table.degraded = b""
 
     def missed(self) -> None:
         """It did not."""
         now = self._clock.monotonic()
         if self._away_since is None:
             self._away_since = now
+            self._table.degraded = LEDGER_AWAY
             logger.warning("ledger_unavailable", extra={"facts": {"leases": len(self._table)}})
         self._retry_at = now + self._options.outage_retry_s
 
@@ -79,18 +84,29 @@ class Flights:
 
         The question goes on when who asked it no longer waits: its answer serves the others.
         """
-        same = msgspec.structs.replace(request, need_atoms=0, demand_atoms=0, holdings=())
-        task = self._under_way.get(same)
+        task = self._begin(request)
         if task is None:
-            if self.away and self._clock.monotonic() < self._retry_at:
-                return False
-            task = asyncio.create_task(self._fly(request))
-            self._under_way[same] = task
-            task.add_done_callback(lambda _task: self._under_way.pop(same, None))
+            return False
         try:
             return await asyncio.wait_for(asyncio.shield(task), timeout_s)
         except TimeoutError:
             return False
+
+    def probe(self, request: ResolveRequest) -> None:
+        """Ask, if it is time to ask a ledger that is away, without anybody's waiting for the answer."""
+        self._begin(request)
+
+    def _begin(self, request: ResolveRequest) -> asyncio.Task[bool] | None:
+        """A question under way; None: the ledger is away, and was asked a moment ago."""
+        same = msgspec.structs.replace(request, need_atoms=0, demand_atoms=0, holdings=())
+        task = self._under_way.get(same)
+        if task is None:
+            if self.away and self._clock.monotonic() < self._retry_at:
+                return None
+            task = asyncio.create_task(self._fly(request))
+            self._under_way[same] = task
+            task.add_done_callback(lambda _task: self._under_way.pop(same, None))
+        return task
 
     async def settle(self) -> None:
         """Wait until nothing is under way: what is lent by an answer must not come after a close."""

@@ -181,9 +181,14 @@ class Keeper:
                 continue
             left_s = began + self._options.miss_timeout_s - now
             if flights >= MAX_FLIGHTS_PER_CALL or left_s <= 0:
-                return self._without_ledger(call, now)
+                return self._without_ledger(call, now, grace=False)
             if not self._has_room(now):
                 return Uncovered(Reason.OVERLOADED, detail="too many accounts are in use", retry_after_ms=1000)
+            if self._flights.away:
+                spared = self._without_ledger(call, now)
+                if isinstance(spared, Covered):
+                    self._flights.probe(self._question(call, answer))
+                    return spared
             if not flights:
                 self.on_miss()
             flights += 1
@@ -210,7 +215,9 @@ class Keeper:
         believed_since = now - self._options.believe_s
         return judge(verdict, known, now=now, believed_since=believed_since, changed_at=changed_at) or verdict
 
-    def _take(self, call: _Call, known: Known, now: float, *, ask_first: bool) -> Held | Short | NoLimit:
+    def _take(
+        self, call: _Call, known: Known, now: float, *, ask_first: bool, grace: bool = False
+    ) -> Held | Short | NoLimit:
         return self._table.take(
             known.standing,
             call.subject,
@@ -219,15 +226,19 @@ class Keeper:
             atoms=call.need_atoms,
             now=now,
             ask_first=ask_first,
+            grace=grace,
         )
 
-    def _without_ledger(self, call: _Call, now: float) -> Covered | Uncovered:
-        """The ledger gave no answer: live leases go on, in burn order as far as they reach; else no (L47)."""
+    def _without_ledger(self, call: _Call, now: float, *, grace: bool = True) -> Covered | Uncovered:
+        """The ledger gave no answer: live leases go on, in burn order as far as they reach, and, as each budget's
+        `on_outage` says, those of overdrafts; else no (L47)."""
         known = self._standings.get(call.subject)
         if known is not None and call.need_atoms:
-            verdict = self._take(call, known, now, ask_first=False)
+            verdict = self._take(call, known, now, ask_first=False, grace=grace)
             if isinstance(verdict, Held):
-                return Covered(known.standing, known.age_ms(now), verdict)
+                on_grace = any(lease.account.is_overdraft for lease in verdict.leases)
+                source = Source.GRACE if on_grace else Source.LEASE
+                return Covered(known.standing, known.age_ms(now), verdict, source)
         return Uncovered(
             Reason.LEDGER_UNAVAILABLE,
             standing=None if known is None else known.standing,

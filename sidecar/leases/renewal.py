@@ -7,6 +7,7 @@ from typing import Final
 
 from sidecar.contract.messages import MAX_LEASES_PER_SYNC, AnyPart, LeaseReport, PartReply
 from sidecar.leases.accounts import NEVER, Lease
+from sidecar.leases.grace import idle_part, is_kept, note_use
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.table import LeaseTable
 from sidecar.ports import Clock
@@ -51,6 +52,7 @@ class Renewal:
     def refresh(self) -> None:
         """Look at every lease: what is idle, recalled or over goes back, and each is reported."""
         now = self._clock.monotonic()
+        note_use(self._table.leases())
         for lease in self._table.leases():
             self._look(lease, now)
             self._due[lease.lease_id] = lease
@@ -58,8 +60,10 @@ class Renewal:
             self._courier.wake()
 
     def give_back(self, customer: str) -> None:
-        """Everything that is free of a customer's goes back, now."""
+        """Everything that is free of a customer's goes back, now; but for overdrafts, which nobody else lacks."""
         for lease in self._table.leases_of(customer):
+            if lease.account.is_overdraft:
+                continue
             self._table.give_back(lease, lease.free)
             self._due[lease.lease_id] = lease
         self._courier.wake()
@@ -84,6 +88,8 @@ class Renewal:
             table.give_back(lease, lease.free)
             if _may_close(lease):
                 table.close(lease)
+        elif lease.account.is_overdraft:
+            table.give_back(lease, idle_part(lease, now))
         elif not lease.held and now - max(lease.used_at, lease.starts_at) >= options.idle_after_s:
             table.give_back(lease, lease.free)
         elif lease.recalled:
@@ -136,15 +142,19 @@ class Renewal:
         elif not lease.closed and _may_close(lease):
             self._table.close(lease)
             self.hasten(lease)
-        elif lease.recalled and not lease.held and lease.free:
+        elif lease.recalled and not lease.held and lease.free and not lease.account.is_overdraft:
             self._table.give_back(lease, lease.free)
             self.hasten(lease)
+        elif lease.account.is_overdraft and is_kept(lease, self._clock.monotonic()):
+            pass  # also an empty one waits for its part
         elif self._table.rest(lease):
             self._notes.note_ended(lease.lease_id)
 
     def _report(self, lease: Lease, now: float) -> LeaseReport:
         want = 0
-        if lease.has_more and not lease.recalled and lease.is_live(now):
+        if lease.account.is_overdraft:
+            want = int(lease.is_live(now) and not lease.recalled and is_kept(lease, now))  # of its part, all
+        elif lease.has_more and not lease.recalled and lease.is_live(now):
             needed, free = demand(lease, self._options.cover_s, now), lease.free
             want = needed - free if free * 2 < needed else 0
         return LeaseReport(lease.lease_id, lease.returned, want_atoms=want, closed=lease.closed)

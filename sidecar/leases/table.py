@@ -14,10 +14,12 @@ import msgspec
 
 from sidecar.contract.messages import AccountReading, LeaseGrant, lease_account
 from sidecar.core.credits.holds import Split, split_charge
+from sidecar.core.governance.overdrafts import overdraft_of
 from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import HoldAlreadyResolved
 from sidecar.leases.accounts import NEVER, NO_MARK, Account, Lease
+from sidecar.leases.grace import whole_on_grace
 from sidecar.leases.verdicts import NO_LIMIT, Covered, Held, Look, NoLimit, Plan, Short, Uncovered
 
 __all__ = [
@@ -58,6 +60,8 @@ class LeaseTable:
         self.on_free: Callable[[str], None] = _nothing
         self.on_low: Callable[[Lease], None] | None = None
         self.open_holds = 0
+        self.degraded = b""
+        """Why calls are decided by what is held here alone, as answers say it; empty while the ledger answers."""
         self._active: dict[str, Lease] = {}
         self._resting: dict[str, Lease] = {}
         self._accounts: dict[tuple[str, str, str, str], Account] = {}
@@ -75,6 +79,7 @@ class LeaseTable:
         atoms: int,
         now: float,
         ask_first: bool = True,
+        grace: bool = False,
     ) -> Held | Short | NoLimit:
         """Hold `atoms` on every account that applies, or on none (L21, L40).
 
@@ -90,6 +95,7 @@ class LeaseTable:
             now: monotonic seconds.
             ask_first: L16: an earlier grant that may have more to lend must be asked for it before
                 a later one is drawn on. False where there is nobody to ask: the ledger is away.
+            grace: the ledger is away: where a budget's lease falls short, its overdraft's bears the call (L47).
 
         Raises:
             ValueError: negative atoms.
@@ -102,6 +108,8 @@ class LeaseTable:
         if not plan.limits:
             return NO_LIMIT
         leases = _whole(plan.hard, atoms, now)
+        if leases is None and grace:
+            leases = whole_on_grace(plan.hard, atoms, now)
         if leases is None:
             return Short(plan, atoms, now)
         parts = _slices(plan.grants, atoms, now, ask_first) if plan.wallet else []
@@ -320,8 +328,13 @@ class LeaseTable:
         plan = self._plans[subject, model, provider] = Plan(
             standing, subject, placed=placed, model=model, provider=provider, budgets=budgets, grants=grants
         )
-        for account in plan.hard:
-            account.plan = plan
+        for budget, account in budgets:
+            if budget.hard:
+                account.plan = plan
+                overdraft = overdraft_of(budget)
+                account.overdraft = (
+                    None if overdraft is None else self._account(customer, "budget", overdraft.budget_id, "")
+                )
         return plan
 
     def _merge_lease(

@@ -153,7 +153,7 @@ class Acts:
         self, tx: Transaction, wall_ms: int, form: NewBudget, act: Act, condition: Condition = UNCONDITIONAL
     ) -> Done:
         """Set a budget, or change limit, hardness, clamping and kind of the one that is there."""
-        customer, named, limit_atoms = forms.budget(form, self._rates.currencies)
+        customer, named, limit_atoms, outage = forms.budget(form, self._rates.currencies)
 
         async def effect(journal: Journal | None) -> BudgetView:
             journal = known(journal, customer)
@@ -173,12 +173,15 @@ class Acts:
                 if form.anchor not in ("", budget.anchor):
                     there = f"{budget.anchor!r}" if budget.anchor else "the calendar's own beginning"
                     raise Conflict(f"this budget's periods are counted from {there}, and were told so; say no other")
+                on_outage, grace_atoms = outage or forms.outage_kept(form, budget)
                 edited = msgspec.structs.replace(
                     budget,
                     limit_atoms=limit_atoms,
                     hard=form.hard,
                     clamp=form.clamp,
                     kind=Kind(form.kind or budget.kind),
+                    on_outage=on_outage,
+                    grace_atoms=grace_atoms,
                 )
                 condition.check("this budget", budget.version, changes=edited != budget)
                 if edited != budget:
@@ -186,6 +189,7 @@ class Acts:
                     await _edit_budget(journal, budget, act.actor)
             else:
                 condition.check("this budget", None, changes=False)
+                on_outage, grace_atoms = outage or forms.NO_GRACE
                 budget = Budget(
                     self._ids.new("bud"),
                     form.currency,
@@ -201,6 +205,8 @@ class Acts:
                     kind=Kind(form.kind or Kind.CAP),
                     guardrail=form.guardrail,
                     window_ms=form.window_s * 1000,
+                    on_outage=on_outage,
+                    grace_atoms=grace_atoms,
                 )
                 await _new_budget(journal, budget, whole, act.actor)
             if form.guardrail:
@@ -283,8 +289,8 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
     )
     await journal.tx.execute(
         "INSERT INTO budgets (customer, budget_id, node, depth, path, match, each_child, currency, cadence,"
-        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor, kind, guardrail, window_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " limit_atoms, hard, on_outage, thresholds, version, sequence, clamp, anchor, kind, guardrail, window_ms,"
+        " grace_atoms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             journal.customer,
             budget.budget_id,
@@ -297,7 +303,7 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
             budget.cadence.value,
             budget.limit_atoms,
             int(budget.hard),
-            budget.on_outage,
+            budget.on_outage.value,
             msgspec.json.encode(budget.thresholds_percent).decode(),
             budget.version,
             sequence,
@@ -306,6 +312,7 @@ async def _new_budget(journal: Journal, budget: Budget, whole: Path, actor: str)
             budget.kind.value,
             int(budget.guardrail),
             budget.window_ms,
+            budget.grace_atoms,
         ),
     )
     await backfill.count_period(journal, budget)
@@ -321,13 +328,15 @@ async def _edit_budget(journal: Journal, budget: Budget, actor: str) -> None:
         policy=True,
     )
     await journal.tx.execute(
-        "UPDATE budgets SET limit_atoms = ?, hard = ?, clamp = ?, kind = ?, version = ?"
+        "UPDATE budgets SET limit_atoms = ?, hard = ?, clamp = ?, kind = ?, on_outage = ?, grace_atoms = ?, version = ?"
         " WHERE customer = ? AND budget_id = ?",
         (
             budget.limit_atoms,
             int(budget.hard),
             int(budget.clamp),
             budget.kind.value,
+            budget.on_outage.value,
+            budget.grace_atoms,
             budget.version,
             journal.customer,
             budget.budget_id,

@@ -108,12 +108,14 @@ class NewGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A budget to set. `path` is `acme` or `acme/kind:id…` (a final `user:ID` is a user).
 
-    Setting the same (path, match, each, per, currency, guardrail, window_s) again changes limit, hardness, clamping
-    and kind. `clamp` false: near this limit an answer is refused, and never shortened. `anchor`: where its periods
-    begin, a weekday (weeks) or a date (what is counted in months); empty: as it is, or as the calendar says. `kind`
-    `allocation`: a part of the budget above (L32); empty: as it is, or `cap`. `guardrail`: a further budget that
-    a member sets for itself, never above what others have set for the same (L36). `window_s`: how long a window
-    is, from first use on, which only a hard budget can have.
+    Setting the same (path, match, each, per, currency, guardrail, window_s) again changes limit, hardness, clamping,
+    kind and what an outage does. `clamp` false: near this limit an answer is refused, and never shortened. `anchor`:
+    where its periods begin, a weekday (weeks) or a date (what is counted in months); empty: as it is, or as the
+    calendar says. `kind` `allocation`: a part of the budget above (L32); empty: as it is, or `cap`. `guardrail`: a
+    further budget that a member sets for itself, never above what others have set for the same (L36). `window_s`: how
+    long a window is, from first use on, which only a hard budget can have. `on_outage`: `deny`, or `grace`: while the
+    ledger is away, calls that no lease covers may spend `grace` beyond the limit in each period, all sidecars
+    together; empty: as it is, or `deny`.
     """
 
     path: str
@@ -128,6 +130,8 @@ class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     kind: str = ""
     guardrail: bool = False
     window_s: int = 0
+    on_outage: str = ""
+    grace: str = ""
 
 
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -22,8 +22,9 @@ from sidecar.contract.messages import AnySync, lease_account
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import BURN_ORDER
 from sidecar.core.credits.entries import Bucket
-from sidecar.core.governance.budgets import Budget, budget_account
+from sidecar.core.governance.budgets import Budget, budget_account, budget_id_of
 from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.overdrafts import GRACE, is_overdraft_account
 from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
@@ -203,7 +204,7 @@ class Booking:
         """
         place, currency = self._places[kind[0]], kind[3]
         lines = tuple(self._line(name, BUDGET, currency) for name in dict.fromkeys(read_leases(budget_leases) or ()))
-        counted = {_budget_id(line.lease.account) for line in lines if line.lease is not None}
+        counted = {budget_id_of(line.lease.account) for line in lines if line.lease is not None}
         counting = tuple(one for one in self._counting[kind] if one[0].budget_id not in counted)
         if any(line.lease is None for line in lines):
             counting += self._lost_windows(kind, budget_leases, counted)
@@ -254,7 +255,9 @@ class Booking:
         ):
             line = _Line(None, None, "lease_unknown")
         else:
-            line = _Line(lease, self._accounts.find(lease.account), "late" if lease.closed else "")
+            # What was let run while the ledger was away counts in its budget beside, which had no lease for it (L47).
+            flag = GRACE if is_overdraft_account(lease.account) else "late" if lease.closed else ""
+            line = _Line(lease, self._accounts.find(lease.account), flag)
         self._lines[lease_id, prefix, currency] = line
         return line
 
@@ -444,7 +447,3 @@ def _need(needed: dict[str, int], group: _Group, event: Event) -> None:
     ):
         if line.lease is not None:
             needed[line.lease.lease_id] = needed.get(line.lease.lease_id, 0) + most
-
-
-def _budget_id(account: str) -> str:
-    return account.split(":", 2)[1]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from sidecar.core.credits.entries import MAX_BUCKET, Bucket, Moves
 from sidecar.core.governance.budgets import Budget, applies, budget_account
 from sidecar.core.governance.limits import Cadence, Period
+from sidecar.core.governance.overdrafts import overdraft_of
 from sidecar.core.governance.periods import SLOT_MS
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.journal import Journal
@@ -29,7 +30,8 @@ class BudgetAccounts:
     def __init__(self, journal: Journal, budgets: Iterable[Budget]) -> None:
         self._journal = journal
         self.budgets = tuple(budgets)
-        self._by_id = {budget.budget_id: budget for budget in self.budgets}
+        overdrafts = [one for one in map(overdraft_of, self.budgets) if one is not None]
+        self._by_id = {budget.budget_id: budget for budget in (*self.budgets, *overdrafts)}
         self._touched: dict[str, Budget] = {}
 
     def applying(self, subject: Subject, *, model: str, provider: str, currency: str) -> tuple[Budget, ...]:
@@ -39,7 +41,7 @@ class BudgetAccounts:
         )
 
     def find(self, account: str) -> Budget | None:
-        """The budget that an account belongs to, if it is one of these."""
+        """The budget that an account belongs to, if it is one of these; or the overdraft of one."""
         kind, _, rest = account.partition(":")
         return self._by_id.get(rest.partition(":")[0]) if kind == "budget" else None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from typing import Final, NamedTuple
 
 from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.credits.grants import Category
 from sidecar.core.credits.scopes import is_pattern
-from sidecar.core.governance.budgets import DIMENSIONS, Each, Kind
+from sidecar.core.governance.budgets import DIMENSIONS, Budget, Each, Kind, OnOutage
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.periods import MONTHS, Weekday
 from sidecar.core.governance.standing import Wallet
@@ -37,6 +38,16 @@ MAX_INSTANT_MS = 253_402_300_799_000
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class Outage(NamedTuple):
+    """What an outage does, as `Budget` has it."""
+
+    on_outage: OnOutage
+    grace_atoms: int
+
+
+NO_GRACE: Final = Outage(OnOutage.DENY, 0)
 
 
 class _Problems:
@@ -156,8 +167,8 @@ def grant(form: NewGrant, currencies: Mapping[str, Currency]) -> int:
     return atoms or 0
 
 
-def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tuple[Node, ...], int]:
-    """The customer, the nodes as named, and the limit of a budget to set."""
+def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tuple[Node, ...], int, Outage | None]:
+    """The customer, the nodes as named, the limit of a budget to set, and what an outage does; None: as before."""
     problems = _Problems()
     name, nodes = _path(problems, form.path)
     atoms = _amount(problems, "limit", form.limit, form.currency, currencies)
@@ -186,8 +197,14 @@ def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tu
     for dimension, pattern in form.match.items():
         if dimension not in DIMENSIONS or not is_pattern(pattern):
             problems.add("invalid_field", "match", f"a pattern for any of {', '.join(DIMENSIONS)}")
+    outage = _outage(problems, form, currencies)
     problems.raise_any()
-    return name, nodes, atoms or 0
+    return name, nodes, atoms or 0, outage
+
+
+def outage_kept(form: NewBudget, budget: Budget) -> Outage:
+    """What an outage does to a budget that is edited without a word about it."""
+    return Outage(budget.on_outage, budget.grace_atoms) if form.hard else NO_GRACE
 
 
 def key(form: NewKey) -> Subject:
@@ -270,3 +287,18 @@ def _amount(
 
 def _one_of(words: Iterable[str]) -> str:
     return "one of " + ", ".join(repr(str(word)) for word in words)
+
+
+def _outage(problems: _Problems, form: NewBudget, currencies: Mapping[str, Currency]) -> Outage | None:
+    atoms = _amount(problems, "grace", form.grace, form.currency, currencies) if form.grace else 0
+    if form.on_outage not in ("", *OnOutage):
+        problems.add("invalid_field", "on_outage", _one_of(OnOutage))
+    elif form.on_outage == OnOutage.GRACE and not atoms:
+        problems.add("invalid_field", "grace", "more than zero: what may be spent beyond the limit in an outage")
+    elif form.on_outage != OnOutage.GRACE and form.grace:
+        problems.add("invalid_field", "on_outage", "grace, which an amount of grace goes with")
+    elif form.on_outage == OnOutage.GRACE and (not form.hard or form.per == Cadence.WINDOW):
+        problems.add("invalid_field", "on_outage", "deny: grace is for hard budgets of a calendar's periods")
+    elif form.on_outage:
+        return Outage(OnOutage(form.on_outage), atoms or 0)
+    return None

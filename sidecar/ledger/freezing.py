@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from sidecar.core.governance.budgets import Budget
+from sidecar.core.governance.overdrafts import owning_id
 from sidecar.core.governance.tenancy import Node
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.policies import load_paths
@@ -67,7 +68,7 @@ class Frozen(msgspec.Struct, frozen=True):
 
     def holds(self, budget: Budget | None) -> bool:
         """Whether only calls that may not run count on a budget, or (None) on a grant."""
-        return self.customer or (budget is not None and budget.budget_id in self.budget_ids)
+        return self.customer or (budget is not None and owning_id(budget.budget_id) in self.budget_ids)
 
 
 NOTHING_FROZEN = Frozen()

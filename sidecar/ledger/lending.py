@@ -13,9 +13,10 @@ import msgspec
 from sidecar.contract.messages import AccountReading, LeaseGrant, lease_id
 from sidecar.core.credits.entries import Balance, Bucket, Moves
 from sidecar.core.credits.grants import Grant
-from sidecar.core.credits.leases import lease_size
+from sidecar.core.credits.leases import lease_size, overdraft_share
 from sidecar.core.governance.budgets import Budget, budget_account, grant_account
 from sidecar.core.governance.limits import Period
+from sidecar.core.governance.overdrafts import is_overdraft
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.journal import Journal, Lease
@@ -45,6 +46,11 @@ class Target(msgspec.Struct, frozen=True):
     grant: Grant | None = None
     child: str = ""
     resets_in_ms: int | None = None
+
+    @property
+    def is_overdraft(self) -> bool:
+        """Whether it is what a budget may spend beyond its limit in an outage (L47)."""
+        return self.budget is not None and is_overdraft(self.budget.budget_id)
 
 
 class Loan(msgspec.Struct, frozen=True):
@@ -98,19 +104,23 @@ class Lender:
         lease = self.lease(target)
         if lease.closed:  # its holder has sworn never to admit on it again
             return None
-        remaining = max(0, self.unlent(target))
-        size = lease_size(
-            at_least=at_least,
-            demand=max(0, demand),
-            remaining=remaining,
-            live_holders=self._journal.others(lease) + 1,
-        )
-        if not size:
-            return None
+        remaining, holders = max(0, self.unlent(target)), self._journal.others(lease) + 1
+        if target.budget is not None and target.is_overdraft:
+            size = overdraft_share(
+                overdraft=target.budget.limit_atoms, held_here=lease.escrow, remaining=remaining, live_holders=holders
+            )
+        else:
+            size = lease_size(at_least=at_least, demand=max(0, demand), remaining=remaining, live_holders=holders)
+        if not size and not (target.is_overdraft and self._journal.lease(lease.lease_id) is None):
+            return None  # who gets nothing of an overdraft is counted yet among those who share it
         return Loan(target, granted_atoms=size + max(0, -lease.raw), moved_atoms=size)
 
     def is_recalled(self, target: Target) -> bool:
         """Whether what others hold of an account should come back (L39, L45)."""
+        if target.budget is not None and target.is_overdraft:
+            lease = self.lease(target)  # whose holder has more than its part, since others came
+            if lease.escrow * (self._journal.others(lease) + 1) > target.budget.limit_atoms:
+                return True
         return self.unlent(target) < 0 or self._journal.wanted_until_ms(target.account) > self._journal.now_ms
 
     def elsewhere(self, target: Target) -> int:
@@ -185,6 +195,19 @@ def budget_target(budget: Budget, subject: Subject, period: Period, now_ms: int,
         starts_in_ms=max(0, period.starts_at_ms - now_ms),
         budget=budget,
         child=child,
+        resets_in_ms=left,
+    )
+
+
+def overdraft_target(overdraft: Budget, period: Period, now_ms: int, options: LedgerOptions) -> Target:
+    """The account of an overdraft in a period. It is for when nobody answers: so it is good for long (L47)."""
+    left = left_of(period, now_ms)
+    return Target(
+        budget_account(overdraft.budget_id, "", period),
+        overdraft.currency,
+        options.grace_for_ms if left is None else min(options.grace_for_ms, left),
+        starts_in_ms=max(0, period.starts_at_ms - now_ms),
+        budget=overdraft,
         resets_in_ms=left,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sidecar.core.credits.grants import Category, Grant
-from sidecar.core.governance.budgets import Budget, Each, Kind
+from sidecar.core.governance.budgets import Budget, Each, Kind, OnOutage
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.tenancy import Node, Subject, format_path, parse_path
@@ -87,7 +87,7 @@ def grant_of(row: Row) -> Grant:
 
 _BUDGET_COLUMNS = (
     *("budget_id", "currency", "limit_atoms", "cadence", "node", "match", "each_child", "hard", "on_outage"),
-    *("thresholds", "version", "clamp", "anchor", "kind", "guardrail", "window_ms"),
+    *("thresholds", "version", "clamp", "anchor", "kind", "guardrail", "window_ms", "grace_atoms"),
 )
 _GRANT_COLUMNS = (
     *("grant_id", "currency", "issued_atoms", "effective_at_ms", "sequence", "expires_at_ms", "category", "priority"),
@@ -101,7 +101,7 @@ _GRANT_COLUMNS = (
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _budget(columns: tuple[Any, ...]) -> Budget:
     name, currency, limit_atoms, cadence, node, match, each, hard, on_outage, *rest = columns
-    thresholds, version, clamp, anchor, budget_kind, guardrail, window_ms = rest
+    thresholds, version, clamp, anchor, budget_kind, guardrail, window_ms, grace_atoms = rest
     kind, _, node_id = node.partition(":")
     return Budget(
         budget_id=name,
@@ -112,7 +112,7 @@ def _budget(columns: tuple[Any, ...]) -> Budget:
         match=msgspec.json.decode(match, type=dict[str, str]),
         each=Each(each),
         hard=bool(hard),
-        on_outage=on_outage,
+        on_outage=OnOutage(on_outage),
         thresholds_percent=msgspec.json.decode(thresholds, type=tuple[int, ...]),
         version=version,
         clamp=bool(clamp),
@@ -120,6 +120,7 @@ def _budget(columns: tuple[Any, ...]) -> Budget:
         kind=Kind(budget_kind),
         guardrail=bool(guardrail),
         window_ms=window_ms,
+        grace_atoms=grace_atoms,
     )
 
 

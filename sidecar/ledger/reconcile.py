@@ -10,13 +10,14 @@ from sidecar.contract.messages import AnyPart, AnySync, CustomerPart, LeaseGrant
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Grant
-from sidecar.core.governance.budgets import Budget
+from sidecar.core.governance.budgets import Budget, budget_id_of
 from sidecar.core.governance.limits import Cadence, Period
+from sidecar.core.governance.overdrafts import is_overdraft, owning_id
 from sidecar.ledger.booking import Booking
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.freezing import NOTHING_FROZEN, frozen_of
 from sidecar.ledger.journal import Journal, Lease
-from sidecar.ledger.lending import Holder, Lender, Target, grant_target
+from sidecar.ledger.lending import Holder, Lender, Target, grant_target, overdraft_target
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import budget_of
 from sidecar.ledger.purse import Purse
@@ -158,7 +159,7 @@ class _Reconciling:
         return tuple(replace(one, recall=True) if frozen else one for one, frozen in renewed if one is not None)
 
     async def _budgets(self, leases: Iterable[Lease]) -> list[Budget]:
-        ids = [lease.account.split(":")[1] for lease in leases if lease.account.startswith("budget:")]
+        ids = [owning_id(budget_id_of(lease.account)) for lease in leases if lease.account.startswith("budget:")]
         sql = "SELECT * FROM budgets WHERE customer = ? AND budget_id IN ({})"
         rows = await fetch_in(self._journal.tx, sql, (self._journal.customer,), ids)
         return [budget_of(row) for row in rows]
@@ -176,6 +177,8 @@ class _Reconciling:
         period = self._period(lease.account, budget)
         if period is None:
             return Target(lease.account, currency, 0, budget=budget)
+        if is_overdraft(budget.budget_id):
+            return overdraft_target(budget, period, self._journal.now_ms, self._options)
         left = left_of(period, self._journal.now_ms)
         pays_for_ms = self._options.valid_for_ms if left is None else min(self._options.valid_for_ms, left)
         starts_in_ms = max(0, period.starts_at_ms - self._journal.now_ms)

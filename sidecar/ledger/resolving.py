@@ -9,13 +9,14 @@ import msgspec
 from sidecar.contract.messages import LeaseGrant, ResolveReply, ResolveRequest, lease_id
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.limits import Cadence
+from sidecar.core.governance.overdrafts import overdraft_of
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.errors import StaleIncarnation
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.freezing import outermost_frozen
 from sidecar.ledger.journal import Journal
-from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, grant_target
+from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, grant_target, overdraft_target
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Path, Refusal, load_budgets, load_paths, locate, nodes_named
 from sidecar.ledger.purse import Purse, debt_account
@@ -170,6 +171,7 @@ class _Resolving:
         self._holdings = {holding.lease_id: holding.left_atoms for holding in request.holdings}
         self._budgets: list[Target] = []
         self._grants: list[Target] = []
+        self._overdrafts: list[Target] = []
 
     async def aim(self) -> None:
         """Find the accounts that matter to it: what comes before everything else."""
@@ -182,7 +184,7 @@ class _Resolving:
     @property
     def targets(self) -> list[Target]:
         """The accounts that matter to it."""
-        return [*self._budgets, *self._grants]
+        return [*self._budgets, *self._grants, *self._overdrafts]
 
     def lease_of(self, target: Target) -> str:
         """The name of its lease on an account."""
@@ -208,7 +210,7 @@ class _Resolving:
                 await self._note_children(new)
             # Also where nothing was lent: the asker's totals may have grown by a sync whose answer it
             # has not heard yet, and the readings alone would then look to it as if that were gone.
-            leases = [self._lender.renew(target) for target in (*hard, *grants)]
+            leases = [self._lender.renew(target) for target in (*hard, *grants, *self._overdrafts)]
         return ResolveReply(
             standing=self._standing(),
             leases=tuple(lease for lease in leases if lease is not None),
@@ -249,6 +251,9 @@ class _Resolving:
                     continue
                 period = self._journal.period(budget, period.ends_at_ms)
             targets.append(budget_target(budget, self._subject, period, now_ms, self._options))
+            overdraft = overdraft_of(budget)
+            if overdraft is not None:
+                self._overdrafts.append(overdraft_target(overdraft, period, now_ms, self._options))
         return targets
 
     def _ahead_ms(self) -> int:
@@ -262,7 +267,7 @@ class _Resolving:
         plans = [(target, *self._plan_budget(target)) for target in hard]
         loans = [loan for _, loan, _ in plans if loan is not None]
         if self._request.next_period:
-            self._lender.make(loans)
+            self._lender.make(loans + self._lend_overdrafts())
             return True
         short = [target for target, loan, covered in plans if loan is None and not covered]
         lacking = 0
@@ -273,8 +278,13 @@ class _Resolving:
         if short or lacking:
             self._recall(short)
             return False
-        self._lender.make(loans)
+        self._lender.make(loans + self._lend_overdrafts())
         return True
+
+    def _lend_overdrafts(self) -> list[Loan]:
+        """With the first lease goes the second, for when we are away (L47)."""
+        plans = [self._lender.plan(target, at_least=0, demand=0) for target in self._overdrafts]
+        return [loan for loan in plans if loan is not None]
 
     def _left(self, target: Target) -> int:
         """What the holder has left on its lease: never more than we keep aside for it.

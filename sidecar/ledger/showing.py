@@ -15,6 +15,7 @@ from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Balance, Entry
 from sidecar.core.governance.budgets import Budget, budget_account
 from sidecar.core.governance.limits import Cadence, Period
+from sidecar.core.governance.overdrafts import overdraft_of
 from sidecar.core.governance.periods import Zones, period_at
 from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
@@ -137,9 +138,31 @@ class Shower:
         )
         budgets = [(budget_of(row), row["path"]) for row in rows]
         return [
-            self._budget(customer, budget, path, await self._accounts(tx, customer, budget, now_ms, zones))
+            msgspec.structs.replace(
+                self._budget(customer, budget, path, await self._accounts(tx, customer, budget, now_ms, zones)),
+                **await self._overdraft(tx, customer, budget, now_ms, zones),
+            )
             for budget, path in budgets
         ]
+
+    async def _overdraft(
+        self, tx: Transaction, customer: str, budget: Budget, now_ms: int, zones: Zones
+    ) -> dict[str, Money]:
+        """A budget's overdraft in this period, as `BudgetView` has it; nothing where there is none (L47)."""
+        overdraft = overdraft_of(budget)
+        if overdraft is None:
+            return {}
+        account = budget_account(overdraft.budget_id, "", period_at(budget.calendar(zones), now_ms))
+        sql = "SELECT consumed, leased FROM accounts WHERE customer = ? AND account = ?"
+        rows = await tx.fetch(sql, (customer, account))
+        used, leased = (rows[0]["consumed"], rows[0]["leased"]) if rows else (0, 0)
+        atoms = {
+            "grace": overdraft.limit_atoms,
+            "grace_used": used,
+            "grace_leased": leased,
+            "grace_remaining": max(0, overdraft.limit_atoms - used - leased),
+        }
+        return {name: self.money(amount, budget.currency) for name, amount in atoms.items()}
 
     async def _accounts(
         self, tx: Transaction, customer: str, budget: Budget, now_ms: int, zones: Zones
@@ -192,6 +215,7 @@ class Shower:
             kind=budget.kind.value,
             guardrail=budget.guardrail,
             window_s=budget.window_ms // 1000,
+            on_outage=budget.on_outage.value,
         )
 
     def usage(self, body: UsageBody) -> UsageView:

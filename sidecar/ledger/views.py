@@ -111,7 +111,12 @@ class BudgetChildView(msgspec.Struct, frozen=True):
 
 
 class BudgetView(msgspec.Struct, frozen=True):
-    """One budget as it was set, and the accounts it has in the current period (at most 100 shown)."""
+    """One budget as it was set, and the accounts it has in the current period (at most 100 shown).
+
+    `grace` is what may be spent beyond the limit in this period while the ledger is away, all sidecars together; of
+    it `grace_used` was, `grace_leased` is with sidecars, and `grace_remaining` with none.
+    None where `on_outage` is `deny`.
+    """
 
     customer: str
     budget_id: str
@@ -129,6 +134,11 @@ class BudgetView(msgspec.Struct, frozen=True):
     kind: str = "cap"
     guardrail: bool = False
     window_s: int = 0
+    on_outage: str = "deny"
+    grace: Money | None = None
+    grace_used: Money | None = None
+    grace_leased: Money | None = None
+    grace_remaining: Money | None = None
 
 
 class BalanceView(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from sidecar.core.credits.amounts import format_amount
+from sidecar.core.governance.decisions import Source
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
 from sidecar.proxy.authorize import Admitted, Authority
 from sidecar.proxy.log_lines import settled_line
@@ -64,6 +65,10 @@ class Passage:
         headers = [FROM_PROVIDER, (b"Spend-Request-Id", self._admitted.call.request_id.encode())]
         if left is not None and prices is not None:
             headers.append((b"Spend-Remaining", format_amount(left, prices.currency).encode()))
+        degraded = self._authority.table.degraded
+        if degraded:
+            on_grace = self._admitted.admission.decision.source is Source.GRACE
+            headers.append((b"Spend-Degraded", b"grace" if on_grace else degraded))
         clamp = self._admitted.call.clamp
         if clamp is not None:
             asked = b"" if clamp.asked is None else b"; asked=%d" % clamp.asked

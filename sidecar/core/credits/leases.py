@@ -24,6 +24,20 @@ def spendable(granted: int, returned: int, spent: int, held: int) -> int:
     return max(0, granted - returned - spent - held)
 
 
+def overdraft_share(*, overdraft: int, held_here: int, remaining: int, live_holders: int) -> int:
+    """How much more of an overdraft to lend: up to an equal part for each holder (L47).
+
+    Nobody knows beforehand where an outage will find the demand.
+
+    Args:
+        overdraft: all of it, in atoms.
+        held_here: what the holder has of it already, unspent.
+        remaining: what is neither spent nor lent.
+        live_holders: sidecars holding a lease on it, this one included.
+    """
+    return max(0, min(remaining, overdraft // max(1, live_holders) - held_here))
+
+
 def lease_size(*, at_least: int, demand: int, remaining: int, live_holders: int) -> int:
     """How much to lend (L44): min(25 % of what remains, demand, remaining ÷ (2 × holders)).
 

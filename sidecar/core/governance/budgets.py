@@ -30,6 +30,13 @@ class Each(StrEnum):
     SESSION = "session"
 
 
+class OnOutage(StrEnum):
+    """What becomes of calls that no lease covers while the ledger is away (L47)."""
+
+    DENY = "deny"
+    GRACE = "grace"
+
+
 class Kind(StrEnum):
     """What a budget's limit promises (`allocations`)."""
 
@@ -46,7 +53,8 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     limit may be lowered so that it fits; false where an answer must not be shortened. `anchor` says where its
     periods begin, as in `periods.Calendar`. `guardrail`: a member set it for itself, beside what others set
     and never above that (L36); it bounds, but is not what a customer without a wallet must be bounded by.
-    `window_ms`: how long a window is; 0 for every other cadence.
+    `window_ms`: how long a window is; 0 for every other cadence. `grace_atoms`: with `on_outage: grace`, how much
+    may be spent beyond the limit, in each period, while the ledger is away (`overdrafts`).
     """
 
     budget_id: str
@@ -57,7 +65,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     match: dict[str, str] = {}
     each: Each = Each.NONE
     hard: bool = True
-    on_outage: str = "deny"
+    on_outage: OnOutage = OnOutage.DENY
     thresholds_percent: tuple[int, ...] = (100,)
     version: int = 1
     clamp: bool = True
@@ -65,6 +73,7 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: Kind = Kind.CAP
     guardrail: bool = False
     window_ms: int = 0
+    grace_atoms: int = 0
 
     def owner(self, customer: str) -> str:
         """The node as people write it: `acme`, `acme/team:data`."""
@@ -87,6 +96,11 @@ def budget_account(budget_id: str, child: str, period: Period) -> str:
     if period.cadence is Cadence.WINDOW:
         return f"{window_accounts(budget_id, child)}{period.starts_at_ms:013}"
     return f"budget:{budget_id}:{period.key}:{child}"
+
+
+def budget_id_of(account: str) -> str:
+    """The budget that one of the accounts above is of."""
+    return account.split(":", 2)[1]
 
 
 def window_accounts(budget_id: str, child: str) -> str:

@@ -88,6 +88,7 @@ class Source(StrEnum):
 
     LEASE = "lease"
     EXACT = "exact"  # lent for this one request
+    GRACE = "grace"  # an overdraft's, while the ledger was away (L47)
     UNPRICED = "unpriced"  # no price known, counted only (`unknown_model: meter`)
 
 
