@@ -73,7 +73,11 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         exact_counts(),
     )
     return Desk(
-        routes=Routes(further=[name for name in upstreams if name not in OFFICIAL], pass_through=ours.pass_through),
+        routes=Routes(
+            further=[name for name in upstreams if name not in OFFICIAL],
+            pass_through=ours.pass_through,
+            doors={name: entry.doors for name, entry in upstreams.items()},
+        ),
         identifier=Identifier(subject),
         authority=authority,
         providers={name: _provider(name, entry, ours.pool, parts.sweep) for name, entry in upstreams.items()},
@@ -114,7 +118,14 @@ def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Swee
     )
     own_field = knows_own_field(origin.host)
     shorten = {dialect.name: partial(dialect.limit_output, own_field=own_field) for dialect in DIALECTS}
-    return Provider(upstream, name, bool(entry.stops_billing_on_disconnect), entry.needs_key, shorten)
+    return Provider(
+        upstream,
+        entry.prices_of or name,
+        bool(entry.stops_billing_on_disconnect),
+        entry.needs_key,
+        entry.models or None,
+        shorten,
+    )
 
 
 def _key(name: str, entry: UpstreamSettings, path: Path, sweep: Sweep) -> ProviderKey:

@@ -40,7 +40,7 @@ class AnthropicMessages:
 
     name = "anthropic.messages"
 
-    def read_request(self, body: bytes) -> RequestFacts:
+    def read_request(self, body: bytes, target: str = "") -> RequestFacts:
         """See `Dialect`. `max_tokens` may be 0: that only warms the cache."""
         members = read_object(body)
         model = read_model(members)

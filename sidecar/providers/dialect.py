@@ -4,10 +4,28 @@ A dialect reads a request's body into `RequestFacts` before the call and makes a
 that reads the answer as it passes. Both are pure: bytes in, facts out. A dialect never
 translates; the one change it may make to a request is to ask for the usage that the meter
 needs, spliced into the bytes, and then it hides the extra chunk again.
+
+**To add a protocol:**
+
+1. A module with a class that is a `Dialect` (see `openai_responses`), stateless, one object of it.
+   `read_request` gives a `Ceiling`: the most that the call can be billed. What has no bound is named in its
+   `unbounded`; a field that is not known is one of those. Read JSON by `request_json`, which refuses what two
+   readers could read differently. The model may stand in the path: `target` is the raw path and query there.
+2. A `metering.Reading`: what one answer has said so far, event by event (`read_event`) or whole (`read_body`).
+   `wants` runs on every piece and must be a search or two. `told` gives the normalised figures: one `Line` for
+   each pass of a model, `input_tokens` with what was cached, `output_tokens` with the reasoning (`core.pricing.usage`
+   has the rule; each provider's own counts are put right here), `units` for what is billed by the piece, the
+   provider's own cost as information, its usage object as it came. Framing other than events or one JSON object is
+   given by `Reading.stream_for`: something with the methods of `event_stream.EventStream`.
+3. Its doors (`doors.Door`), in `registry`: those that are metered and those that are known and are not.
+4. A `Shape`, if its errors have one of their own: its writer is in `proxy.error_bodies`.
+5. Tests: exchanges in `tests/recordings`, which feed them whole, byte by byte and cut anywhere; its requests in
+   `tests/unit/providers`; a place in the fuzzing of `tests/properties`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,7 +51,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     `body` is what goes to the provider: the caller's bytes, or those with the usage asked for
     spliced in; `hide_usage` then tells the meter to take the extra chunk out again. `may_reason`:
     the model may bill reasoning that its stream does not show, so what is counted from a stream
-    that broke off may be too little.
+    that broke off may be too little. `later` is not empty where the answer will not show the usage: it is
+    the `doors.Kind` (`background`) whose choice in the configuration decides.
     """
 
     ceiling: Ceiling
@@ -41,11 +60,26 @@ class RequestFacts(msgspec.Struct, frozen=True):
     body: bytes
     hide_usage: bool = False
     may_reason: bool = False
+    later: str = ""
 
     @property
     def model(self) -> str:
-        """The model asked for, as the caller wrote it."""
+        """The model asked for, as the caller wrote it, or as the rate cards call it."""
         return self.ceiling.model
+
+    def priced_as(self, names: Mapping[str, str]) -> RequestFacts:
+        """The same request for the model's name on the rate cards, where `names` has one for the caller's."""
+        name = names.get(self.ceiling.model)
+        if name is None:
+            return self
+        return msgspec.structs.replace(self, ceiling=msgspec.structs.replace(self.ceiling, model=name))
+
+
+class Shape(StrEnum):
+    """The protocol in which an error is written."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
 
 
 class Ending(StrEnum):
@@ -87,8 +121,8 @@ class Dialect(Protocol):
 
     name: str
 
-    def read_request(self, body: bytes) -> RequestFacts:
-        """Read a request's body.
+    def read_request(self, body: bytes, target: str = "") -> RequestFacts:
+        """Read a request: its body, and the raw path and query at its provider.
 
         Raises:
             BadRequest: not JSON, a field of the wrong type, or fields that contradict each other.

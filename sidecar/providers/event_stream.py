@@ -63,6 +63,18 @@ class EventStream:
         self.offset += len(self._rest)
         self._rest.clear()
 
+    def split(self, events: bytes) -> Iterator[tuple[int, bytes]]:
+        """Each event of a run that `feed` gave, with its offset in the run."""
+        return split_events(events)
+
+    def halve(self, events: bytes) -> int:
+        """Where an event ends in a run, about the middle; 0 where none does."""
+        return halve(events)
+
+    def read(self, event: bytes) -> tuple[bytes, bytes]:
+        """An event's name and data; b"" for what it does not have."""
+        return read_event(event)
+
     def _join(self, piece: bytes) -> bytes:
         rest = self._rest
         scanned = max(0, len(rest) - _BOUNDARY_BYTES_MAX + 1)

@@ -22,7 +22,7 @@ from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.providers.content_decoding import GZIP_MAGIC, Inflater, coding_of
 from sidecar.providers.counters import RAW_BYTES_MAX, members_of
 from sidecar.providers.dialect import Ending, RequestFacts
-from sidecar.providers.event_stream import EventStream, Veil, halve, read_event, split_events
+from sidecar.providers.event_stream import EventStream, Veil
 from sidecar.providers.token_estimates import output_estimate
 
 JSON_BYTES_MAX: Final = 4 * 2**20
@@ -99,6 +99,11 @@ class Reading:
         self.tier: str | None = None
         self.geo: str | None = None
         self.notes: dict[str, None] = {}
+
+    def stream_for(self, first: bytes) -> EventStream | None:
+        """What cuts this answer into events, by its first bytes; None: server-sent events, or one JSON object."""
+        del first
+        return None
 
     def wants(self, events: bytes) -> bool:
         """Whether anything in these events must be parsed. Runs on every piece: keep it cheap."""
@@ -193,22 +198,22 @@ class Meter:
                 reading.texts += len(texts)
                 reading.visible_bytes += len(texts[0]) if len(texts) == 1 else len(b"".join(texts))
             if reading.wants(events):
-                self._read_events(events, stream.offset - len(events))
+                self._read_events(stream, events, stream.offset - len(events))
         if stream.skipped and stream.is_skipping:  # it began behind all events that were read
             self._reading.missed = self._degraded = True
         return piece if self._veil is None else self._veil.pass_on(piece, stream.offset)
 
-    def _read_events(self, events: bytes, offset: int) -> None:
+    def _read_events(self, stream: EventStream, events: bytes, offset: int) -> None:
         """Take in the events that matter; a long run is halved first, so that what says nothing costs a search only."""
         reading = self._reading
-        middle = halve(events) if len(events) > SPLIT_BYTES_MAX else 0
+        middle = stream.halve(events) if len(events) > SPLIT_BYTES_MAX else 0
         if middle:
             for start, half in ((0, events[:middle]), (middle, events[middle:])):
                 if reading.wants(half):
-                    self._read_events(half, offset + start)
+                    self._read_events(stream, half, offset + start)
             return
-        for start, event in split_events(events):
-            if reading.wants(event) and reading.read_event(*read_event(event)) and self._veil is not None:
+        for start, event in stream.split(events):
+            if reading.wants(event) and reading.read_event(*stream.read(event)) and self._veil is not None:
                 self._veil.hide(offset + start, offset + start + len(event))
 
     def _feed_other(self, piece: bytes) -> bytes:
@@ -240,14 +245,15 @@ class Meter:
 
     def _begin(self, piece: bytes, body: bytes) -> bytes:
         """Tell the framing from `body`, which is `piece` from its first byte that is not blank."""
-        if body[:1] in b"{[":
+        self._stream = self._reading.stream_for(body)
+        if self._stream is None and body[:1] in b"{[":
             self._json = bytearray()
             self._keep_json(self._json, body)
             return piece
-        if not (body[:1].isalpha() or body[:1] == b":"):
+        if self._stream is None and not (body[:1].isalpha() or body[:1] == b":"):
             self._unreadable = True  # HTML, or nothing we know
             return piece
-        self._stream = EventStream()
+        self._stream = self._stream or EventStream()
         if self._hides:
             self._veil = Veil()
         return piece[: len(piece) - len(body)] + self._feed_events(self._stream, body)
@@ -268,7 +274,7 @@ class Meter:
         self._reading.texts += len(texts)
         self._reading.visible_bytes += len(b"".join(texts))
         if self._reading.wants(event):
-            self._read_events(event, end - len(event))
+            self._read_events(self._stream, event, end - len(event))
 
     def _read_whole_json(self, *, complete: bool) -> None:
         kept = self._json

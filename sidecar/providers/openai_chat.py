@@ -72,7 +72,7 @@ class OpenAIChat:
 
     name = "openai.chat"
 
-    def read_request(self, body: bytes) -> RequestFacts:
+    def read_request(self, body: bytes, target: str = "") -> RequestFacts:
         """See `Dialect`."""
         members = read_object(body)
         model = read_model(members)

@@ -53,6 +53,9 @@ class Provider:
     needs_key: bool = True
     """Whether it takes calls by key alone: then one that brings none but a virtual key is not sent."""
 
+    models: Mapping[str, str] | None = None
+    """What the rate cards call a model that callers name otherwise (a deployment); None: nothing."""
+
     shorten: Mapping[str, Shortener] = field(default_factory=dict)
     """By dialect, how an output limit is lowered there; a dialect that is not named is never shortened."""
 
@@ -118,7 +121,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
         return _turn_down(arrival, subject, desk)
     if isinstance(subject, Denied):
         return _deny(arrival, subject, desk, provider=provider)
-    facts = estimate(route.dialect, arrival.body)
+    facts = estimate(route.dialect, arrival.body, route, provider.models)
     if isinstance(facts, Unfit):
         return _turn_down(arrival, facts, desk)
     key = head.fields.get(b"idempotency-key")
@@ -193,10 +196,8 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
         options=desk.forwarding,
         added=[FROM_PROVIDER, (b"Spend-Request-Id", request_id.encode())],
     )
-    logger.info(
-        "request_passed_through",
-        extra={"facts": {"request_id": request_id, "upstream": route.upstream, "status": outcome.status}},
-    )
+    passed = {"request_id": request_id, "upstream": route.upstream, "kind": str(route.kind), "status": outcome.status}
+    logger.info("request_passed_through", extra={"facts": passed})
     if not arrival.answered:
         shape = shape_of(arrival.head.target, arrival.head.fields)
         arrival.answer(*refuse(outcome.refusal(), shape, request_id=request_id))

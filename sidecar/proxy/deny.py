@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, Final
-
-import msgspec
 
 from sidecar.core.credits.amounts import Currency, format_amount
 from sidecar.core.governance.decisions import Consulted, Denied, Reason
 from sidecar.ports import Ids
+from sidecar.providers.dialect import Shape
+from sidecar.providers.registry import shape_at
+from sidecar.proxy.error_bodies import Row, Said, error_body
 from sidecar.proxy.refusals import Header, Refusal, RefusalReason, RefusalShape, Reply
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
@@ -31,30 +31,6 @@ MAX_RETRY_AFTER_MS: Final = 20_000
 
 CHALLENGE: Final[Header] = (b"WWW-Authenticate", b"Bearer")
 """What goes with 401. Source: RFC 9110, section 15.5.2, checked 2026-11."""
-
-_ENCODER: Final = msgspec.json.Encoder()
-
-
-class Shape(StrEnum):
-    """The protocol in which an error is written."""
-
-    OPENAI = "openai"
-    ANTHROPIC = "anthropic"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One kind of refusal: its status, the word each protocol has for it, and whether trying again may help.
-
-    `wait_ms` is the wait asked for where the denial itself names none.
-    """
-
-    status: int
-    openai_type: str
-    anthropic_type: str
-    retry: bool = False
-    wait_ms: int | None = None
-
 
 _MONEY = Row(402, "insufficient_quota", "billing_error")
 _FORBIDDEN = Row(403, "invalid_request_error", "permission_error")
@@ -126,12 +102,10 @@ class DenyOptions:
 
 def shape_of(target: str, fields: Mapping[bytes, bytes] | None = None) -> Shape:
     """The protocol a caller speaks, told by its path or else by a header that only one of them has."""
-    path = target.partition("?")[0].rstrip("/")
-    if path.endswith("/messages"):
-        return Shape.ANTHROPIC
-    if path.endswith("/chat/completions") or not fields:
-        return Shape.OPENAI
-    return Shape.ANTHROPIC if b"anthropic-version" in fields else Shape.OPENAI
+    shape = shape_at(target.partition("?")[0])
+    if shape is None:
+        return Shape.ANTHROPIC if fields and b"anthropic-version" in fields else Shape.OPENAI
+    return shape
 
 
 def deny(
@@ -155,7 +129,7 @@ def deny(
     headers = _headers(denied.request_id, retry=retry, wait_ms=wait_ms if retry else None)
     if "resets_at" in facts:
         headers.append((b"Spend-Resets-At", facts["resets_at"].encode()))
-    body = _body(shape, row, str(denied.reason), denied.detail, request_id=denied.request_id, spend=facts)
+    body = error_body(shape, row, Said(str(denied.reason), denied.detail, denied.request_id, facts))
     return row.status, headers, body
 
 
@@ -164,7 +138,7 @@ def turn_down(unfit: Unfit, shape: Shape, *, request_id: str) -> Reply:
     row = TABLE[unfit.reason]
     facts = {"reason": str(unfit.reason), "request_id": request_id}
     code = unfit.code or str(unfit.reason)
-    body = _body(shape, row, code, unfit.message, param=unfit.param, request_id=request_id, spend=facts)
+    body = error_body(shape, row, Said(code, unfit.message, request_id, facts, unfit.param))
     headers = _headers(request_id, retry=False)
     if row.status == 401:
         headers.append(CHALLENGE)
@@ -175,7 +149,7 @@ def refuse(refusal: Refusal, shape: Shape, *, request_id: str) -> Reply:
     """The answer to what a door refused: hostile framing, too much of something, a provider not reached."""
     row = TABLE[refusal.reason]
     facts = {"reason": refusal.reason.value, "request_id": request_id}
-    body = _body(shape, row, refusal.reason.value, refusal.message, request_id=request_id, spend=facts)
+    body = error_body(shape, row, Said(refusal.reason.value, refusal.message, request_id, facts))
     return row.status, _headers(request_id, retry=row.retry, wait_ms=row.wait_ms), body
 
 
@@ -199,18 +173,6 @@ def _headers(request_id: str, *, retry: bool, wait_ms: int | None = None) -> lis
         headers.append((b"Retry-After", b"%d" % -(-wait_ms // 1000)))  # whole seconds, rounded up
         headers.append((b"retry-after-ms", b"%d" % wait_ms))  # wins where both stand
     return headers
-
-
-def _body(
-    shape: Shape, row: Row, code: str, message: str, *, request_id: str, spend: Mapping[str, Any], param: str = ""
-) -> bytes:
-    """Our own facts ride inside the error object: that is the part of a body which every client keeps."""
-    error: dict[str, Any]
-    if shape is Shape.ANTHROPIC:
-        error = {"type": row.anthropic_type, "message": message, "spend": spend}
-        return _ENCODER.encode({"type": "error", "error": error, "request_id": request_id})
-    error = {"message": message, "type": row.openai_type, "param": param or None, "code": code, "spend": spend}
-    return _ENCODER.encode({"error": error})
 
 
 def _spend(denied: Denied, now_ms: int, currencies: Mapping[str, Currency]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from aiohttp import http_parser
 
 from sidecar.catalog.strict_yaml import read_yaml
 from sidecar.errors import ConfigurationError
-from sidecar.providers import event_stream, metering
+from sidecar.providers import event_stream
 from sidecar.providers.anthropic import AnthropicMessages
 from sidecar.providers.dialect import BadRequest, Ending
 from sidecar.providers.openai_chat import OpenAIChat
@@ -169,7 +169,7 @@ def test_events_that_say_nothing_are_not_split_one_by_one(event: bytes, monkeypa
             split += 1
             yield each
 
-    monkeypatch.setattr(metering, "split_events", counting)
+    monkeypatch.setattr(event_stream, "split_events", counting)
     facts = OpenAIChat().read_request(GOOD_BODY[:-1] + b',"stream":true}')
     meter = OpenAIChat().meter(facts, status=200, content_type="", content_encoding="")
     count = 2**18 // len(event)

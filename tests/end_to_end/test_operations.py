@@ -192,7 +192,7 @@ def test_an_unknown_model_is_refused_or_counted(tmp_path: Path, provider: LLMPro
         assert post(product, unknown).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses", "/v1/models", "/", "/v1/chat/completions/x"])
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v1/batches", "/v1/audio/speech", "/", "/v1/chat/completions/x"])
 def test_no_side_door(product: Product, provider: LLMProvider, path: str) -> None:
     """Every path that is not metered is refused, with words, and never reaches the provider."""
     fund(product)
@@ -205,9 +205,9 @@ def test_no_side_door(product: Product, provider: LLMProvider, path: str) -> Non
 
 def test_a_path_may_be_passed_on_by_configuration(tmp_path: Path, provider: LLMProvider) -> None:
     """Named in the configuration, a path goes to its upstream uncounted, and the metrics say so."""
-    environment = provider_environment(provider.address) | {"SPEND_PASS_THROUGH": "POST /v1/embeddings"}
+    environment = provider_environment(provider.address) | {"SPEND_PASS_THROUGH": "POST /v1/rerank"}
     with running_product(tmp_path / "data", environment) as product:
-        answer = httpx.post(f"{product.proxy}/v1/embeddings", json=ASK)
+        answer = httpx.post(f"{product.proxy}/v1/rerank", json=ASK)
         assert answer.status_code == 200
         assert len(provider.served) == 1
         assert re.search(r"^spend_passed_through_total\S* 1", httpx.get(f"{product.health}/metrics").text, re.MULTILINE)

@@ -35,7 +35,7 @@ def test_environment_over_file_and_command_line_over_both(tmp_path: Path) -> Non
     environ = {
         "SPEND_UPSTREAMS__OPENAI__BASE_URL": "http://127.0.0.1:9000",
         "SPEND_UNKNOWN_MODEL": "meter",
-        "SPEND_PASS_THROUGH": "GET /v1/models, POST /v1/embeddings",
+        "SPEND_PASS_THROUGH": "GET /v1/models, POST /v1/rerank",
         "SPEND_LISTEN__PORT": "2",
         "SPEND_LEDGER__RULES__DEBT_LIMIT_ATOMS": "5",
         "SPEND_PROVIDER__DRAIN_S": "0.5",
@@ -47,7 +47,7 @@ def test_environment_over_file_and_command_line_over_both(tmp_path: Path) -> Non
     assert ours.upstreams["openai"].base_url == "http://127.0.0.1:9000"
     assert set(ours.upstreams) == {"openai", "anthropic", "groq"}
     assert (ours.unknown_model, ours.listen.port, ours.provider.drain_s) == ("meter", 0, 0.5)
-    assert ours.pass_through == ("GET /v1/models", "POST /v1/embeddings")
+    assert ours.pass_through == ("GET /v1/models", "POST /v1/rerank")
     assert settings.ledger.rules.debt_limit_atoms == 5
     assert settings.configured_upstreams == {"openai", "groq"}
     assert load_settings(path, {}, {}).configured_upstreams == {"groq"}

@@ -178,7 +178,7 @@ async def test_a_denial_reaches_nobody_else() -> None:
 @pytest.mark.parametrize(
     ("target", "lines", "body", "status", "code"),
     [
-        ("/v1/embeddings", ("Spend-Customer: acme",), None, 403, "endpoint_not_metered"),
+        ("/v1/rerank", ("Spend-Customer: acme",), None, 403, "endpoint_not_metered"),
         ("/v1/chat/completions", ("X-Other: 1",), None, 400, "customer_required"),
         ("/v1/chat/completions", ("Spend-Customer: a b",), None, 400, "invalid_subject"),
         ("/v1/chat/completions", ("Spend-Customer: acme", "baggage: spend.customer=b"), None, 400, "subject_conflict"),
@@ -347,7 +347,7 @@ async def test_one_line_per_request_and_no_secret(caplog: pytest.LogCaptureFixtu
         async with site() as at:
             await at.ask()
             await at.ask(ASK | {"model": "who"})
-            await at.ask(target="/v1/embeddings")
+            await at.ask(target="/v1/rerank")
     lines = [record for record in caplog.records if record.name.startswith("sidecar.proxy")]
     assert [record.message for record in lines] == ["request_settled", "request_denied", "request_unfit"]
     settled: dict[str, Any] = lines[0].__dict__["facts"]

@@ -7,17 +7,18 @@ import pytest
 
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.decisions import Consulted, Denied, Reason
+from sidecar.providers.dialect import Shape
 from sidecar.proxy.deny import (
     MAX_RETRY_AFTER_MS,
     TABLE,
     DenyOptions,
-    Shape,
     deny,
     door_shape,
     refuse,
     shape_of,
     turn_down,
 )
+from sidecar.proxy.error_bodies import WRITERS
 from sidecar.proxy.refusals import Refusal, RefusalReason, Reply
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
@@ -43,6 +44,11 @@ def read(reply: Reply) -> tuple[int, dict[str, str], dict[str, Any]]:
 def test_every_reason_has_its_row() -> None:
     """No refusal can be made that the table does not know."""
     assert {*Reason, *RefusalReason, *UnfitReason} == set(TABLE)
+
+
+def test_every_shape_has_its_writer() -> None:
+    """No protocol is known whose errors nobody can write."""
+    assert set(Shape) == set(WRITERS)
 
 
 def test_statuses_are_those_that_clients_understand() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import ConfigurationError
-from sidecar.providers.registry import dialect_for
+from sidecar.providers.doors import Kind
+from sidecar.providers.registry import OPENAI_CHAT, dialect_for
 from sidecar.proxy.route import Route, Routes
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
@@ -42,7 +43,7 @@ def test_metered_paths_keep_their_raw_path_and_query(target: str, upstream: str,
     "target",
     ["/", "/v2/chat/completions", "/chat/completions", "/openai/v1/chat/completions", "/spend/v1/check",
      "/unknown/v1/messages", "/v1/chat/completions;x", "/v1/Chat/Completions", "/v1/chat/completions/",
-     "/V1/chat/completions", "/groq", "/groq/v1/embeddings"],
+     "/V1/chat/completions", "/groq", "/groq/v1/rerank"],
 )  # fmt: skip
 def test_what_is_not_exactly_metered_is_refused(target: str) -> None:
     """No side door: not even a pattern that lets `POST /v1/*` pass opens a twin of a metered path."""
@@ -52,10 +53,10 @@ def test_what_is_not_exactly_metered_is_refused(target: str) -> None:
 def test_wrong_methods_are_refused_and_patterns_pass() -> None:
     """A GET on a metered path is not metered; what the configuration names passes, marked so."""
     assert reason("GET", "/v1/chat/completions") is UnfitReason.ENDPOINT_NOT_METERED
-    assert find("GET", "/v1/models?limit=2") == Route("openai", "/v1/models?limit=2", None)
-    assert find("POST", "/v1/embeddings") == Route("openai", "/v1/embeddings", None)
-    assert find("GET", "/groq/v1/models") == Route("groq", "/v1/models", None)
-    assert find("GET", "/v1/models", anthropic=True) == Route("anthropic", "/v1/models", None)
+    assert find("GET", "/v1/models?limit=2") == Route("openai", "/v1/models?limit=2", None, Kind.FREE)
+    assert find("POST", "/v1/rerank") == Route("openai", "/v1/rerank", None)
+    assert find("GET", "/groq/v1/models") == Route("groq", "/v1/models", None, Kind.FREE)
+    assert find("GET", "/v1/models", anthropic=True) == Route("anthropic", "/v1/models", None, Kind.FREE)
     assert reason("DELETE", "/v1/models") is UnfitReason.ENDPOINT_NOT_METERED
 
 
@@ -94,3 +95,78 @@ def test_what_is_probably_wrong_is_said_first(method: str, target: str, hint: st
     found = Routes().find(method, target, anthropic=False)
     assert isinstance(found, Unfit)
     assert hint in found.message.partition(". Metered")[0]
+
+
+KNOWN_DOORS = [
+    ("GET", "/v1/models", Kind.FREE), ("GET", "/v1/models/gpt-4o", Kind.FREE),
+    ("POST", "/v1/messages/count_tokens", Kind.FREE), ("POST", "/v1/responses/input_tokens", Kind.FREE),
+    ("GET", "/v1/responses/resp_1?stream=true", Kind.STORED), ("DELETE", "/v1/responses/resp_1", Kind.STORED),
+    ("POST", "/v1/responses/resp_1/cancel", Kind.STORED), ("GET", "/v1/responses/resp_1/input_items", Kind.STORED),
+    ("POST", "/v1/files", Kind.FILES), ("GET", "/v1/files/f_1/content", Kind.FILES),
+    ("POST", "/v1/batches", Kind.BATCH), ("POST", "/v1/messages/batches", Kind.BATCH),
+    ("POST", "/v1/realtime/calls", Kind.REALTIME), ("POST", "/v1/audio/speech", Kind.AUDIO),
+    ("POST", "/v1/videos", Kind.VIDEO), ("POST", "/v1/threads/t_1/runs", Kind.AGENTS),
+    ("POST", "/v1/fine_tuning/jobs", Kind.TRAINING), ("POST", "/v1/nothing/known", Kind.OTHER),
+    ("DELETE", "/v1/models/ft:mine", Kind.OTHER), ("GET", "/v1/responses", Kind.OTHER),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "target", "kind"), KNOWN_DOORS)
+def test_a_known_door_is_refused_or_passed_as_its_kind_says(method: str, target: str, kind: Kind) -> None:
+    """Free ones and what only comes back pass, counted by call; the rest is refused; the settings turn both about."""
+    free = kind in {Kind.FREE, Kind.STORED}
+    upstream = "anthropic" if "/messages" in target else "openai"
+    turned = Routes(doors={upstream: {kind: "refuse" if free else "pass_counted"}})
+    for routes, passes in ((Routes(), free), (turned, not free)):
+        found = routes.find(method, target, anthropic=False)
+        if passes:
+            assert found == Route(upstream, target, None, kind)
+        else:
+            assert isinstance(found, Unfit)
+            assert found.reason is UnfitReason.ENDPOINT_NOT_METERED
+            assert (f"doors.{kind}" in found.message) is (kind is not Kind.OTHER)
+
+
+def test_a_server_may_speak_a_protocol_at_a_path_of_its_own() -> None:
+    """A path is given a dialect, or a choice, by the configuration of its upstream alone."""
+    own = {"POST /api/v3/chat": "openai.chat", "POST /rank*": "pass_counted", "GET /v1/models": "refuse"}
+    routes = Routes(further={"ark", "other"}, doors={"ark": own})
+    assert routes.find("POST", "/ark/api/v3/chat", anthropic=False) == Route("ark", "/api/v3/chat", OPENAI_CHAT)
+    assert routes.find("POST", "/ark/rank/1?x", anthropic=False) == Route("ark", "/rank/1?x", None)
+    assert isinstance(routes.find("GET", "/ark/v1/models", anthropic=False), Unfit)
+    assert isinstance(routes.find("POST", "/other/api/v3/chat", anthropic=False), Unfit)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions;x", "/V1/chat/completions", "/v1/chat/completions/",
+                                  "/x/v1/chat/completions"])  # fmt: skip
+def test_no_choice_opens_a_twin_of_a_metered_path(path: str) -> None:
+    """`other: pass_counted` and a pattern as wide as can be let no call by that a server could take for metered."""
+    routes = Routes(doors={"openai": {"other": "pass_counted", "POST /*": "pass_counted"}})
+    assert isinstance(routes.find("POST", path, anthropic=False), Unfit)
+    assert isinstance(routes.find("POST", "/v1/rerank", anthropic=False), Route)
+
+
+def test_usage_that_comes_later_is_taken_only_by_choice() -> None:
+    """A background answer is of a metered path; whether it is taken is told with the route."""
+    for choice, later in (("refuse", frozenset()), ("pass_counted", frozenset({"background"}))):
+        found = Routes(doors={"openai": {"background": choice}}).find("POST", "/v1/chat/completions", anthropic=False)
+        assert isinstance(found, Route)
+        assert found.later == later
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"bach": "refuse"}, "expected one of free"),
+        ({"batch": "allow"}, "expected refuse, pass_counted"),
+        ({"batch": "openai.chat"}, "expected refuse, pass_counted"),
+        ({"POST /v1/x": "openai.chatter"}, "openai.chat"),
+        ({"v1/x": "refuse"}, "got 'v1/x'"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_told_with_its_key(said: dict[str, str], wrong: str) -> None:
+    """A misspelt door is no door."""
+    with pytest.raises(ConfigurationError) as raised:
+        Routes(doors={"openai": said})
+    assert wrong in raised.value.problems[0]
+    assert raised.value.problems[0].startswith("upstreams.openai.doors")
