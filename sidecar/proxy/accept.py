@@ -19,8 +19,9 @@ from aiohttp import http_parser
 from aiohttp.streams import StreamReader
 
 from sidecar.errors import ConfigurationError
+from sidecar.proxy.accept_options import AcceptOptions
 from sidecar.proxy.arrival import Arrival
-from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, AcceptOptions, BodyBroken, CallerConnection
+from sidecar.proxy.caller_connection import READ_AHEAD_BYTES, BodyBroken, CallerConnection
 from sidecar.proxy.known_heads import KnownHeads
 from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, ROOT
 from sidecar.proxy.local_socket import PeerGate, SocketOptions, bind_socket
@@ -28,6 +29,7 @@ from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
 from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.turns import Turns
 
 __all__ = ["AcceptOptions", "Arrival", "FrontDoor"]
 
@@ -88,7 +90,10 @@ class FrontDoor:
             OSError: the address cannot be had.
         """
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: CallerConnection(self, loop), host, port, ssl=tls, backlog=BACKLOG)
+        turns = Turns(loop)
+        server = await loop.create_server(
+            lambda: CallerConnection(self, loop, turns), host, port, ssl=tls, backlog=BACKLOG
+        )
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
@@ -101,10 +106,11 @@ class FrontDoor:
         if options.path is None:
             return
         loop = asyncio.get_running_loop()
+        turns = Turns(loop)
         allowed = options.allowed()
 
         def gate() -> PeerGate:
-            return PeerGate(allowed, lambda: CallerConnection(self, loop), self._refuse_peer)
+            return PeerGate(allowed, lambda: CallerConnection(self, loop, turns), self._refuse_peer)
 
         listening = bind_socket(options.path)
         self._socket = options.path

@@ -17,7 +17,6 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from aiohttp.base_protocol import BaseProtocol
@@ -25,12 +24,14 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpParser, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from sidecar.proxy.accept_options import AcceptOptions
 from sidecar.proxy.arrival import Arrival, RefusalDesk, Watcher, whole_answer
 from sidecar.proxy.known_heads import body_behind, plain_head_bytes
 from sidecar.proxy.refusals import Refusal, RefusalReason
-from sidecar.proxy.request_head import LOOPBACK_HOSTS, RequestHead
+from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.stepping import Pause, Stepper, aside
 from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.turns import Turns
 from sidecar.proxy.wire_bytes import FIRST_LINE_BYTES, MAX_HEAD_BYTES, ChunkPadding, padding_behind, target_in
 
 logger = logging.getLogger(__name__)
@@ -48,44 +49,6 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 class BodyBroken(Exception):
     """The framing of a request's body is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptOptions:
-    """How much the door lets in, and for how long it waits."""
-
-    hosts: frozenset[bytes] = LOOPBACK_HOSTS
-    """Names (lower case, without port) under which we may be called; others get 421."""
-
-    max_connections: int = 12_000
-    max_requests: int = 10_000
-    """Requests at once, waiting ones included; over it 503."""
-
-    max_body_bytes: int = 32 * 2**20
-    max_held_body_bytes: int = 512 * 2**20
-    """All request bodies held at once; over it 503."""
-
-    head_timeout_s: float = 10.0
-    """From a head's first byte to its last."""
-
-    body_timeout_s: float = 60.0
-    """For the whole body, however fast it trickles."""
-
-    body_grace_s: float = 10.0
-    """After this long a body must have come at `body_min_bytes_per_s` on average."""
-
-    body_min_bytes_per_s: int = 1024
-    keepalive_s: float = 75.0
-    """How long a connection may stand idle between requests."""
-
-    linger_s: float = 2.0
-    """How long the rest of a refused body is read, so that its sender gets to see the refusal."""
-
-    client_stall_s: float = 60.0
-    """How long a caller may read nothing while bytes wait for it."""
-
-    write_buffer_bytes: int = 64 * 1024
-    """Unsent bytes at which a provider's stream is paused."""
 
 
 class Door(RefusalDesk, Protocol):
@@ -121,6 +84,7 @@ class CallerConnection(BaseProtocol):
         "_stalled_since",
         "_start",
         "_stepper",
+        "_turns",
         "_unsent",
         "_waiter",
         "_wire",
@@ -129,7 +93,8 @@ class CallerConnection(BaseProtocol):
         "watcher",
     )
 
-    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, turns: Turns | None = None) -> None:
+        """Make one; `turns` gathers its reads, else each is worked on at once."""
         parser = HttpRequestParser(
             self,
             loop,
@@ -143,6 +108,7 @@ class CallerConnection(BaseProtocol):
         )
         super().__init__(loop, parser)
         self.door = door
+        self._turns = turns
         self.watcher: Watcher | None = None
         self._queue: list[
             tuple[RawRequestMessage, StreamReader, bytes]
@@ -185,6 +151,13 @@ class CallerConnection(BaseProtocol):
         self._stepper.resume()
 
     def data_received(self, data: bytes) -> None:
+        """Keep it until all is read that this turn of the loop finds."""
+        if self._turns is None:
+            self.take(data)
+        else:
+            self._turns.add(self, data)
+
+    def take(self, data: bytes) -> None:
         """Parse, unless the head is known, and wake the task if a request has begun."""
         if self._broken is not None or self._parser is None:
             return
@@ -239,6 +212,8 @@ class CallerConnection(BaseProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell whoever reads or writes."""
+        if self._turns is not None:
+            self._turns.finish()  # what was read before comes first
         super().connection_lost(exc)
         self.door.sweep.forget(self)
         self._wire = None
@@ -303,6 +278,11 @@ class CallerConnection(BaseProtocol):
             self._turn_away(Refusal(RefusalReason.HEAD_TOO_SLOW, "the request's head did not arrive", closes=True))
         elif not self._head_since and now - self._idle_since > options.keepalive_s:
             wire.close()
+
+    def give_up(self) -> None:
+        """A fault of ours: cut it."""
+        if self._wire is not None:
+            self._wire.abort()
 
     def cut(self) -> None:
         """Send what is written, then a reset: an end that cannot be taken for a clean one."""
@@ -379,7 +359,7 @@ class CallerConnection(BaseProtocol):
 
     def _read_on(self) -> None:
         """There is room in the queue again: take what the parser kept back, then read."""
-        self.data_received(b"")
+        self.take(b"")
         if len(self._queue) < MAX_PIPELINED and not self._holds and self.transport is not None:
             self.transport.resume_reading()
 

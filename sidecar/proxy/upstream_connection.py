@@ -18,6 +18,7 @@ from sidecar.errors import WireFormatError
 from sidecar.proxy.answer_framing import PEER, AnswerHead, read_answer_head
 from sidecar.proxy.polling import Poller
 from sidecar.proxy.refusals import Header
+from sidecar.proxy.turns import Turns
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 128
@@ -93,12 +94,17 @@ class UpstreamConnection(asyncio.Protocol):
         "_sink",
         "_spoiled",
         "_transport",
+        "_turns",
+        "_unread",
         "idle_since",
         "used",
     )
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, turns: Turns | None = None) -> None:
+        """Make one; `turns` gathers its reads, else each is worked on at once."""
         self._home = home
+        self._turns = turns
+        self._unread = 0  # reads that wait for the turn's end
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._sink: AnswerSink | None = None
@@ -174,6 +180,24 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Keep an answer's bytes until all is read that this turn of the loop finds."""
+        if self._turns is None or self._sink is None:  # what nobody asked for must be seen before anybody asks
+            self._read(data)
+        else:
+            self._unread += 1
+            self._turns.add(self, data)
+
+    def take(self, data: bytes) -> None:
+        """The turn ends: work on a read."""
+        self._unread -= 1
+        self._read(data)
+
+    def give_up(self) -> None:
+        """A fault of ours: cut it, and let its sink know."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _read(self, data: bytes) -> None:
         """Parse, then hand on what this read brought."""
         sink = self._sink
         if sink is None:
@@ -205,6 +229,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the answer under way: properly only if its end is the connection's end."""
+        if self._unread and self._turns is not None:
+            self._turns.finish()  # what was read before comes first
         self._transport = None
         self._home.forget(self)
         sink, self._sink = self._sink, None
@@ -290,7 +316,8 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        clean = self._keep_alive and not self._spoiled and not transport.is_closing()
+        # A read that waits is more than the answer.
+        clean = self._keep_alive and not self._spoiled and not self._unread and not transport.is_closing()
         if clean and transport.get_write_buffer_size() == 0:
             self._home.take_back(self)
         else:

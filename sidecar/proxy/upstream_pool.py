@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from sidecar.errors import ConfigurationError, UpstreamUnavailable
 from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.turns import Turns
 from sidecar.proxy.upstream_connection import UpstreamConnection
 
 MAX_SHOWN: Final = 256
@@ -101,7 +102,7 @@ class Upstream:
         key: replaces the caller's, if given.
     """
 
-    __slots__ = ("_idle", "_open", "_options", "_sweep", "_tls", "authority", "key", "name", "origin")
+    __slots__ = ("_idle", "_open", "_options", "_sweep", "_tls", "_turns", "authority", "key", "name", "origin")
 
     def __init__(
         self,
@@ -127,6 +128,7 @@ class Upstream:
         self._tls = tls if origin.scheme == "https" else None
         self._options = options or PoolOptions()
         self._sweep = sweep
+        self._turns: Turns | None = None  # of the loop that connects
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         sweep.watch(self)
@@ -151,10 +153,11 @@ class Upstream:
         """
         origin = self.origin
         loop = asyncio.get_running_loop()
+        turns = self._turns = self._turns or Turns(loop)
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self),
+                    lambda: UpstreamConnection(self, turns),
                     origin.host,
                     origin.port,
                     ssl=self._tls,

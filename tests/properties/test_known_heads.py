@@ -15,6 +15,7 @@ from sidecar.proxy.accept import AcceptOptions, Arrival, FrontDoor
 from sidecar.proxy.caller_connection import CallerConnection
 from sidecar.proxy.known_heads import body_behind
 from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.turns import Turns
 from tests.support.refusals import plain_refusal
 
 HEADS: Final = (
@@ -36,6 +37,9 @@ FRAGMENTS: Final = (
     b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
     b"\r\n",
 )
+TURNS_EACH: Final = 8
+"""Of the loop, between two reads: as many as the end of a refused body may take."""
+
 Seen = tuple[str, dict[bytes, bytes], int | None, bytes, bool]
 
 
@@ -71,7 +75,7 @@ class Wire(asyncio.Transport):
         """Likewise."""
 
 
-async def seen_in(reads: list[bytes]) -> tuple[list[Seen], bytes, bool]:
+async def seen_in(reads: list[bytes], *, gathered: bool = False) -> tuple[list[Seen], bytes, bool]:
     """What the corridor gets to see of these reads, what is answered, and whether the connection ended."""
     seen: list[Seen] = []
 
@@ -81,17 +85,18 @@ async def seen_in(reads: list[bytes]) -> tuple[list[Seen], bytes, bool]:
         arrival.answer(200, (), b"")
 
     sweep, wire = Sweep(), Wire()
-    door = FrontDoor(carry, shape=plain_refusal, sweep=sweep, options=AcceptOptions(linger_s=0.001))
-    connection = CallerConnection(door, asyncio.get_running_loop())
+    door = FrontDoor(carry, shape=plain_refusal, sweep=sweep, options=AcceptOptions(linger_s=0))
+    loop = asyncio.get_running_loop()
+    connection = CallerConnection(door, loop, Turns(loop) if gathered else None)
     connection.connection_made(wire)
     for data in reads:
         if wire.closed:
             break
         connection.data_received(data)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(TURNS_EACH):
+            await asyncio.sleep(0)
     connection.connection_lost(None)
-    await asyncio.sleep(0.002)
+    await asyncio.sleep(0)
     return seen, wire.written, wire.closed
 
 
@@ -139,8 +144,10 @@ def test_known_by_its_bytes_it_is_what_a_parser_makes_of_it(reads: list[bytes]) 
         by_bytes = asyncio.run(seen_in(reads))
     with patch.object(caller_connection, "plain_head_bytes", lambda _: 0):
         parsed = asyncio.run(seen_in(reads))
+    gathered = asyncio.run(seen_in(reads, gathered=True))
     event(f"known by their bytes: {taken}")
     assert by_bytes == parsed
+    assert gathered == parsed
 
 
 @pytest.mark.parametrize("fragment", [*FRAGMENTS, *(head % 3 + b"abc" for head in HEADS)])
