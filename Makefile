@@ -12,6 +12,8 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip -qq --disable-pip-version-check --no-input
 CLIENTS := tests/end_to_end/clients
 WORKERS ?= 2
+SEEDS ?= 5000
+export SEEDS
 ARGS ?=
 
 help: ## what there is to make
@@ -31,7 +33,7 @@ lint: $(VENV)/.test ## ruff and mypy
 	@echo "== mypy"
 	@$(VENV)/bin/mypy
 
-soak: $(VENV)/.test $(VENV)/.postgres ## the tests that take longer than a test run should
+soak: $(VENV)/.test $(VENV)/.postgres ## the tests that take longer than a test run should, and SEEDS=5000 simulated histories
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m soak $(ARGS)
 	@HYPOTHESIS_PROFILE=explore $(VENV)/bin/python -m pytest -n $(WORKERS) tests/properties $(ARGS)
 

@@ -1,0 +1,184 @@
+"""A sidecar in its pod: the real back office and the real decision, on a pretend machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final
+
+from sidecar.app.back_office import BackOffice
+from sidecar.core.credits.amounts import Currency
+from sidecar.core.governance.decisions import Denied
+from sidecar.core.governance.tenancy import Subject
+from sidecar.core.pricing.ceilings import Ceiling
+from sidecar.core.pricing.rate_cards import ContextTier, RateBook, RateCard, Rates
+from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
+from sidecar.leases.options import KeeperOptions
+from sidecar.outbox.shipper import ShipperOptions
+from sidecar.outbox.spool import SpoolOptions
+from sidecar.providers.dialect import Ending, RequestFacts
+from sidecar.proxy.authorize import Authority, Call, authorize
+from sidecar.proxy.outcomes import Cause, Outcome
+from sidecar.proxy.record import record
+from sidecar.proxy.settle import settle
+from sidecar.telemetry.metrics import Metrics
+from tests.scenarios.loop import State
+from tests.scenarios.machine import PretendClock, PretendDisk, Volume
+from tests.scenarios.network import RemoteLedger, Way
+
+if TYPE_CHECKING:
+    from tests.scenarios.world import World
+
+MODEL, PROVIDER = "m", "openai"
+USD: Final = Currency("usd", 9)
+_CARD: Final = RateCard(
+    "openai/m", PROVIDER, (MODEL,), 0, "usd", (ContextTier(0, Rates(input=1000, output=1000)),),
+    100_000, 1_000_000, "test", "2026-11",
+)  # fmt: skip
+RATES: Final = RateBook((_CARD,), (USD,), sha256="ab" * 32)
+"""A token, of whichever side, costs one atom: so a call's amounts can be read off its tokens."""
+
+KEEPING: Final = KeeperOptions(refresh_every_s=5.0, cover_s=5.0, idle_after_s=15.0)
+SHIPPING: Final = ShipperOptions(max_backoff_s=8.0)
+SPOOLING: Final = SpoolOptions(segment_bytes=20_000, ballast_bytes=0, retain_s=1e12)
+
+
+class Plan:
+    """What a call will be like: its bounds, what it really uses, how long it takes and how it ends."""
+
+    def __init__(self, subject: Subject, tokens_in: int, most_out: int, out: int, lasts_s: float, ending: str) -> None:
+        self.subject = subject
+        self.tokens_in = tokens_in
+        self.most_out = most_out
+        self.out = out
+        self.lasts_s = lasts_s
+        self.ending = ending
+
+    @property
+    def actual(self) -> int:
+        """What it costs at the provider."""
+        return 0 if self.ending == "refused" else self.tokens_in + self.out
+
+
+class Life:
+    """One start of a sidecar. Made by `Pod.start`."""
+
+    def __init__(self, world: World, pod: Pod) -> None:
+        self._world = world
+        self.pod = pod
+        self.volume = pod.volume
+        self.process = world.loop.new_process(pod.name)
+        self.disk = PretendDisk(pod.volume)
+        self.may_leave = False
+        """Its leases may stay behind for good: its disk was lost, or cannot be trusted."""
+        self.ended_well = False
+        self.office: BackOffice = self.process.call(self._open)
+        self.authority = Authority(
+            self.office.table, self.office.keeper, self.office.spool, pod.clock, lambda: RATES
+        )  # fmt: skip
+        self.process.call(self.office.start_apart)
+
+    def _open(self) -> BackOffice:
+        ledger = RemoteLedger(self.pod.way, self._world.some_ledger, self._world.loop)
+        return BackOffice(
+            self.volume.folder,
+            ledger,
+            clock=self.pod.clock,
+            ids=self._world.ids,
+            outbox=SPOOLING,
+            shipping=SHIPPING,
+            leases=KEEPING,
+            disk=self.disk,
+        )
+
+    @property
+    def incarnation(self) -> str:
+        """Of this start."""
+        return self.office.incarnation
+
+    @property
+    def is_running(self) -> bool:
+        """Neither paused nor dead."""
+        return self.process.state is State.RUNNING
+
+    def ask(self, plan: Plan) -> None:
+        """The application makes a call."""
+        if self.is_running:
+            self.process.start(self._guarded(plan))
+
+    async def _guarded(self, plan: Plan) -> None:
+        try:
+            await self._call(plan)
+        except Exception as bug:
+            self._world.on_bug(bug)
+
+    async def _call(self, plan: Plan) -> None:
+        world = self._world
+        facts = RequestFacts(Ceiling(MODEL, plan.tokens_in, plan.most_out), stream=False, body=b"")
+        call = Call(world.ids.new("req"), plan.subject, facts, PROVIDER, "openai_chat")
+        verdict = await authorize(call, self.authority)
+        if isinstance(verdict, Denied):
+            world.denied(self, call, verdict)
+            return
+        made = world.admitted(self, verdict.admission, plan)
+        # The provider works on whether or not this process lives to see it.
+        await asyncio.sleep(plan.lasts_s)
+        usage, ending, status = _answer(plan)
+        settlement = settle(verdict.admission.held_atoms, verdict.prices, usage, ending=ending, status=status)
+        outcome = Outcome(ending, Cause.COMPLETE, "", status, None, True, 0, 0, 0.0, plan.lasts_s)
+        made.event, _ = record(
+            verdict, settlement, outcome, spool=self.authority.spool, table=self.office.table, metrics=Metrics()
+        )
+        if self.office.spool.fault:
+            made.may_be_lost = True
+        world.note(self.pod.name, f"settled {made.request_id} at {settlement.charge_atoms}")
+
+    def kill(self) -> None:
+        """Nothing of it runs or writes any more; the kernel closes its files."""
+        self.process.kill()
+        self.disk.is_dead = True
+        spool = self.office.spool
+        for descriptor in (spool._descriptor, *spool._unsynced):
+            if descriptor >= 0:
+                os.close(descriptor)
+        spool._descriptor, spool._unsynced = -1, []
+        spool._lock.release()
+
+    async def stop(self) -> None:
+        """In good order: no call runs any more."""
+        await self.office.give_back()
+        await self.office.close()
+        self.ended_well = True
+
+
+class Pod:
+    """A place for a sidecar: a machine's clock, a volume, a way to the ledgers; and who runs there now."""
+
+    def __init__(self, world: World, name: str, volume: Volume, clock: PretendClock, way: Way) -> None:
+        self._world = world
+        self.name = name
+        self.volume = volume
+        self.clock = clock
+        self.way = way
+        self.life: Life | None = None
+
+    def start(self) -> Life:
+        """Start the sidecar, on what is in the volume."""
+        life = self.life = Life(self._world, self)
+        self._world.started(life)
+        return life
+
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self.life is not None and self.life.process.state is not State.DEAD and not self.life.ended_well:
+            self.life.kill()
+
+
+def _answer(plan: Plan) -> tuple[Usage, Ending, int]:
+    """What the proxy would have read of the provider's answer."""
+    if plan.ending == "refused":
+        return Usage(UsageState.ABSENT), Ending.COMPLETE, 429
+    if plan.ending == "cut":
+        return Usage(UsageState.ABSENT), Ending.CUT, 200
+    tokens = Tokens(input_tokens=plan.tokens_in, output_tokens=plan.out)
+    return Usage(UsageState.FINAL, (Line(tokens),)), Ending.COMPLETE, 200

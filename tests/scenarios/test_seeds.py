@@ -1,0 +1,36 @@
+"""Histories from seeds: whatever goes wrong, the laws hold, and all is well again once it has healed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.scenarios.history import run
+
+SEEDS = 500
+A_TIME = 20
+SOAKED = int(os.environ.get("SEEDS", "5000"))
+
+
+def failures(seeds: range) -> list[str]:
+    found = []
+    for seed in seeds:
+        broken = run(seed).broken
+        if broken is not None:
+            found.append(f"python -m tests.scenarios.run --seed {seed}: {broken}")
+    return found
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, A_TIME))
+def test_the_laws_hold(first: int) -> None:
+    """L0, L6, L9, L21, L29, L37, L39, L42, L48, L49, the book and the provider's truth, and liveness after healing."""
+    assert failures(range(first, first + A_TIME)) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("half", [0, 1])
+def test_the_laws_hold_for_long(half: int) -> None:
+    """As many more as `SEEDS` says."""
+    assert failures(range(SEEDS + half, SEEDS + SOAKED, 2)) == []
