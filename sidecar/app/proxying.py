@@ -29,7 +29,7 @@ from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.upstream_pool import PoolOptions, Upstream, read_origin, tls_context
 from sidecar.telemetry.metrics import Metrics
 
-KEY_HEADERS: Final = {"anthropic": ("x-api-key", "")}
+KEY_HEADERS: Final = {"anthropic": ("x-api-key", ""), "gemini": ("x-goog-api-key", "")}
 """In which header, and behind which word, a provider wants its key; all others: Authorization, Bearer."""
 
 

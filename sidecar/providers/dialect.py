@@ -80,6 +80,7 @@ class Shape(StrEnum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
 
 
 class Ending(StrEnum):

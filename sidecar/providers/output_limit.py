@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.providers.request_json import Members
+from sidecar.providers.request_json import Members, read_object
 
 
 def splice_whole(body: bytes, members: Members, name: str, value: int) -> bytes:
@@ -20,3 +20,22 @@ def splice_whole(body: bytes, members: Members, name: str, value: int) -> bytes:
         return body[: member.start] + written + body[member.end :]
     at = body.index(b"{") + 1
     return b'%b"%b":%b%b%b' % (body[:at], name.encode("ascii"), written, b"," if members else b"", body[at:])
+
+
+def splice_within(body: bytes, members: Members, path: tuple[str, str], value: int) -> bytes:
+    """The same for a member of the object that the top-level member `path[0]` is; made where it is absent or null.
+
+    Raises:
+        BadRequest: it is there and is no object.
+    """
+    outer, name = path
+    member = members.get(outer)
+    if member is None:
+        at = body.index(b"{") + 1
+        written = b'"%b":{"%b":%d}' % (outer.encode("ascii"), name.encode("ascii"), value)
+        return body[:at] + written + (b"," if members else b"") + body[at:]
+    if member.raw == b"null":
+        written = b'{"%b":%d}' % (name.encode("ascii"), value)
+    else:
+        written = splice_whole(member.raw, read_object(member.raw, param=outer), name, value)
+    return body[: member.start] + written + body[member.end :]

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from sidecar.providers.anthropic import AnthropicMessages
+from sidecar.providers.cloud_doors import CLOUD_DOORS
 from sidecar.providers.dialect import Dialect, Shape
 from sidecar.providers.doors import PATH_SHOWN_MAX, Door, DoorTable, Kind
 from sidecar.providers.openai_chat import OpenAIChat
@@ -54,11 +55,11 @@ ANTHROPIC_DOORS: Final = (
     Door("*", rf"/(?:sessions|agents){_BELOW}", _ANTHROPIC, kind=Kind.AGENTS, behind=_BARE),
 )
 
-ALL_DOORS: Final = (*ANTHROPIC_DOORS[:2], ANTHROPIC_DOORS[3], *OPENAI_DOORS)
+ALL_DOORS: Final = (*ANTHROPIC_DOORS[:2], ANTHROPIC_DOORS[3], *CLOUD_DOORS, *OPENAI_DOORS)
 """Below a further upstream's name; where two protocols have a path in common, OpenAI's form of errors is given."""
 
 DIALECTS: Final[tuple[Dialect, ...]] = tuple(
-    dict.fromkeys(door.dialect for door in (*OPENAI_DOORS, *ANTHROPIC_DOORS) if door.dialect is not None)
+    dict.fromkeys(door.dialect for door in (*OPENAI_DOORS, *ANTHROPIC_DOORS, *CLOUD_DOORS) if door.dialect is not None)
 )
 """Every dialect, once."""
 

@@ -129,7 +129,8 @@ def deny(
     headers = _headers(denied.request_id, retry=retry, wait_ms=wait_ms if retry else None)
     if "resets_at" in facts:
         headers.append((b"Spend-Resets-At", facts["resets_at"].encode()))
-    body = error_body(shape, row, Said(str(denied.reason), denied.detail, denied.request_id, facts))
+    waited = wait_ms if retry else None
+    body = error_body(shape, row, Said(str(denied.reason), denied.detail, denied.request_id, facts, wait_ms=waited))
     return row.status, headers, body
 
 
@@ -149,7 +150,7 @@ def refuse(refusal: Refusal, shape: Shape, *, request_id: str) -> Reply:
     """The answer to what a door refused: hostile framing, too much of something, a provider not reached."""
     row = TABLE[refusal.reason]
     facts = {"reason": refusal.reason.value, "request_id": request_id}
-    body = error_body(shape, row, Said(refusal.reason.value, refusal.message, request_id, facts))
+    body = error_body(shape, row, Said(refusal.reason.value, refusal.message, request_id, facts, wait_ms=row.wait_ms))
     return row.status, _headers(request_id, retry=row.retry, wait_ms=row.wait_ms), body
 
 

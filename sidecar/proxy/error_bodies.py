@@ -2,7 +2,8 @@
 
 Our own facts ride inside, in the part of a body that every client keeps: the object `spend`.
 
-Sources: the error sections of the OpenAI and Anthropic API references, checked 2026-11.
+Sources: the error sections of the OpenAI and Anthropic API references, googleapis/api-common-protos
+`google/rpc/error_details.proto` and `code.proto`; checked 2026-11.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Said(msgspec.Struct, frozen=True):
     request_id: str
     spend: Mapping[str, Any]
     param: str = ""
+    wait_ms: int | None = None
+    """After so long trying again may help; None: it may not, or nobody knows when."""
 
 
 def error_body(shape: Shape, row: Row, said: Said) -> bytes:
@@ -57,8 +60,39 @@ def _anthropic(row: Row, said: Said) -> dict[str, Any]:
     return {"type": "error", "error": error, "request_id": said.request_id}
 
 
+_GOOGLES: Final[Mapping[int, tuple[int, str]]] = {
+    400: (400, "INVALID_ARGUMENT"),
+    401: (401, "UNAUTHENTICATED"),
+    402: (402, "RESOURCE_EXHAUSTED"),
+    403: (403, "PERMISSION_DENIED"),
+    408: (408, "DEADLINE_EXCEEDED"),
+    413: (400, "INVALID_ARGUMENT"),
+    429: (429, "RESOURCE_EXHAUSTED"),
+    500: (500, "INTERNAL"),
+    501: (501, "UNIMPLEMENTED"),
+    502: (503, "UNAVAILABLE"),
+    503: (503, "UNAVAILABLE"),
+    504: (504, "DEADLINE_EXCEEDED"),
+    505: (501, "UNIMPLEMENTED"),
+}
+"""By HTTP's status: Google's code, and its name; any other that begins with 4 is INVALID_ARGUMENT."""
+
+_TYPES: Final = "type.googleapis.com/google.rpc."
+
+
+def _gemini(row: Row, said: Said) -> dict[str, Any]:
+    code, status = _GOOGLES.get(row.status, (400, "INVALID_ARGUMENT"))
+    info = {"@type": f"{_TYPES}ErrorInfo", "reason": said.code.upper(), "domain": "spend-sidecar"}
+    details: list[dict[str, Any]] = [info | ({"metadata": {"field": said.param}} if said.param else {})]
+    if said.wait_ms is not None:
+        details.append({"@type": f"{_TYPES}RetryInfo", "retryDelay": f"{said.wait_ms / 1000:g}s"})
+    error = {"code": code, "message": said.message, "status": status, "details": details, "spend": said.spend}
+    return {"error": error}
+
+
 WRITERS: Final[Mapping[Shape, Callable[[Row, Said], dict[str, Any]]]] = {
     Shape.OPENAI: _openai,
     Shape.ANTHROPIC: _anthropic,
+    Shape.GEMINI: _gemini,
 }
 """One for every shape; a test holds them against each other."""

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from sidecar.core.governance.virtual_keys import KEY_PREFIX
+from sidecar.providers.registry import dialect_for
 from sidecar.proxy.refusals import Header, RefusalReason, Refused
 from sidecar.proxy.subject_fields import meant_by
 
@@ -57,7 +58,6 @@ _SINGLE: Final = CREDENTIAL_HEADERS | {
     b"transfer-encoding",
 }
 _PLAIN_TYPES: Final = frozenset({None, b"application/json"})
-_METERED_ENDS: Final = ("/chat/completions", "/messages")
 _UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 _BLANKS: Final = b" \t"
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
@@ -266,7 +266,7 @@ def _check_charset(target: str, content_type: bytes) -> None:
     In UTF-7 a quote is written with letters (`+ACI-`), in Shift_JIS a backslash may be half a character: what we read
     as one text would be a text and further fields there.
     """
-    if not target.partition("?")[0].endswith(_METERED_ENDS):
+    if dialect_for(target.partition("?")[0]) is None:
         return
     for parameter in content_type.lower().split(b";")[1:]:
         name, _, value = parameter.partition(b"=")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -24,8 +25,12 @@ from sidecar.proxy.unfit import Unfit, UnfitReason
 
 OPENAI: Final = "openai"
 ANTHROPIC: Final = "anthropic"
+GEMINI: Final = "gemini"
+"""A further upstream; where it is configured, its versions are its own at the base address too."""
 
-RESERVED_NAMES: Final = frozenset({"spend", "v1", "v1beta", OPENAI, ANTHROPIC, "messages"})
+_GEMINI_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
+
+RESERVED_NAMES: Final = frozenset({"spend", "v1", "v1alpha", "v1beta", OPENAI, ANTHROPIC, "messages"})
 """What a further upstream may not be called: their first path segments mean something already."""
 
 REMEMBERED_ROUTES: Final = 1024
@@ -190,6 +195,8 @@ class Routes:
         first, slash, rest = path[1:].partition("/")
         if first in self._further and slash:
             return first, f"/{rest}"
+        if first in _GEMINI_VERSIONS and GEMINI in self._further:
+            return GEMINI, path
         if first != "v1":
             return None, path
         is_anthropic = path == "/v1/messages" or path.startswith("/v1/messages/")
@@ -222,7 +229,7 @@ def _is_nearly_metered(method: str, path: str) -> bool:
 
 
 def _plain(path: str) -> str:
-    return path.lower().partition(";")[0].rstrip("/")
+    return unquote(path).lower().partition(";")[0].rstrip("/")
 
 
 def _hint(method: str, path: str) -> str:

@@ -51,9 +51,9 @@ class Metered:
 
 def metered(exchange: Exchange, pieces: Sequence[bytes]) -> Metered:
     """Feed an exchange's answer in these pieces."""
-    dialect = dialect_for(exchange.path)
+    dialect = dialect_for(exchange.path.partition("?")[0])
     assert dialect is not None
-    facts: RequestFacts = dialect.read_request(json.dumps(exchange.request).encode())
+    facts: RequestFacts = dialect.read_request(json.dumps(exchange.request).encode(), exchange.path)
     meter = dialect.meter(facts, status=exchange.status, content_type="", content_encoding=exchange.encoding)
     shown = b"".join([meter.feed(piece) for piece in pieces])
     if exchange.ending is Ending.COMPLETE:

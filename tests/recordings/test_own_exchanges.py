@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.recordings import anthropic_exchanges, openai_exchanges
+from tests.recordings import anthropic_exchanges, gemini_exchanges, openai_exchanges
 from tests.recordings.exchange import Exchange, cuts, metered
 
-EXCHANGES = openai_exchanges.EXCHANGES + anthropic_exchanges.EXCHANGES
+EXCHANGES = openai_exchanges.EXCHANGES + anthropic_exchanges.EXCHANGES + gemini_exchanges.EXCHANGES
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)

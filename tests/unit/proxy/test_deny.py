@@ -173,3 +173,54 @@ def test_the_door_refuses_in_the_callers_protocol() -> None:
     _, headers, body = read(door_shape(Ids())("/messages", Refusal(RefusalReason.MALFORMED, "m")))
     assert headers["spend-request-id"] == body["request_id"] == "req_7"
     assert body["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code", "name"),
+    [
+        (Reason.BUDGET_EXCEEDED, 402, 402, "RESOURCE_EXHAUSTED"),
+        (Reason.BUDGET_IN_FLIGHT, 429, 429, "RESOURCE_EXHAUSTED"),
+        (Reason.MODEL_NOT_PRICED, 403, 403, "PERMISSION_DENIED"),
+        (Reason.CUSTOMER_REQUIRED, 400, 400, "INVALID_ARGUMENT"),
+        (Reason.LEDGER_UNAVAILABLE, 503, 503, "UNAVAILABLE"),
+    ],
+)
+def test_gemini_hears_it_in_googles_words(reason: Reason, status: int, code: int, name: str) -> None:
+    """A code and its name, the reason as an ErrorInfo; a wait as a RetryInfo, where one was asked for."""
+    got, headers, body = said(Denied(reason, "because", request_id="req_1"), Shape.GEMINI)
+    error = body["error"]
+    assert (got, error["code"], error["status"], error["message"]) == (status, code, name, "because")
+    assert error["details"][0]["reason"] == str(reason).upper()
+    assert error["spend"]["request_id"] == "req_1"
+    waits = [detail["retryDelay"] for detail in error["details"] if detail["@type"].endswith("RetryInfo")]
+    assert waits == (["1s"] if reason is Reason.BUDGET_IN_FLIGHT else [])
+    assert bool(waits) is ("retry-after-ms" in headers)
+
+
+def test_what_google_has_no_status_for_is_put_into_its_words() -> None:
+    """ERRORS.md: too large is an invalid argument, a provider out of reach is unavailable."""
+    for reason, code, name in (
+        (RefusalReason.BODY_TOO_LARGE, 400, "INVALID_ARGUMENT"),
+        (RefusalReason.UPSTREAM_UNREACHABLE, 503, "UNAVAILABLE"),
+        (RefusalReason.UPSTREAM_TIMEOUT, 504, "DEADLINE_EXCEEDED"),
+        (RefusalReason.CHARSET, 400, "INVALID_ARGUMENT"),
+    ):
+        error = read(refuse(Refusal(reason, "no"), Shape.GEMINI, request_id="req_1"))[2]["error"]
+        assert (error["code"], error["status"]) == (code, name)
+    bad = Unfit(UnfitReason.INVALID_REQUEST, "no", param="maxOutputTokens")
+    details = read(turn_down(bad, Shape.GEMINI, request_id="r"))[2]["error"]["details"]
+    assert details[0]["metadata"] == {"field": "maxOutputTokens"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/gemini/v1beta/models/gemini-2.5-pro:generateContent",
+        "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse",
+        "/vertex/v1/projects/p/locations/l/publishers/google/models/m:generateContent",
+        "/v1beta/interactions",
+    ],
+)
+def test_googles_paths_have_googles_errors(target: str) -> None:
+    """Wherever its upstream stands."""
+    assert shape_of(target) is Shape.GEMINI

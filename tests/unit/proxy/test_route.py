@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import ConfigurationError
+from sidecar.providers.cloud_doors import GEMINI_GENERATE
 from sidecar.providers.doors import Kind
 from sidecar.providers.registry import OPENAI_CHAT, dialect_for
 from sidecar.proxy.route import Route, Routes
@@ -170,3 +171,42 @@ def test_a_choice_that_cannot_be_is_told_with_its_key(said: dict[str, str], wron
         Routes(doors={"openai": said})
     assert wrong in raised.value.problems[0]
     assert raised.value.problems[0].startswith("upstreams.openai.doors")
+
+
+GEMINI_PATH = "/v1beta/models/gemini-2.5-flash:generateContent"
+
+
+def test_gemini_is_found_below_its_name_and_at_its_versions() -> None:
+    """Its client keeps a path before `/v1beta`, and takes none as well; without such an upstream there is no way."""
+    routes = Routes(further={"gemini", "vertex"})
+    for target in (GEMINI_PATH, f"{GEMINI_PATH}?alt=sse"):
+        for asked in (target, f"/gemini{target}"):
+            found = routes.find("POST", asked, anthropic=False)
+            assert found == Route("gemini", target, GEMINI_GENERATE)
+    vertex = "/v1/projects/p/locations/l/publishers/google/models/m:streamGenerateContent"
+    assert routes.find("POST", f"/vertex{vertex}", anthropic=False) == Route("vertex", vertex, GEMINI_GENERATE)
+    assert isinstance(Routes().find("POST", GEMINI_PATH, anthropic=False), Unfit)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "kind"),
+    [
+        ("POST", "/v1beta/models/m:countTokens", Kind.FREE), ("GET", "/v1beta/models", Kind.FREE),
+        ("POST", "/v1beta/models/m:batchGenerateContent", Kind.BATCH), ("POST", "/v1beta/cachedContents", Kind.FILES),
+        ("POST", "/upload/v1beta/files", Kind.FILES), ("GET", "/v1beta/batches/b", Kind.BATCH),
+        ("POST", "/v1beta/models/m:predictLongRunning", Kind.VIDEO), ("POST", "/v1beta/models/m:newMethod", Kind.OTHER),
+    ],
+)  # fmt: skip
+def test_googles_other_doors_are_known(method: str, target: str, kind: Kind) -> None:
+    """What is free passes, the rest is refused; a choice turns it about."""
+    found = Routes(further={"gemini"}).find(method, f"/gemini{target}", anthropic=False)
+    assert isinstance(found, Route if kind is Kind.FREE else Unfit)
+    turned = Routes(further={"gemini"}, doors={"gemini": {kind: "pass_counted"}})
+    assert turned.find(method, f"/gemini{target}", anthropic=False) == Route("gemini", target, None, kind)
+
+
+@pytest.mark.parametrize("path", ["/v1beta/models/m%3AgenerateContent", "/v1beta/models/m:GENERATECONTENT"])
+def test_another_spelling_of_googles_method_is_metered_too(path: str) -> None:
+    """Google decodes a path: what it may take for a metered call is one."""
+    routes = Routes(further={"gemini"}, doors={"gemini": {"other": "pass_counted", "POST /*": "pass_counted"}})
+    assert routes.find("POST", f"/gemini{path}", anthropic=False) == Route("gemini", path, GEMINI_GENERATE)

@@ -1,0 +1,39 @@
+"""The doors of Google (Gemini and Vertex), Amazon Bedrock and Cohere.
+
+What stands before a path's tail is not compared, so one door serves both of Google's: `/v1beta/models/m:…` and
+`/v1/projects/p/locations/l/publishers/google/models/m:…`. A provider that decodes a path takes `%3A` for the colon
+before a method's name, and may take its letters in either case: both are the same door.
+
+Sources: ai.google.dev/api, cloud.google.com/vertex-ai/docs/reference/rest, boto/botocore
+`data/bedrock-runtime/2023-09-30/service-2.json`, docs.cohere.com/reference; checked 2026-11.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidecar.providers.dialect import Shape
+from sidecar.providers.doors import Door, Kind
+from sidecar.providers.gemini import GeminiGenerate
+
+GEMINI_GENERATE: Final = GeminiGenerate()
+
+_GEMINI: Final = Shape.GEMINI
+_MODEL: Final = r"(?i:/(?:models|tunedModels)/[^/:%]+(?:%40[^/:%]+)?(?::|%3A)"
+_VERSION: Final = r"/v1(?:beta\d?|alpha)"
+_BELOW: Final = r"(?:/.*)?"
+
+GOOGLE_DOORS: Final = (
+    Door("POST", rf"{_MODEL}(?:stream)?generateContent)", _GEMINI, GEMINI_GENERATE),
+    Door("POST", rf"{_MODEL}countTokens)", _GEMINI, kind=Kind.FREE),
+    Door("POST", rf"{_MODEL}(?:batch|asyncBatch)\w+)", _GEMINI, kind=Kind.BATCH),
+    Door("POST", rf"{_MODEL}predictLongRunning)", _GEMINI, kind=Kind.VIDEO),
+    Door("*", rf"{_MODEL}\w+)", _GEMINI),
+    Door("GET", rf"{_VERSION}/models(?:/[^/]+)?", _GEMINI, kind=Kind.FREE),
+    Door("*", rf"(?:/upload)?{_VERSION}/(?:files|fileSearchStores|cachedContents){_BELOW}", _GEMINI, kind=Kind.FILES),
+    Door("*", rf"{_VERSION}/batches{_BELOW}", _GEMINI, kind=Kind.BATCH),
+    Door("*", rf"{_VERSION}/tunedModels{_BELOW}", _GEMINI, kind=Kind.TRAINING),
+    Door("*", rf"{_VERSION}/interactions{_BELOW}", _GEMINI, kind=Kind.AGENTS),
+)
+
+CLOUD_DOORS: Final = GOOGLE_DOORS
