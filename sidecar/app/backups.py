@@ -1,4 +1,4 @@
-"""Copies of the embedded book: made beside a running ledger, put in place where none runs (L50a)."""
+"""Copies of a book as a file: made beside a running ledger, put in place where none runs (L50a)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from sidecar.app.data_folder import BOOK
 from sidecar.app.proving import Witnesses, prove
 from sidecar.errors import ConfigurationError, NotFound
 from sidecar.ledger.administration import Act
+from sidecar.ledger.after_restore import EndedKeys, Good, end_others, good_of
 from sidecar.ledger.history import SYSTEM, renew_history
 from sidecar.ledger.views import BackupView
 from sidecar.ports import Clock, Ids, Transaction
@@ -101,7 +103,23 @@ class Restored(msgspec.Struct, frozen=True):
     customers: int
     entries: int
     sha256: str
-    kept: str
+    kept: str = ""
+    ended: EndedKeys = EndedKeys()
+
+
+class Restoring(msgspec.Struct, frozen=True):
+    """Who restores and how: why, by which clock, and whether keys are good again as they were at the backup.
+
+    `step` is told what is being done, `progress` how much of it, in bytes, `progress_of_rows` in rows.
+    """
+
+    clock: Clock
+    ids: Ids
+    reason: str
+    keep_keys: bool = False
+    progress: Progress | None = None
+    step: Callable[[str], None] = lambda _: None
+    progress_of_rows: Progress | None = None
 
 
 def digest_file(backup: Path) -> Path:
@@ -118,10 +136,16 @@ def take_backup(staged: Path, target: Path, progress: Progress | None = None) ->
         ConfigurationError: the copy is not sound, and was not kept.
         OSError: it cannot be written.
     """
+    return keep_backup(lambda part: copy_file(staged, part, progress), target)
+
+
+def keep_backup(make: Callable[[Path], object], target: Path) -> tuple[str, int, int]:
+    """The same of a copy that `make` writes to the path it is given, which is not there."""
     part = target.with_name(f".{target.name}.part")
     digests = digest_file(target)
     try:
-        copy_file(staged, part, progress)
+        part.unlink(missing_ok=True)
+        make(part)
         customers, entries = _check(part)
         sha256 = sha256_of(part)
         digest_part = digests.with_name(f".{digests.name}.part")
@@ -134,62 +158,84 @@ def take_backup(staged: Path, target: Path, progress: Progress | None = None) ->
     return sha256, customers, entries
 
 
-def restore(
-    backup: Path,
-    data: Path,
-    *,
-    clock: Clock,
-    ids: Ids,
-    reason: str,
-    force: bool,
-    progress: Progress | None = None,
-    step: Callable[[str], None] = lambda _: None,
-) -> Restored:
+def restore(backup: Path, data: Path, how: Restoring, *, force: bool) -> Restored:
     """Let a backup be the book of a data folder, under a new history id, so that every holder notices (L50a).
 
     Until the very last step the book that stood there stands there; then the restored one does, and the other
-    is kept beside it. `step` is told what is being done.
+    is kept beside it. Of its keys and tokens those stay good that are good in both (`ledger.after_restore`).
 
     Raises:
         ConfigurationError: a ledger runs there, a book stands there and not `force`, or the backup is not sound.
         OSError: the disk is full, or cannot be written.
     """
     book = data / BOOK
-    if not backup.is_file():
-        raise ConfigurationError([f"{backup}: there is no such backup"])
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = data / ".restoring.sqlite"
-    with locked(book):
+    with locked_folder(backup, data):
         stands = book.exists() and book.stat().st_size > 0
         if stands and not force:
             raise ConfigurationError([f"{book}: a book stands there; --force puts the backup in its place"])
-        try:
-            step("copying")
-            _remove(part)  # and the log of a restore that was killed, which is of another file
-            copy_file(backup, part, progress)
-            sha256 = sha256_of(part)
-            _compare_digest(backup, sha256)
-            step("checking")
-            change_copy(part, history_of)  # its tables are those of this version now
-            customers, entries = _check(part)
-            replaced = _history_of(book) if stands else ""
-            step("putting it in place")
-
-            async def renew(tx: Transaction) -> str:
-                before = await history_of(tx)
-                ended = [one for one in dict.fromkeys((before, replaced)) if one]
-                act = Act(f"operator:{_user()}", "", reason)
-                return await renew_history(tx, ids, clock.wall_ms(), act, {"ended": ended, "sha256": sha256})
-
-            history = change_copy(part, renew)
-            aside = _aside(book, clock.wall_ms()) if stands else None
+        replaced, still_good = _known_of(book) if stands else ("", frozenset())
+        with made_ready(backup, data / ".restoring.sqlite", how, replaced, still_good) as (part, done):
+            how.step("putting it in place")
+            aside = _aside(book, how.clock.wall_ms()) if stands else None
             put_in_place(part, book, aside)
-        except ConfigurationError as error:
-            told = [problem.replace(str(part), str(backup)) for problem in error.problems]
-            raise ConfigurationError(told) from None
-        finally:
-            _remove(part)
-    return Restored(history, customers, entries, sha256, "" if aside is None else str(aside))
+    return msgspec.structs.replace(done, kept="" if aside is None else str(aside))
+
+
+@contextmanager
+def locked_folder(backup: Path, data: Path) -> Iterator[None]:
+    """For as long as a block runs, no ledger starts on a book in a data folder, which is made.
+
+    Raises:
+        ConfigurationError: one runs there, or there is no backup.
+    """
+    if not backup.is_file():
+        raise ConfigurationError([f"{backup}: there is no such backup"])
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(data / BOOK):
+        yield
+
+
+@contextmanager
+def made_ready(
+    backup: Path, part: Path, how: Restoring, replaced: str, still_good: Good
+) -> Iterator[tuple[Path, Restored]]:
+    """A copy of a backup as it shall stand, within a block: checked, under a new history, its keys ended.
+
+    Args:
+        backup: the file, and its digest beside it.
+        part: where the copy is made, and from where it may be moved; afterwards nothing is there.
+        how: who restores.
+        replaced: the history of the book in whose place it comes; `` where it is not known.
+        still_good: what that one lets in.
+
+    Raises:
+        ConfigurationError: the backup is not sound.
+        OSError: the disk is full, or cannot be written.
+    """
+    try:
+        how.step("copying")
+        _remove(part)  # and the log of a restore that was killed, which is of another file
+        copy_file(backup, part, how.progress)
+        sha256 = sha256_of(part)
+        _compare_digest(backup, sha256)
+        how.step("checking")
+        change_copy(part, history_of)  # its tables are those of this version now
+        customers, entries = _check(part)
+
+        async def renew(tx: Transaction) -> tuple[str, EndedKeys]:
+            before = await history_of(tx)
+            ended = [one for one in dict.fromkeys((before, replaced)) if one]
+            act, now_ms = Act(f"operator:{_user()}", "", how.reason), how.clock.wall_ms()
+            new = await renew_history(tx, how.ids, now_ms, act, {"ended": ended, "sha256": sha256})
+            return new, EndedKeys() if how.keep_keys else await end_others(tx, now_ms, still_good, act)
+
+        history, keys = change_copy(part, renew)
+        yield part, Restored(history, customers, entries, sha256, ended=keys)
+    except ConfigurationError as error:
+        told = [problem.replace(str(part), str(backup)) for problem in error.problems]
+        raise ConfigurationError(told) from None
+    finally:
+        _remove(part)
 
 
 def _remove(part: Path) -> None:
@@ -215,13 +261,13 @@ def _compare_digest(backup: Path, sha256: str) -> None:
         raise ConfigurationError([f"{backup}: is not the file whose digest {path.name} holds"])
 
 
-def _history_of(book: Path) -> str:
-    """The history of the book that is replaced, where it can still be read."""
+def _known_of(book: Path) -> tuple[str, Good]:
+    """Of the book that is replaced, where it can still be read: its history, and whom it lets in."""
     try:
         with opened_to_look(book) as opened:
-            return opened.read(history_of)
+            return opened.read(history_of), opened.read(good_of)
     except ConfigurationError:
-        return ""
+        return "", frozenset()
 
 
 def _aside(book: Path, wall_ms: int) -> Path:

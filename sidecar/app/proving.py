@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -17,9 +17,21 @@ from sidecar.ledger.verifying import MAX_PROBLEMS, verify
 from sidecar.ledger.views import VerifyView
 from sidecar.ledger.witnessing import SignedHead
 from sidecar.ports import Transaction
-from sidecar.storage.sqlite_files import BookFile
 
 PAGE: Final = 1000
+T = TypeVar("T")
+
+
+class StillBook(Protocol):
+    """A book that does not change while it is looked at: a file that nobody writes, or a snapshot of a database."""
+
+    def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` on it, here and now."""
+        ...
+
+    def damage(self) -> list[str]:
+        """What is wrong with it as a file; empty where nothing is."""
+        ...
 
 
 class Witnesses(msgspec.Struct):
@@ -85,7 +97,7 @@ def _read_file(path: Path, keys: frozenset[str], found: Witnesses) -> None:
         found.checkpoints.append((where, checkpoint))
 
 
-def prove(book: BookFile, witnesses: Witnesses, customer: str | None) -> Iterator[VerifyView]:
+def prove(book: StillBook, witnesses: Witnesses, customer: str | None) -> Iterator[VerifyView]:
     """Check one customer's book, or everyone's, one after the other; what is wrong with the file itself comes first.
 
     What belongs to no customer's view (a customer that is gone, checkpoints of another book) is added to
@@ -111,7 +123,7 @@ def prove(book: BookFile, witnesses: Witnesses, customer: str | None) -> Iterato
         yield book.read(check)
 
 
-def _heads_by_customer(book: BookFile, witnesses: Witnesses) -> dict[str, list[SignedHead]]:
+def _heads_by_customer(book: StillBook, witnesses: Witnesses) -> dict[str, list[SignedHead]]:
     history, pasts = book.read(history_of), book.read(pasts_of)
     heads: dict[str, list[SignedHead]] = {}
     strange: dict[str, str] = {}
@@ -130,7 +142,7 @@ def _heads_by_customer(book: BookFile, witnesses: Witnesses) -> dict[str, list[S
     return heads
 
 
-def _customers(book: BookFile) -> list[str]:
+def _customers(book: StillBook) -> list[str]:
     async def read(tx: Transaction) -> list[str]:
         return [row["customer"] for row in await tx.fetch("SELECT customer FROM customers ORDER BY customer")]
 

@@ -346,7 +346,7 @@ class AdminAPI:
 
     def _backup_desk(self) -> BackupDesk:
         if self._backups is None:
-            raise errors.Conflict("this ledger's book is in a database, whose own tools make backups of it")
+            raise errors.Conflict("the book is in a database: `spend ledger backup` copies it where its URL is set")
         return self._backups
 
     async def _verify(self, call: Call) -> object:

@@ -43,7 +43,7 @@ from sidecar.storage.postgres_faults import (
     said,
     tries_of,
 )
-from sidecar.storage.postgres_rows import EVERYONE, beginning, role_of_rows
+from sidecar.storage.postgres_rows import BEGIN_OF_EVERYONE, EVERYONE, beginning, role_of_rows
 
 MAX_QUEUED: Final = 4096
 """Works that may wait. One more is refused with LedgerUnavailable."""
@@ -52,6 +52,7 @@ MAX_GROUP: Final = 64
 """Works that share one commit at most: the first of them waits for the last."""
 
 SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+SNAPSHOT_OF_EVERYONE: Final = f"{SNAPSHOT}; {EVERYONE}"
 
 LONGEST_PAUSE_S: Final = 0.25
 """Between two tries, at most."""
@@ -120,7 +121,7 @@ class PostgresBook:
 
     async def read_everyone(self, work: Work[T]) -> T:
         """The same on the rows of all customers."""
-        return await self._read(f"{SNAPSHOT}; {EVERYONE}", work)
+        return await self._read(SNAPSHOT_OF_EVERYONE, work)
 
     async def _read(self, begin: str, work: Work[T]) -> T:
         if self._closed:
@@ -304,7 +305,7 @@ async def open_postgres(
     try:
         connection = await connect()
         try:
-            await _prepare(connection)
+            await prepare(connection)
             await _warn_of_losses(connection)
             settings |= await role_of_rows(connection)
         finally:
@@ -326,7 +327,7 @@ async def _warn_of_losses(connection: asyncpg.Connection) -> None:
         logger.warning("database_may_lose_what_it_answered", extra={"facts": facts})
 
 
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def prepare(connection: asyncpg.Connection) -> None:
     """Apply the migrations that the database lacks, all in one transaction.
 
     Of several ledgers that start together the first locks the row of number 0, and the others find
@@ -343,7 +344,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     insert = "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING"
     await connection.execute(insert, 0, "lock", "")
     timeout = MIGRATION_TIMEOUT_S
-    await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {EVERYONE}")
+    await connection.execute(BEGIN_OF_EVERYONE)
     await connection.fetch("SELECT number FROM migrations WHERE number = 0 FOR UPDATE", timeout=timeout)
     rows = await connection.fetch("SELECT number, sha256 FROM migrations WHERE number > 0")
     applied = {row["number"]: row["sha256"] for row in rows}

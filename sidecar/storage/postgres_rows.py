@@ -27,6 +27,8 @@ ROLE: Final = "spend_ledger"
 EVERYONE: Final = "SET LOCAL spend.everyone = 'on'"
 """From here to the end of the transaction, the rows of all customers."""
 
+BEGIN_OF_EVERYONE: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED; {EVERYONE}"
+
 ONE_AGAIN: Final = "SET LOCAL spend.everyone = 'off'"
 
 _BYPASSES: Final = (

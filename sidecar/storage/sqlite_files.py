@@ -129,7 +129,7 @@ def copy_book(
         threading.Thread(target=_watch_growth, args=(target, whole, progress, ended), daemon=True).start()
     try:
         connection.execute("VACUUM INTO ?", (str(target),))
-        _sync(target)
+        sync(target)
         return target.stat().st_size
     except sqlite3.Error as problem:
         target.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def change_copy(path: Path, work: Callable[[Transaction], Awaitable[T]]) -> T:
             connection.execute("COMMIT")
         finally:
             connection.close()  # the last to close it takes the log in, and away
-        _sync(path)
+        sync(path)
         return made
     except sqlite3.OperationalError as problem:
         raise OSError(errno.EIO, str(problem), str(path)) from problem
@@ -224,10 +224,11 @@ def put_in_place(new: Path, path: Path, aside: Path | None) -> None:
             else:
                 log.unlink()
     new.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

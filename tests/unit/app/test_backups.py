@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sqlite3
 import stat
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from sidecar.app import backups
-from sidecar.app.backups import Backups, Restored, digest_file, restore, take_backup
+from sidecar.app.backups import Backups, Restored, Restoring, digest_file, restore, take_backup
 from sidecar.app.checkpoint_files import CheckpointOptions
 from sidecar.app.checkpointing import Checkpointer
 from sidecar.app.proving import prove, read_witnesses
@@ -22,7 +23,8 @@ from sidecar.contract.messages import RegisterRequest
 from sidecar.core.credits.entries import Entry
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import ConfigurationError, NotFound
-from sidecar.ledger.administration import NewGrant
+from sidecar.ledger.administration import NewGrant, NewKey, NewToken
+from sidecar.ledger.after_restore import EndedKeys
 from sidecar.ledger.views import BackupView
 from sidecar.storage.sqlite import open_book
 from sidecar.storage.sqlite_files import copy_book, opened_to_look
@@ -76,7 +78,7 @@ def put_back(backup: Path, folder: Path, *, force: bool = False) -> Restored:
     clock.advance(60)
     ids.new("history")
     ids.new("history")
-    return restore(backup, folder, clock=clock, ids=ids, reason="the disk died", force=force)
+    return restore(backup, folder, Restoring(clock, ids, "the disk died"), force=force)
 
 
 def fifth_edited(entries: list[Entry]) -> list[Entry]:
@@ -303,3 +305,47 @@ async def test_a_restore_that_is_killed_leaves_the_old_book(
     assert put_back(target, desk.folder, force=True).entries == 4
     with opened_to_look(desk.folder / "book.sqlite") as opened:
         assert all(not view.problems for view in prove(opened, read_witnesses([], frozenset()), None))
+
+
+async def test_what_was_revoked_since_the_backup_stays_revoked(desk: Kept) -> None:
+    """S-13: the book that stood there knows it; what is good in both stays, and what it never had ends."""
+
+    def digest(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    keys = [
+        await desk.service.add_key(NewKey("acme", digest(name), name=name), desk.act()) for name in ("stays", "ends")
+    ]
+    for name in ("stays", "ends"):
+        await desk.service.make_token(NewToken(name, "auditor", digest(f"t {name}"), "acme"), desk.act())
+        await desk.service.set_sidecar_token(name, digest(f"s {name}"), desk.act())
+    target = await backed_up(desk)
+    await desk.service.revoke_key("acme", keys[1].key_id, desk.act())
+    await desk.service.revoke_token("acme", "ends", desk.act())
+    await desk.service.revoke_sidecar_token("ends", desk.act())
+    desk.close()
+    done = put_back(target, desk.folder, force=True)
+    assert done.ended == EndedKeys(1, 1, 1)
+
+    async def good(folder: Path) -> tuple[list[str], list[str], list[str]]:
+        again = Kept(folder)
+        found, _ = await again.service.keys("acme", after=0, limit=9)
+        tokens, _ = await again.service.tokens("acme", after="", limit=9)
+        sidecars = await again.service.sidecar_tokens()
+        assert [await again.problems(name) for name in ("acme", "_system")] == [(), ()]
+        again.close()
+        return (
+            [key.name for key in found if key.revoked_at_ms is None],
+            [token.name for token in tokens if token.revoked_at_ms is None],
+            [sidecar.name for sidecar in sidecars],
+        )
+
+    assert await good(desk.folder) == (["stays"], ["stays"], ["stays"])
+    done = put_back(target, desk.folder / "new")
+    assert done.ended == EndedKeys(2, 2, 2)
+    assert await good(desk.folder / "new") == ([], [], [])
+    kept = restore(
+        target, desk.folder / "kept", Restoring(FakeClock(), SequentialIds(), "", keep_keys=True), force=False
+    )
+    assert kept.ended == EndedKeys()
+    assert await good(desk.folder / "kept") == (["stays", "ends"], ["ends", "stays"], ["ends", "stays"])

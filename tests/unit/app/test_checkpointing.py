@@ -41,7 +41,7 @@ async def test_only_what_moved_is_signed(tmp_path: Path) -> None:
     assert [head[:2] for head in first["heads"]] == [["acme", 1], ["globex", 1]]  # type: ignore[attr-defined]
     assert [head[:2] for head in second["heads"]] == [["acme", 2]]  # type: ignore[attr-defined]
     assert (first["number"], second["number"], first["previous"]) == (1, 2, "")
-    assert problems(tmp_path, witnesses(tmp_path)) == []
+    assert problems(desk, witnesses(tmp_path)) == []
 
 
 async def test_many_heads_make_many_lines_within_their_bound(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""A book held, without its ledger, against the signed checkpoints that left it (L8)."""
+"""A book held, without its ledger, against the signed checkpoints that left it (L8): a file, and a database."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-import sqlite3
 import zlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,15 @@ from sidecar.core.credits.entries import Entry
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.administration import NewGrant
 from sidecar.ledger.booked_calls import Batch
+from sidecar.ledger.views import VerifyView
+from sidecar.storage.options import DatabaseOptions
+from sidecar.storage.postgres import PostgresBook, open_postgres
+from sidecar.storage.postgres_snapshot import opened_database
 from sidecar.storage.sqlite_files import opened_to_look
 from tests.support import tampering
+from tests.support.engines import POSTGRES, SQLITE, postgres_url
 from tests.support.ledger import Desk, usd
-from tests.support.tampering import Rewrite, rewrite
+from tests.support.tampering import Rewrite, hands_on, rewrite
 
 BOOK = "book.db"
 
@@ -34,8 +39,16 @@ BOOK = "book.db"
 class Watched(Desk):
     """A ledger whose checkpoints go to `checkpoints.jsonl`, and to a sidecar's folder `sidecar`."""
 
-    def __init__(self, folder: Path, options: CheckpointOptions | None = None) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        folder: Path,
+        options: CheckpointOptions | None = None,
+        *,
+        shared: PostgresBook | None = None,
+        url: str = "",
+    ) -> None:
+        super().__init__(folder if shared is None else shared)
+        self.at: Path | str = url or folder / BOOK
         (folder / "sidecar").mkdir(exist_ok=True)
         self.checkpointer = Checkpointer(
             self.book,
@@ -51,10 +64,12 @@ class Watched(Desk):
         await self.service.add_nodes(f"acme/team:{name}", self.act())
 
 
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Watched]:
+@pytest.fixture(params=[SQLITE, POSTGRES])
+async def desk(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
     """Ten entries, one of them of two settled calls; a checkpoint after the 5th, the 8th and the last."""
-    desk = Watched(tmp_path)
+    url = postgres_url() if request.param == POSTGRES else ""
+    shared = await open_postgres(DatabaseOptions(url)) if url else None
+    desk = Watched(tmp_path, shared=shared, url=url)
     await desk.service.add_customer("acme", "required", desk.act())
     await desk.service.add_customer("globex", "required", desk.act())
     await desk.service.add_grant(NewGrant("acme", usd(1000)), desk.act())
@@ -66,6 +81,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Watched]:
             assert await desk.checkpointer.make() == 1
     yield desk
     desk.close()
+    if shared is not None:
+        await shared.close()
 
 
 def witnesses(folder: Path, *files: str) -> Witnesses:
@@ -74,20 +91,29 @@ def witnesses(folder: Path, *files: str) -> Witnesses:
     return read_witnesses([folder / name for name in files or ("checkpoints.jsonl",)], keys)
 
 
-def problems(folder: Path, found: Witnesses, book: str = BOOK) -> list[str]:
+def views(desk: Watched, found: Witnesses) -> list[VerifyView]:
+    """What is said of each customer, looked at as a command does it: in a thread without a loop."""
+
+    def look() -> list[VerifyView]:
+        at = desk.at
+        with opened_to_look(at) if isinstance(at, Path) else opened_database(at) as opened:
+            return list(prove(opened, found, None))
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(look).result()
+
+
+def problems(desk: Watched, found: Witnesses) -> list[str]:
     """Everything that is wrong."""
-    with opened_to_look(folder / book) as opened:
-        views = list(prove(opened, found, None))
-    return [problem for view in views for problem in view.problems] + found.problems
+    return [problem for view in views(desk, found) for problem in view.problems] + found.problems
 
 
 async def test_a_book_that_nobody_touched_agrees(desk: Watched, tmp_path: Path) -> None:
     """Every head is held against its entry, of each customer, usage batches among them."""
     desk.close()
     found = witnesses(tmp_path)
-    with opened_to_look(tmp_path / BOOK) as opened:
-        views = {view.customer: view for view in prove(opened, found, None)}
-    assert {name: (view.entries, view.signed, view.problems) for name, view in views.items()} == {
+    seen = views(desk, found)
+    assert {view.customer: (view.entries, view.signed, view.problems) for view in seen} == {
         "acme": (10, 3, ()),
         "globex": (1, 1, ()),
     }
@@ -111,9 +137,9 @@ async def test_a_chain_computed_anew_is_found(
 ) -> None:
     """The book alone says that all is well; the checkpoints name the entries, and those of a sidecar alone do too."""
     desk.close()
-    rewrite(tmp_path / BOOK, "acme", change)
-    assert problems(tmp_path, Witnesses()) == []
-    found = problems(tmp_path, witnesses(tmp_path, where))
+    rewrite(desk.at, "acme", change)
+    assert problems(desk, Witnesses()) == []
+    found = problems(desk, witnesses(tmp_path, where))
     assert [one.startswith(expected) for one, expected in zip(found, told, strict=True)] == [True] * len(told), found
 
 
@@ -123,39 +149,39 @@ async def test_the_last_checkpoint_is_enough(desk: Watched, tmp_path: Path, chan
     desk.close()
     last = (tmp_path / "sidecar" / WITNESSED).read_text().splitlines()[-1]
     (tmp_path / "kept").write_text(last + "\n")
-    rewrite(tmp_path / BOOK, "acme", change)
-    (told,) = problems(tmp_path, witnesses(tmp_path, "kept"))
+    rewrite(desk.at, "acme", change)
+    (told,) = problems(desk, witnesses(tmp_path, "kept"))
     assert "checkpoint 3 (kept:1) signed" in told
 
 
 async def test_a_call_that_was_changed_with_all_that_proves_it_is_found(desk: Watched, tmp_path: Path) -> None:
     """Of a batch: the call says another user, and its checksum, the batch's digest and the chain were made to fit."""
     desk.close()
-    with sqlite3.connect(tmp_path / BOOK) as connection:
-        for name in ("entries_are_not_updated", "calls_are_not_updated"):
-            connection.execute(f"DROP TRIGGER {name}")
-        (stored,) = connection.execute("SELECT calls FROM entries WHERE kind = 'usage'").fetchone()
+    with hands_on(desk.at) as run:
+        ((stored,),) = run("SELECT calls FROM entries WHERE kind = 'usage'")
+        assert isinstance(stored, bytes)
         whole = msgspec.msgpack.decode(zlib.decompress(stored), type=list[Any])
         whole[4][1][2]["admission"]["subject"]["user"] = "eve"
         altered = zlib.compress(msgspec.msgpack.encode(whole), 1)
-        connection.execute("UPDATE entries SET calls = ? WHERE kind = 'usage'", (altered,))
+        run("UPDATE entries SET calls = ? WHERE kind = 'usage'", (altered,))
         for position, raw in enumerate(Batch(altered).calls):
-            connection.execute("UPDATE calls SET checksum = ? WHERE position = ?", (zlib.crc32(raw), position))
-    connection.close()
+            run("UPDATE calls SET checksum = ? WHERE position = ?", (zlib.crc32(raw), position))
     digest = hashlib.sha256(altered).hexdigest()
 
     def made_to_fit(entries: list[Entry]) -> list[Entry]:
         entries[3] = msgspec.structs.replace(entries[3], facts={**entries[3].facts, "sha256": digest})
         return entries
 
-    rewrite(tmp_path / BOOK, "acme", made_to_fit)
-    assert problems(tmp_path, Witnesses()) == []
-    (told,) = problems(tmp_path, witnesses(tmp_path))
+    rewrite(desk.at, "acme", made_to_fit)
+    assert problems(desk, Witnesses()) == []
+    (told,) = problems(desk, witnesses(tmp_path))
     assert told.startswith("entries 1 to 5: altered")
 
 
 async def test_a_fork_is_told_as_one(desk: Watched, tmp_path: Path) -> None:
     """A copy of book and key went on by itself: what it signed and what the first one signed are not of one chain."""
+    if isinstance(desk.at, str):
+        pytest.skip("a database is not copied by its folder; `forked` above has its twin")
     desk.close()
     other = tmp_path / "other"
     shutil.copytree(tmp_path, other, ignore=shutil.ignore_patterns("other"))
@@ -168,20 +194,20 @@ async def test_a_fork_is_told_as_one(desk: Watched, tmp_path: Path) -> None:
         await again.checkpointer.make()
         again.close()
     shutil.copy(other / "checkpoints.jsonl", tmp_path / "others.jsonl")
-    assert problems(tmp_path, witnesses(tmp_path)) == []
-    found = problems(tmp_path, witnesses(tmp_path, "checkpoints.jsonl", "others.jsonl"))
+    assert problems(desk, witnesses(tmp_path)) == []
+    found = problems(desk, witnesses(tmp_path, "checkpoints.jsonl", "others.jsonl"))
     assert any(one.startswith("entry 11: the book was forked: checkpoint ") for one in found), found
 
 
 async def test_a_customer_that_is_gone_is_missed(desk: Watched, tmp_path: Path) -> None:
     """Nothing in the book tells of it."""
     desk.close()
-    rewrite(tmp_path / BOOK, "globex", lambda _: [])
-    with sqlite3.connect(tmp_path / BOOK) as connection:
-        connection.execute("DELETE FROM idempotency WHERE customer = 'globex'")
-        connection.execute("DELETE FROM customers WHERE customer = 'globex'")
-    assert problems(tmp_path, Witnesses()) == []
-    (told,) = problems(tmp_path, witnesses(tmp_path))
+    rewrite(desk.at, "globex", lambda _: [])
+    with hands_on(desk.at) as run:
+        run("DELETE FROM idempotency WHERE customer = 'globex'")
+        run("DELETE FROM customers WHERE customer = 'globex'")
+    assert problems(desk, Witnesses()) == []
+    (told,) = problems(desk, witnesses(tmp_path))
     assert told.startswith("customer globex: is not in the book; checkpoint 1")
 
 
@@ -214,7 +240,7 @@ async def test_a_checkpoint_is_believed_by_its_signature_alone(desk: Watched, tm
 async def test_checkpoints_of_another_book_are_told(desk: Watched, tmp_path: Path) -> None:
     """A book put in place of this one, with a history of its own, cannot hide behind it."""
     desk.close()
-    with sqlite3.connect(tmp_path / BOOK) as connection:
-        connection.execute("UPDATE meta SET value = 'history_of_another' WHERE name = 'history_id'")
-    (told,) = problems(tmp_path, witnesses(tmp_path))
+    with hands_on(desk.at) as run:
+        run("UPDATE meta SET value = 'history_of_another' WHERE name = 'history_id'")
+    (told,) = problems(desk, witnesses(tmp_path))
     assert "another history" in told
