@@ -303,11 +303,15 @@ class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `heard` counts in the book itself how often it has heard this sidecar: it is greater than in
     every reply before, unless an earlier copy of the book was put back; 0: it is not counted.
+    The next sync that carries settlements is asked to carry at most `window_events` (0: as many as one may), and
+    not to come before `pause_ms` after this reply; what is wanted or given back need not wait.
     """
 
     parts: tuple[PartReply, ...] = ()
     history_id: str = ""
     heard: int = 0
+    window_events: int = 0
+    pause_ms: int = 0
     version: int = VERSION
 
 

@@ -30,12 +30,14 @@ from sidecar.contract.messages import (
     RegisterRequest,
     ResolveKeyRequest,
     ResolveRequest,
+    SyncReply,
     SyncRequest,
 )
 from sidecar.contract.versions import UnknownVersion, check_version
 from sidecar.core.governance.checked_tokens import digest_of
 from sidecar.errors import Conflict, LedgerUnavailable, SidecarError, StaleIncarnation, Unavailable, WireFormatError
 from sidecar.ledger.http_bodies import BodyFault, BodyRefused, read_body
+from sidecar.ledger.pace import Pace
 from sidecar.ports import Ledger
 
 PREFIX: Final = "/contract/v1/"
@@ -101,6 +103,8 @@ class ContractAPI:
 
     def __init__(self, ledger: ContractLedger, monotonic: Callable[[], float]) -> None:
         self._ledger = ledger
+        self._monotonic = monotonic
+        self._pace = Pace()
         self._door = _Door(ledger, monotonic)
         self._running = 0
         self._closing = asyncio.Event()
@@ -170,7 +174,19 @@ class ContractAPI:
             return await _ask(self._ledger.resolve, decode(body, ResolveRequest))
         if name == "resolve_key":
             return await _ask(self._ledger.resolve_key, decode(body, ResolveKeyRequest))
-        return await _ask(self._ledger.sync, decode(body, SyncRequest))
+        return await _ask(self._paced_sync, decode(body, SyncRequest))
+
+    async def _paced_sync(self, request: SyncRequest) -> SyncReply:
+        """A sync, and how the next one should come."""
+        if not any(part.events for part in request.parts):
+            return await self._ledger.sync(request)
+        began = self._monotonic()
+        self._pace.begin()
+        try:
+            reply = await self._ledger.sync(request)
+        finally:
+            window = self._pace.end(self._monotonic() - began)
+        return msgspec.structs.replace(reply, window_events=window.events, pause_ms=window.pause_ms)
 
     async def _stream_changes(
         self, request: web.BaseRequest, asked: ChangesRequest, digest: bytes

@@ -60,9 +60,10 @@ _WHOSE: Final = msgspec.msgpack.Decoder(_Whose)
 
 @dataclass(slots=True)
 class Batch:
-    """Events from a place on, as they were recorded, by customer; and the place behind the last of them."""
+    """At most `most` events from a place on, as they were recorded, by customer; and the place behind the last."""
 
     end: Position
+    most: int = MAX_EVENTS_PER_SYNC
     events: dict[str, list[msgspec.Raw]] = field(default_factory=dict)
     count: int = 0
     size: int = 0
@@ -71,7 +72,7 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Whether a sync should carry no more."""
-        return self.count >= MAX_EVENTS_PER_SYNC or self.size >= MAX_BATCH_BYTES
+        return self.count >= self.most or self.size >= MAX_BATCH_BYTES
 
     def add(self, customer: str, event: msgspec.Raw, size: int) -> None:
         """Take one in."""
@@ -101,14 +102,14 @@ class Latest:
         self._events.append((end, customer, recorded))
         self._size += len(recorded)
 
-    def batch(self, position: Position, spool: Spool) -> Batch | None:
+    def batch(self, position: Position, spool: Spool, most: int = MAX_EVENTS_PER_SYNC) -> Batch | None:
         """Settlements from a place on, and forget those before it; None: not all of them are here."""
         if position < self._since:
             return None
         events = self._events
         while events and events[0][0] <= position:
             self._size -= len(events.popleft()[2])
-        batch = Batch(Position(spool.number, spool.size), reaches_end=True)
+        batch = Batch(Position(spool.number, spool.size), most, reaches_end=True)
         for end, customer, recorded in events:
             if batch.is_full:
                 batch.reaches_end = False
@@ -120,9 +121,9 @@ class Latest:
         return batch
 
 
-def read_batch(spool: Spool, position: Position) -> Batch:
-    """Settlements in the files from a place on, at most as many as one sync may carry."""
-    batch = Batch(position)
+def read_batch(spool: Spool, position: Position, most: int = MAX_EVENTS_PER_SYNC) -> Batch:
+    """Settlements in the files from a place on, at most as many as one sync may carry, or `most`."""
+    batch = Batch(position, most)
     while not batch.is_full:
         at = batch.end
         data, is_all = spool.read(at.segment, at.offset, READ_BYTES)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sidecar.contract.messages import (
+    MAX_EVENTS_PER_SYNC,
     AnyPart,
     LeaseReport,
     PartReply,
@@ -43,6 +44,9 @@ from sidecar.ports import Clock, Ledger
 
 REFUSED: Final = "refused"
 """The folder beside the segments for events that the ledger would not book."""
+
+MAX_PAUSE_S: Final = 10.0
+"""A ledger that asks for a longer pause between settlements is not heeded."""
 
 MAX_REFUSALS: Final = 5
 """Times that the ledger may refuse a batch before the refused events are put aside."""
@@ -109,6 +113,8 @@ class Shipper:
         self._refusals = 0
         self._failures = 0
         self._is_behind = False
+        self._window = MAX_EVENTS_PER_SYNC
+        self._paused_until = float("-inf")
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -154,13 +160,13 @@ class Shipper:
             await self._work.wait()
             if not self._urgent.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), self._options.ship_every_s)
+                    await asyncio.wait_for(self._urgent.wait(), max(self._options.ship_every_s, self._pause_s()))
             self._work.clear()
             self._urgent.clear()
             try:
-                if await self.sync_once():
+                if await self.sync_once(paced=True):
                     self._work.set()
-                    if self._is_behind:
+                    if self._is_behind and not self._pause_s():
                         self._urgent.set()  # a full batch waits already: nothing is gained by gathering more
             except LedgerUnavailable:
                 self._work.set()
@@ -202,21 +208,25 @@ class Shipper:
             return False
         return True
 
-    async def sync_once(self) -> bool:
+    async def sync_once(self, *, paced: bool = False) -> bool:
         """One exchange, if there is anything to say. True if there is more.
+
+        `paced`: without settlements while the ledger would rather not have any (`SyncReply.pause_ms`).
 
         Raises:
             LedgerUnavailable: there was no answer, or one that made no sense; nothing is lost.
         """
         async with self._one_at_a_time:
             read_at, settled = self._clock.monotonic(), self._spool.settled
-            batch = self._read_batch()
+            batch = self._read_batch(paced=paced)
             reports = self._reports
             parts = (
                 parts_of(batch.events, {})
                 if reports is None
                 else parts_of(batch.events, reports.due(), reports.revision)
             )
+            if not parts and batch.most == 0:
+                return True
             if not parts:
                 self._pass_admissions(batch)
                 self.booked_before = read_at
@@ -233,10 +243,21 @@ class Shipper:
             if not self._take_refusals(parts, reply):
                 raise LedgerUnavailable("the ledger refused a part of a sync")
             self._acknowledge(batch, read_at, settled, reply)
+            if batch.count:
+                self._heed(reply)
             self._is_behind = not batch.reaches_end
             return not batch.reaches_end or self._has_due()
 
     # inside
+
+    def _pause_s(self) -> float:
+        return max(0.0, self._paused_until - self._clock.monotonic())
+
+    def _heed(self, reply: SyncReply) -> None:
+        """Send as much and as soon as the ledger asks for; a fleet that was told the same does not come back as one."""
+        self._window = max(1, min(reply.window_events or MAX_EVENTS_PER_SYNC, MAX_EVENTS_PER_SYNC))
+        pause_s = min(reply.pause_ms / 1000, MAX_PAUSE_S) * random.uniform(1.0, 1.5)
+        self._paused_until = self._clock.monotonic() + pause_s
 
     def _has_due(self) -> bool:
         return self._reports is not None and self._reports.has_due
@@ -271,10 +292,14 @@ class Shipper:
             raise LedgerUnavailable("the ledger did not take a sync") from problem
         return reply
 
-    def _read_batch(self) -> Batch:
-        """Settlements from the cursor on, at most as many as one sync may carry."""
+    def _read_batch(self, *, paced: bool = False) -> Batch:
+        """Settlements from the cursor on, at most as many as the ledger would like; none in a pause (`most` 0)."""
         position = self._cursor.position
-        return self._latest.batch(position, self._spool) or read_batch(self._spool, position)
+        if paced and self.depth and self._pause_s():
+            return Batch(position, most=0)
+        return self._latest.batch(position, self._spool, self._window) or read_batch(
+            self._spool, position, self._window
+        )
 
     def _pass_admissions(self, batch: Batch) -> None:
         """Move behind what holds no settlement."""

@@ -96,6 +96,7 @@ class ScriptedLedger:
         self.refuse_events = ""
         self.history_id = "history_1"
         self.heard = 0
+        self.window_events = self.pause_ms = 0
         self.keys: dict[bytes, Subject] = {}  # by digest
         self.keys_asked: list[bytes] = []
         self._listeners: list[Callable[[Change], None]] = []
@@ -133,7 +134,7 @@ class ScriptedLedger:
                 self._close_rest(f"{request.incarnation}/")
         self.heard += 1
         self._maybe_lose()
-        return SyncReply(replies, self.history_id, self.heard)
+        return SyncReply(replies, self.history_id, self.heard, self.window_events, self.pause_ms)
 
     def _close_rest(self, prefix: str) -> None:
         for book in self.customers.values():

@@ -60,13 +60,13 @@ def test_memory_gives_what_the_files_give(desk: Desk) -> None:
     assert desk.spool.number > 2
 
 
-def test_a_full_batch_ends_behind_its_last_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_batch_ends_behind_its_last_call(desk: Desk) -> None:
     """From there the next one goes on, in memory or in the files."""
-    monkeypatch.setattr(batches, "MAX_EVENTS_PER_SYNC", 6)
     desk.settle(10)
-    first = desk.latest.batch(desk.start, desk.spool)
+    first = desk.latest.batch(desk.start, desk.spool, 6)
     assert first is not None
     assert (first.count, first.reaches_end) == (6, False)
+    assert read_batch(desk.spool, desk.start, 6).count == 6
     assert ids(read_batch(desk.spool, first.end)) == ids(desk.latest.batch(first.end, desk.spool))
     assert sorted([*ids(first), *ids(read_batch(desk.spool, first.end))]) == sorted(f"r{n}" for n in range(10))
 

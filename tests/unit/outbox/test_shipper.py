@@ -404,3 +404,41 @@ async def test_a_count_that_is_wrong_does_not_put_the_sender_to_sleep(tmp_path: 
             await asyncio.sleep(0.001)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_it_sends_as_much_and_as_soon_as_the_ledger_asks_for(tmp_path: Path) -> None:
+    """F-59: settlements keep the window and the pause; what is wanted or given back goes at once."""
+    depot, reports = Depot(tmp_path), Reports()
+    for number in range(100):
+        depot.call(f"r{number}")
+    depot.shipper.attach(reports)
+    depot.ledger.window_events, depot.ledger.pause_ms = 30, 4000
+    reports.waiting = {}
+    depot.shipper._window = 10  # the first sync of all is of any size: not here
+    assert await depot.shipper.sync_once(paced=True)
+    assert len(depot.ledger.booked) == 10
+    for _ in range(3):
+        assert await depot.shipper.sync_once(paced=True)
+    assert len(depot.ledger.syncs) == 1
+    reports.waiting = {"acme": [LeaseReport(f"i1/{BUDGET}", 7)]}
+    assert await depot.shipper.sync_once(paced=True)
+    assert [len(part.events) for sync in depot.ledger.syncs for part in sync.parts] == [10, 0]
+    assert (depot.shipper.depth, len(reports.answers)) == (90, 2)
+    depot.clock.advance(6.0)
+    assert await depot.shipper.sync_once(paced=True)
+    assert len(depot.ledger.booked) == 40
+    assert await depot.shipper.flush(10.0)  # a stop does not wait
+    assert (len(depot.ledger.booked), depot.shipper.depth) == (100, 0)
+
+
+async def test_a_window_that_makes_no_sense_stops_nothing(tmp_path: Path) -> None:
+    """F-05: less than one settlement, a pause without end."""
+    depot = Depot(tmp_path)
+    depot.ledger.window_events, depot.ledger.pause_ms = -7, 10**15
+    for number in range(3):
+        depot.call(f"r{number}")
+    depot.shipper._window = 1
+    for _ in range(3):
+        await depot.shipper.sync_once(paced=True)
+        depot.clock.advance(15.0)
+    assert len(depot.ledger.booked) == 3
