@@ -52,7 +52,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     spliced in; `hide_usage` then tells the meter to take the extra chunk out again. `may_reason`:
     the model may bill reasoning that its stream does not show, so what is counted from a stream
     that broke off may be too little. `later` is not empty where the answer will not show the usage: it is
-    the `doors.Kind` (`background`) whose choice in the configuration decides.
+    the `doors.Kind` (`background`) whose choice in the configuration decides. `continues`: the id of an earlier
+    answer whose whole context is billed again with this one.
     """
 
     ceiling: Ceiling
@@ -61,6 +62,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
     hide_usage: bool = False
     may_reason: bool = False
     later: str = ""
+    continues: str = ""
 
     @property
     def model(self) -> str:

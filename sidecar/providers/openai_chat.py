@@ -36,13 +36,13 @@ from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     Members,
     read_flag,
-    read_model,
     read_object,
     read_whole,
     read_word,
     says_something,
     shown,
 )
+from sidecar.providers.request_model import model_asked
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound, searches_by_itself
 
 CHOICES_MAX: Final = 128
@@ -75,7 +75,7 @@ class OpenAIChat:
     def read_request(self, body: bytes, target: str = "") -> RequestFacts:
         """See `Dialect`."""
         members = read_object(body)
-        model = read_model(members)
+        model = model_asked(members, target)
         stream = read_flag(members, "stream")
         limit = _output_limit(members)
         choices = read_whole(members, "n", least=1, most=CHOICES_MAX) or 1

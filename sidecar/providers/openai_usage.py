@@ -30,8 +30,12 @@ CACHE_EXCEEDS_INPUT: Final = "cache_exceeds_input"
 """More was cached than was sent (Grok on Azure says so); a charge takes no more than was sent."""
 
 _UNIT_OBJECTS: Final = ("server_tool_use", "server_tool_use_details", "server_side_tool_usage_details")
-_PROMPT_DETAILS: Final = ("prompt_tokens_details", "prompt_token_details")
-_COMPLETION_DETAILS: Final = ("completion_tokens_details", "completion_token_details")
+_PROMPT_DETAILS: Final = (
+    "prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details",
+)  # fmt: skip
+_COMPLETION_DETAILS: Final = (
+    "completion_tokens_details", "output_tokens_details", "completion_token_details", "output_token_details",
+)  # fmt: skip
 _USD_TICKS: Final = Decimal(10) ** 10
 
 

@@ -14,11 +14,13 @@ from sidecar.providers.cloud_doors import CLOUD_DOORS
 from sidecar.providers.dialect import Dialect, Shape
 from sidecar.providers.doors import PATH_SHOWN_MAX, Door, DoorTable, Kind
 from sidecar.providers.openai_chat import OpenAIChat
+from sidecar.providers.openai_responses import OpenAIResponses
 
 PATHS_REMEMBERED: Final = 256
 """Ends of paths whose errors' form is remembered."""
 
 OPENAI_CHAT: Final = OpenAIChat()
+OPENAI_RESPONSES: Final = OpenAIResponses()
 ANTHROPIC_MESSAGES: Final = AnthropicMessages()
 
 _OPENAI: Final = Shape.OPENAI
@@ -31,6 +33,8 @@ _BELOW: Final = r"(?:/.*)?"
 
 OPENAI_DOORS: Final = (
     Door("POST", "/chat/completions", _OPENAI, OPENAI_CHAT),
+    Door("POST", "/responses", _OPENAI, OPENAI_RESPONSES),
+    Door("POST", "/responses/compact", _OPENAI, OPENAI_RESPONSES),
     Door("GET", rf"/models(?:{_ID})?", _OPENAI, kind=Kind.FREE),
     Door("POST", "/responses/input_tokens", _OPENAI, kind=Kind.FREE),
     Door("GET DELETE", rf"/(?:responses|chat/completions){_ID}", _OPENAI, kind=Kind.STORED),

@@ -15,6 +15,7 @@ from sidecar.ports import Ids
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.authorize import Authority, Call, authorize
 from sidecar.proxy.clamp import Shortener
+from sidecar.proxy.contexts import CONTINUED, Contexts
 from sidecar.proxy.deny import DenyOptions, deny, refuse, shape_of, turn_down
 from sidecar.proxy.estimate import estimate
 from sidecar.proxy.forward import ForwardOptions, forward
@@ -76,6 +77,7 @@ class Desk:
     unfit_lines: LineBudget = field(default_factory=LineBudget)
     forwarding: ForwardOptions = field(default_factory=ForwardOptions)
     denying: DenyOptions = field(default_factory=DenyOptions)
+    contexts: Contexts = field(default_factory=Contexts)
     local: Callable[[Arrival, Subject | None], Coroutine[Any, Any, None]] | None = None
     """Answers what comes to /spend/, told whom the virtual key names; None: nothing is there."""
 
@@ -121,7 +123,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
         return _turn_down(arrival, subject, desk)
     if isinstance(subject, Denied):
         return _deny(arrival, subject, desk, provider=provider)
-    facts = estimate(route.dialect, arrival.body, route, provider.models)
+    facts = estimate(route.dialect, arrival.body, route, provider.models, desk.contexts)
     if isinstance(facts, Unfit):
         return _turn_down(arrival, facts, desk)
     key = head.fields.get(b"idempotency-key")
@@ -152,6 +154,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
         metrics=desk.metrics,
         recent=desk.recent,
         overhead_s=_overhead_s(arrival, desk),
+        contexts=desk.contexts if route.dialect.name in CONTINUED else None,
     )
     try:
         # Bytes pass from upstream to caller inside; before the end of the answer the passage settles and records.

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecar.providers.dialect import BadRequest, Dialect, RequestFacts
+from sidecar.proxy.contexts import Contexts
 from sidecar.proxy.route import Route, not_taken
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
 
 def estimate(
-    dialect: Dialect, body: bytes, route: Route | None = None, models: Mapping[str, str] | None = None
+    dialect: Dialect,
+    body: bytes,
+    route: Route | None = None,
+    models: Mapping[str, str] | None = None,
+    contexts: Contexts | None = None,
 ) -> RequestFacts | Unfit:
     """Read a body's ceiling of usage and what else matters before the call, or say why it cannot be taken.
 
@@ -19,6 +24,7 @@ def estimate(
         body: as the caller sent it.
         route: where it goes; None where nothing stands in its path and everything is taken.
         models: what the rate cards call a model that callers name otherwise; None: nothing.
+        contexts: of earlier answers that a request may continue; None: none are known.
     """
     try:
         facts = dialect.read_request(body) if route is None else dialect.read_request(body, route.target)
@@ -26,4 +32,6 @@ def estimate(
         return Unfit(UnfitReason.INVALID_REQUEST, bad.message, param=bad.param, code=bad.code)
     if facts.later and route is not None and facts.later not in route.later:
         return Unfit(UnfitReason.ENDPOINT_NOT_METERED, not_taken(facts.later, route.upstream), param=facts.later)
-    return facts if models is None else facts.priced_as(models)
+    if models is not None:
+        facts = facts.priced_as(models)
+    return contexts.bounded(facts) if facts.continues and contexts is not None else facts

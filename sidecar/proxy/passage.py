@@ -12,6 +12,7 @@ from sidecar.core.credits.amounts import format_amount
 from sidecar.core.governance.decisions import Source
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
 from sidecar.proxy.authorize import Admitted, Authority
+from sidecar.proxy.contexts import Contexts
 from sidecar.proxy.log_lines import settled_line
 from sidecar.proxy.observe import NOTHING_READ, reading
 from sidecar.proxy.outcomes import Cause, Outcome
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Passage:
     """Makes the call's meter, and settles and records it exactly once, however it ends."""
 
-    __slots__ = ("_admitted", "_authority", "_dialect", "_metrics", "_overhead_s", "_recent", "_settled")
+    __slots__ = ("_admitted", "_authority", "_contexts", "_dialect", "_metrics", "_overhead_s", "_recent", "_settled")
 
     def __init__(
         self,
@@ -46,9 +47,14 @@ class Passage:
         metrics: Metrics,
         recent: RecentDecisions,
         overhead_s: float,
+        contexts: Contexts | None = None,
     ) -> None:
-        """Begin; `overhead_s` is what we have taken so far, for the log and the metric."""
+        """Begin; `overhead_s` is what we have taken so far, for the log and the metric.
+
+        `contexts` learn how long the answer's was; None: nobody can continue it.
+        """
         self._admitted = admitted
+        self._contexts = contexts
         self._dialect = dialect
         self._authority = authority
         self._metrics = metrics
@@ -99,6 +105,8 @@ class Passage:
             table=authority.table,
             metrics=self._metrics,
         )
+        if self._contexts is not None:
+            self._contexts.learn(admitted.call.facts.model, event.usage)
         self._recent.remember(self._admitted.call.request_id, recorded)
         self._metrics.settlements.add(outcome.ending.value, "no" if ESTIMATED in event.flags else "yes")
         self._metrics.requests.add(self._admitted.call.provider, status_class(outcome.status))

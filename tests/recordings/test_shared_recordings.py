@@ -21,11 +21,16 @@ from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Tokens, Usage, UsageState
 from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.exact_tokens import countable, counted
-from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT
+from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_RESPONSES
 from tests.recordings.exchange import cut_at
 
 FOLDER: Final = Path(__file__).parents[3] / "shared" / "recordings"
-DIALECTS: Final[dict[str, Dialect]] = {"openai.chat": OPENAI_CHAT, "anthropic.messages": ANTHROPIC_MESSAGES}
+DIALECTS: Final[dict[str, Dialect]] = {
+    "openai.chat": OPENAI_CHAT,
+    "openai.responses": OPENAI_RESPONSES,
+    "openai.responses_compact": OPENAI_RESPONSES,
+    "anthropic.messages": ANTHROPIC_MESSAGES,
+}
 NOT_JSON: Final = 6
 """Recorded requests whose own JSON is broken (Writer): they are refused, and so have no ceiling."""
 
@@ -40,7 +45,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no recordings at {
 
 @cache
 def recorded() -> tuple[dict[str, Any], ...]:
-    """All recorded exchanges of the two protocols."""
+    """All recorded exchanges of these protocols."""
     found = []
     for file in sorted(FOLDER.glob("*.jsonl.gz")):
         for number, line in enumerate(gzip.decompress(file.read_bytes()).splitlines()):
@@ -113,7 +118,7 @@ def test_every_recorded_usage_is_read_as_the_slow_reading_has_it() -> None:
                         wrong[exchange["name"]] = found
                 else:
                     assert usage.state in {UsageState.ESTIMATED, UsageState.ERROR, UsageState.ABSENT}, exchange["name"]
-    assert finals > 2000
+    assert finals > 3000
     assert wrong.keys() == DEVIATIONS.keys(), wrong
 
 

@@ -122,6 +122,12 @@ UNDECIDED_TIERS = frozenset({None, "", "auto"})
 DEFAULT_TIERS = UNDECIDED_TIERS | {"default", "standard", "standard_only"}
 """The words by which providers name the tier whose prices are on the front page."""
 
+UNBILLED_UNITS = frozenset({"mcp_calls"})
+"""What is counted and has no price by the piece: a call of a server elsewhere costs the tokens that it brings.
+
+Source: developers.openai.com/api/docs/guides/tools-connectors-mcp, checked 2026-11.
+"""
+
 ASKED_TIERS = frozenset({"fast", "batch"})
 """Tiers that no default leads to: `speed: fast` stands in the request, batches have an endpoint of their own. No
 provider says so in as many words."""
@@ -219,7 +225,7 @@ def charge(
         pico += cost * percent  # hundredths of a pico-unit, so that nothing is rounded here
     for unit, count in usage.units.items():
         rate = card.unit_rates.get(unit)
-        if rate is None and count:
+        if rate is None and count and unit not in UNBILLED_UNITS:
             unpriced.append(f"unit:{unit}")
         pico += (rate or 0) * count * 100
     named = tuple(dict.fromkeys(unpriced)) if unpriced else ()

@@ -1,0 +1,130 @@
+"""What a picture costs at most, by its family's own rule, from the size that its first bytes tell.
+
+The length of a picture's bytes says nothing. Its width and height stand in its header; a picture whose header is
+not read (an address, a format or a file we do not know) costs its family's most.
+
+Sources: developers.openai.com/api/docs/guides/images-vision (tiles and patches, checked 2026-11; the published
+multipliers have drifted, so each is taken at the larger of the figures seen); the W3C's PNG, the JFIF, GIF89a and
+WebP container specifications for the headers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from math import ceil
+from typing import Final, NamedTuple
+
+from sidecar.providers.token_estimates import ORIGINAL_DETAIL_IMAGE, family_of
+
+HEADER_CHARS_MAX: Final = 64 * 1024
+"""Of a picture's base64, no more is decoded: a JPEG may have its preview and its colours before its size."""
+
+SIDE_MAX: Final = 2**20
+"""A side that is longer is no picture's."""
+
+_DATA_URL: Final = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE | re.ASCII)
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG's markers of a frame, in which its size stands."""
+
+
+class _Tiles(NamedTuple):
+    base: int
+    tile: int
+
+
+_TILES: Final[tuple[tuple[tuple[str, ...], _Tiles], ...]] = (
+    # first match wins; a mini or nano of a later family is billed by patches
+    (("gpt-4o-mini",), _Tiles(2_833, 5_667)),
+    (("gpt-4o", "chatgpt-4o", "gpt-4.5", "gpt-4-turbo", "gpt-4-vision"), _Tiles(85, 170)),
+    (("o1", "o3"), _Tiles(75, 150)),
+)
+
+
+def image_tokens(model: str, url: str | None, detail: str | None) -> int:
+    """The most that a picture costs this model, in tokens.
+
+    Args:
+        model: as a caller or a router writes it.
+        url: a data URL; anything else is a picture whose size is not known.
+        detail: as asked for.
+    """
+    most = max(family_of(model).image, ORIGINAL_DETAIL_IMAGE if detail == "original" else 0)
+    rule = _tiles_of(model)
+    if rule is None or detail == "original":
+        return most
+    size = None if url is None else picture_size(url)
+    if size is None:
+        return most
+    return min(most, _by_tiles(rule, *size))
+
+
+def picture_size(url: str) -> tuple[int, int] | None:
+    """Width and height of the picture in a data URL, None where its header does not tell."""
+    head = _DATA_URL.match(url)
+    if head is None:
+        return None
+    text = url[head.end() : head.end() + HEADER_CHARS_MAX]
+    try:
+        data = base64.b64decode(text[: len(text) // 4 * 4], validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    size = _size(data)
+    return size if size is not None and all(0 < side <= SIDE_MAX for side in size) else None
+
+
+def _tiles_of(model: str) -> _Tiles | None:
+    name = model.lower().rpartition("/")[2]
+    if "-mini" in name and not name.startswith("gpt-4o-mini"):
+        return None
+    return next((rule for names, rule in _TILES if name.startswith(names)), None)
+
+
+def _by_tiles(rule: _Tiles, width: int, height: int) -> int:
+    """Fitted into 2,048 squared, the shortest side to 768, then counted in tiles of 512; none is enlarged.
+
+    How the provider rounds a side that it reduced is not published, so such a one is a pixel longer here.
+    """
+    scale = min(1.0, 2048 / max(width, height))
+    scale = min(scale, scale * 768 / max(1.0, min(width, height) * scale))
+    margin = 1 if scale < 1 else 0
+    tiles = ceil((width * scale + margin) / 512) * ceil((height * scale + margin) / 512)
+    return rule.base + rule.tile * tiles
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data.startswith((b"GIF87a", b"GIF89a")) and len(data) >= 10:
+        return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _webp_size(data)
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in _FRAMES:
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a" and len(data) >= 30:
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    if kind == b"VP8L" and len(data) >= 25 and data[20] == 0x2F:
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
