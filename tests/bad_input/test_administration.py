@@ -168,7 +168,7 @@ def test_what_has_ended_is_ended_once(running: Product, admin: ApiCaller, mine: 
 
 
 def test_one_key_a_hundred_times(admin: ApiCaller, mine: str) -> None:
-    """B-A11: one effect, 99 repetitions marked as such; another body is 409 by field; a customer for itself."""
+    """B-A11, F-47: one effect, 99 repetitions marked as such; another body is 409 by field; a customer for itself."""
     form = {"customer": mine, "amount": "5"}
 
     def grant(_: int) -> tuple[str, bool]:

@@ -682,7 +682,7 @@ def test_no_answer_brings_it_down(siege: Besieged, pieces: list[bytes], body: by
 @settings(max_examples=100)
 @given(wire=mutated("answer"), body=st.sampled_from([ASKED, UNASKED, GOOD_BODY, MESSAGE_STREAM]))
 def test_no_wire_brings_it_down(siege: Besieged, wire: bytes, body: bytes) -> None:
-    """Any framing at all: an answer, a cut, or 502 in the caller's shape; settled once, and the next call is well."""
+    """F-63: any framing at all: an answer, a cut, or 502 in the caller's shape; settled once; the next call is well."""
     siege.provider.then(Script.raw(wire))
     answer = siege.post(body, target=MESSAGES if body == MESSAGE_STREAM else "/v1/chat/completions")
     assert 200 <= answer.status <= 599

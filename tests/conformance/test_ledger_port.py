@@ -169,7 +169,7 @@ async def test_grants_are_lent_in_burn_order(desk: Desk) -> None:
 
 
 async def test_a_grant_pays_from_its_first_instant_to_before_its_last(desk: Desk) -> None:
-    """L10, L13, L3: outside of it nothing is lent; what was lent stays chargeable; the rest expires."""
+    """L10, L13, L3, F-61: outside of it nothing is lent; what was lent stays chargeable; the rest expires."""
     await desk.service.add_customer("acme", "required", desk.act())
     now = desk.clock.wall_ms()
     grant = await desk.service.add_grant(
@@ -196,7 +196,7 @@ async def test_a_grant_pays_from_its_first_instant_to_before_its_last(desk: Desk
 
 
 async def test_an_event_is_booked_once(desk: Desk) -> None:
-    """L29: repeated in one message, in another, or after a failure, it counts once."""
+    """L29, F-45: repeated in one message, in another, or after a failure, it counts once."""
     view = await counted(desk)
     lease = (await desk.borrow(ACME, 20)).leases[0]
     event = desk.event("r1", ACME, 15, leases=(lease.lease_id,))
@@ -210,7 +210,7 @@ async def test_an_event_is_booked_once(desk: Desk) -> None:
 
 
 async def test_totals_only_grow(desk: Desk) -> None:
-    """L42: a report that was overtaken or repeated changes nothing; a closed lease is never lent on again."""
+    """L42, F-45, F-46: a report that was overtaken or repeated changes nothing; a closed lease is not lent on again."""
     await counted(desk, 100)
     lease = (await desk.borrow(ACME, 40)).leases[0].lease_id
     for returned in (10, 30, 10, 30):
@@ -430,7 +430,7 @@ async def test_an_unpriced_call_is_on_record_and_moves_nothing(desk: Desk) -> No
 
 
 async def test_time_does_not_go_back(desk: Desk) -> None:
-    """L38, L3: a wall clock set back does not move a customer's; occurred is counted back from recorded."""
+    """L38, L3, F-35: a wall clock set back does not move a customer's; occurred is counted back from recorded."""
     await counted(desk)
     start = desk.clock.wall_ms()
     await desk.sync(desk.event("r1", ACME, 1, admitted_at_ms=start - 5000))
@@ -589,7 +589,7 @@ async def test_a_lease_of_another_sidecar_is_not_charged(desk: Desk) -> None:
 
 
 async def test_lowering_a_limit_stops_lending_and_recalls(desk: Desk) -> None:
-    """L39: what is lent stays lent until it comes back; nothing more is lent meanwhile. Raising it lends again."""
+    """L39, F-62: what is lent stays lent until it comes back; nothing more is meanwhile. Raising it lends again."""
     await counted(desk, 100)
     lease = (await desk.borrow(ACME, 80)).leases[0].lease_id
     view = await desk.service.set_budget(budget(50), desk.act())

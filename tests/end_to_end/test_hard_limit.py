@@ -70,7 +70,7 @@ def check_refusals(results: list[dict[str, Any]], served: int) -> None:
 
 
 def test_ten_ceilings_admit_ten_calls(product: Product, provider: LLMProvider) -> None:
-    """L0, L39, L40: the provider saw ten, the book says ten, to the atom; nothing else moved."""
+    """L0, L39, L40, F-30: the provider saw ten, the book says ten, to the atom; nothing else moved."""
     provider.plan = Plan(usage=uses_the_whole_ceiling, delay_s=0.05)
     limit = 10 * ceiling_atoms()
     for name in ("acme", "bystander"):

@@ -113,7 +113,7 @@ def compare(product: Product, provider: LLMProvider, whole: set[str]) -> None:
 
 
 def test_twenty_kills(tmp_path: Path, provider: LLMProvider) -> None:
-    """L25, L29, L46, L49: nothing lost, nothing twice, estimates flagged and never below."""
+    """L25, L29, L46, L49, F-31: nothing lost, nothing twice, estimates flagged and never below."""
     run_kills(tmp_path / "data", provider, 20, seed=20261124)
 
 
@@ -122,6 +122,31 @@ def test_twenty_kills(tmp_path: Path, provider: LLMProvider) -> None:
 def test_two_hundred_kills(tmp_path: Path, provider: LLMProvider) -> None:
     """The same, two hundred times, with the kills spread otherwise."""
     run_kills(tmp_path / "data", provider, 200, seed=7)
+
+
+def test_an_application_that_crashes_in_a_loop(tmp_path: Path, provider: LLMProvider) -> None:
+    """F-54: each of its runs is another caller and nothing else: its calls are settled, the next run is served."""
+    provider.plan = Plan(usage=lambda _body, raw: (40 + len(raw) % 7, 60), chunks=12, chunk_delay_s=0.01, delay_s=0.02)
+    with running_product(tmp_path / "data", provider_environment(provider.address)) as product:
+        product.spend("customers", "add", "acme", "--wallet", "none")
+        product.spend("budgets", "set", "acme", "--limit", "1000", "--per", "month")
+        for run in range(5):
+            load, before = start_load(product, run * CALLS_PER_ROUND), len(provider.served)
+            give_up_at = time.monotonic() + 30
+            while len(provider.served) < before + CALLS_PER_ROUND // 2 and time.monotonic() < give_up_at:
+                time.sleep(0.01)
+            load.kill()
+            load.wait()
+            if load.stdout is not None:
+                load.stdout.close()
+        wait_for_load(product, 5 * CALLS_PER_ROUND)
+        whole = {f"s{5 * CALLS_PER_ROUND + number}" for number in range(CALLS_PER_ROUND)}
+        assert product.stop() == 0
+        product.start()
+        compare(product, provider, whole)
+        assert whole <= {row["session"] for row in product.usage("acme")}
+        lent = {entry["facts"]["incarnation"] for entry in product.entries("acme", "lent")}
+        assert len(lent) == 1
 
 
 def test_leases_of_a_killed_process_are_closed_to_the_atom(tmp_path: Path, provider: LLMProvider) -> None:

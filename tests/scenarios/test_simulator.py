@@ -58,7 +58,7 @@ def test_who_waits_for_nothing_is_told(loop: PretendLoop) -> None:
 
 
 def test_a_paused_process_runs_later_and_a_dead_one_never(loop: PretendLoop) -> None:
-    """What it started stands still with it; a killed one does not even unwind."""
+    """F-36: what it started stands still with it; a killed one does not even unwind."""
     seen: list[str] = []
 
     async def tick(name: str) -> None:

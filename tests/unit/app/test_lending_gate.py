@@ -14,7 +14,7 @@ from tests.support.ledger import Desk
 
 
 async def test_it_lends_only_while_it_is_open_and_nothing_is_replayed(tmp_path: Path) -> None:
-    """L43, L50a: reports and changes pass at any time, a loan only then."""
+    """L43, L50a, F-08: reports and changes pass at any time, a loan only then."""
     desk = Desk(tmp_path)
     await desk.service.add_customer("acme", "none", desk.act())
     replaying = True

@@ -62,7 +62,7 @@ def test_a_misspelt_setting_is_not_ignored(shell: Shell, started: list[Any]) -> 
 
 
 def test_the_catalog_is_checked(shell: Shell, tmp_path: Path) -> None:
-    """The shipped one is well; of a bad one every mistake is told, exit code 1."""
+    """F-38: the shipped one is well; of a bad one every mistake is told, exit code 1."""
     text = shell.run("catalog", "check").stdout
     assert "all well" in text
     assert "anthropic, openai" in text

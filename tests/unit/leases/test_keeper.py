@@ -186,7 +186,7 @@ class TestMisses:
 
 class TestHerds:
     async def test_four_hundred_at_once_get_exactly_ten(self) -> None:
-        """L39, L40: exactly the calls that fit, for a handful of questions."""
+        """L39, L40, F-30: exactly the calls that fit, for a handful of questions."""
         house = House(limited(100), miss_timeout_s=PATIENCE_S)
         found = await asyncio.gather(*(house.cover(10) for _ in range(400)))
         assert sum(isinstance(one, Covered) for one in found) == 10
@@ -507,7 +507,7 @@ class TestBackground:
         assert (old.used, old.unlent) == (90, 910)
 
     async def test_an_open_call_keeps_its_lease_open(self) -> None:
-        """L42: the period is over, but what is held can neither be returned nor the lease closed."""
+        """L42, F-60: the period is over, but what is held can neither be returned nor the lease closed."""
         house = House(limited(1000, cadence=Cadence.DAY))
         house.clock.advance(12 * 3600 - 5)
         held = await house.hold(100)

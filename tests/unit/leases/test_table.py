@@ -251,7 +251,7 @@ class TestSettling:
         assert freed == ["acme"]
 
     def test_more_than_held_stops_admissions(self) -> None:
-        """L39: an overrun counts whole on the budget's lease; nothing is admitted on what is not there."""
+        """L39, F-29: an overrun counts whole on the budget's lease; nothing is admitted on what is not there."""
         table, who = LeaseTable(), standing(budget("a"))
         lend(table, "budget:a:lifetime:", 100)
         table.settle(held(table, who, 100), 130)

@@ -84,7 +84,7 @@ async def test_a_call_of_it_is_explained(desk: Desk) -> None:
 
 
 async def test_a_call_of_it_is_not_booked_again(desk: Desk) -> None:
-    """L29: sent once more, alone or among others, it changes nothing."""
+    """L29, F-17: sent once more, alone or among others, it changes nothing."""
     before = await desk.service.balance("beta")
     again = desk.event(f"req_{9:026}", Subject("beta", user="bo"), 20)
     (reply,) = (await desk.sync(again)).parts

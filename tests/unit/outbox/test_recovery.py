@@ -94,7 +94,7 @@ def not_every_call(incarnation: str) -> bool:
 
 class TestOpenCalls:
     def test_an_open_call_is_settled_at_its_whole_hold(self, tmp_path: Path) -> None:
-        """L25, L49: nobody knows what became of it; it is flagged, so that evidence can lower it."""
+        """L25, L49, F-31: nobody knows what became of it; it is flagged, so that evidence can lower it."""
         die(first_life(tmp_path))
         clock = FakeClock()
         clock.advance(30.0)
@@ -267,7 +267,7 @@ class TestDoubt:
         caplog: pytest.LogCaptureFixture,
         harm: Callable[[Path, pytest.MonkeyPatch], None],
     ) -> None:
-        """L46, R11: they are left alone at the ledger, and said so once; calls found open are settled all the same."""
+        """L46, R11, F-31b: they are left alone at the ledger, and said once; calls found open are settled."""
         die(first_life(tmp_path))
         harm(tmp_path, monkeypatch)
         ledger = lent(500)

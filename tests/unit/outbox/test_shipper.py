@@ -147,7 +147,7 @@ async def test_a_replaced_book_gets_everything_that_is_kept(tmp_path: Path) -> N
 async def test_a_book_put_back_gets_everything_that_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, at_start: bool
 ) -> None:
-    """L50a, F-18: an earlier copy has the same history, and has heard less of us than it once told."""
+    """L50a, F-18, F-06: an earlier copy has the same history, and has heard less of us than it once told."""
     depot = Depot(tmp_path)
     depot.call("r0")
     assert await depot.shipper.flush(10.0)

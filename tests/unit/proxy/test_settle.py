@@ -56,7 +56,7 @@ def test_the_providers_own_figures_are_charged_exactly() -> None:
 
 
 def test_an_overrun_is_charged_and_flagged() -> None:
-    """L17: usage is always recorded, also above the hold."""
+    """L17, F-29: usage is always recorded, also above the hold."""
     assert over(usage(UsageState.FINAL, 100, 5000)).charge_atoms == cost(100, 5000) > HELD
     assert over(usage(UsageState.FINAL, 100, 5000)).flags == (OVERRUN,)
 
@@ -75,7 +75,7 @@ def test_no_head_at_all_settles_at_the_whole_hold() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 429])
 def test_a_refusal_of_the_providers_costs_nothing(status: int) -> None:
-    """It said no figure: the work did not happen."""
+    """F-19: it said no figure: the work did not happen."""
     for state in (UsageState.ERROR, UsageState.ABSENT, UsageState.ESTIMATED):
         assert over(Usage(state), status=status) == Settlement(0, Usage(state), (NOT_BILLED,))
 

@@ -73,7 +73,7 @@ def test_both_engines_have_the_same_migrations() -> None:
     ],
 )
 async def test_a_database_of_another_version_is_refused(url: str, change: str, said: str) -> None:
-    """A newer one, and one made by other files; nothing in it is touched."""
+    """F-17: a newer one, and one made by other files; nothing in it is touched."""
     await (await open_postgres(DatabaseOptions(url))).close()
     connection = await asyncpg.connect(url)
     await connection.execute(change)
@@ -120,7 +120,7 @@ async def test_each_of_many_at_once_hears_its_own(book: PostgresBook) -> None:
 
 
 async def test_those_that_wait_share_a_transaction(book: PostgresBook) -> None:
-    """Of one customer; each customer has its own."""
+    """F-14: of one customer; each customer has its own."""
 
     async def transaction(tx: Transaction) -> int:
         await tx.execute("SELECT 1")
@@ -190,7 +190,7 @@ async def test_what_is_booked_is_not_changed(url: str, book: PostgresBook, table
 
 
 async def test_too_many_that_wait_are_told_so(book: PostgresBook) -> None:
-    """The queue has a bound, over all customers."""
+    """F-09: the queue has a bound, over all customers."""
     works = [
         asyncio.create_task(book.transact(f"c{n % 50}", partial(put, name=f"n{n}"))) for n in range(MAX_QUEUED + 9)
     ]

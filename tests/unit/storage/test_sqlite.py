@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.errors import LedgerUnavailable
 from sidecar.ports import Transaction
 from sidecar.storage.sqlite import MAX_GROUP, open_book
 
@@ -54,5 +55,34 @@ async def test_who_has_gone_keeps_nobody_from_hearing(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
         assert await asyncio.gather(*tasks[1:]) == [3] * (MAX_GROUP - 1)
+    finally:
+        book.close()
+
+
+async def test_a_full_disk_is_told_and_costs_nothing_that_is_booked(tmp_path: Path) -> None:
+    """F-13: what does not fit is refused whole, reads go on, and with room it goes on writing."""
+    book = open_book(tmp_path / "book.db")
+
+    async def keep(tx: Transaction, number: int) -> None:
+        await tx.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (f"n{number}", "x" * 3000))
+
+    async def kept() -> int:
+        rows = await book.read("acme", lambda tx: tx.fetch("SELECT count(*) AS n FROM meta WHERE name LIKE 'n%'"))
+        return int(rows[0]["n"])
+
+    try:
+        await book.transact("acme", partial(keep, number=0))
+        await book.transact("acme", lambda tx: tx.execute("PRAGMA max_page_count = 1"))  # of those that there are
+        refused = 0
+        for number in range(1, 20):
+            try:
+                await book.transact("acme", partial(keep, number=number))
+            except LedgerUnavailable:
+                refused += 1
+        assert refused > 10
+        assert await kept() == 20 - refused
+        await book.transact("acme", lambda tx: tx.execute("PRAGMA max_page_count = 1000000"))
+        await book.transact("acme", partial(keep, number=99))
+        assert await kept() == 21 - refused
     finally:
         book.close()
