@@ -23,6 +23,7 @@ from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
+    Members,
     read_flag,
     read_model,
     read_object,
@@ -43,8 +44,14 @@ class AnthropicMessages:
     def read_request(self, body: bytes, target: str = "") -> RequestFacts:
         """See `Dialect`. `max_tokens` may be 0: that only warms the cache."""
         members = read_object(body)
-        model = read_model(members)
-        stream = read_flag(members, "stream")
+        return self.read_members(members, body, read_model(members), stream=read_flag(members, "stream"))
+
+    def read_members(self, members: Members, body: bytes, model: str, *, stream: bool) -> RequestFacts:
+        """The same for one whose model and framing are told elsewhere: in the path, on others' platforms.
+
+        Raises:
+            BadRequest: as `read_request` does.
+        """
         limit = read_whole(members, "max_tokens", least=0, most=OUTPUT_LIMIT_MAX)
         if limit is None:
             raise BadRequest("`max_tokens` is required.", param="max_tokens")

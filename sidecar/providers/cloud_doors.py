@@ -12,11 +12,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar.providers.bedrock import BedrockConverse
+from sidecar.providers.bedrock_invoke import BedrockInvoke
 from sidecar.providers.dialect import Shape
 from sidecar.providers.doors import Door, Kind
 from sidecar.providers.gemini import GeminiGenerate
 
 GEMINI_GENERATE: Final = GeminiGenerate()
+BEDROCK_CONVERSE: Final = BedrockConverse()
+BEDROCK_INVOKE: Final = BedrockInvoke()
+
+SIGNED: Final = frozenset({BEDROCK_CONVERSE.name, BEDROCK_INVOKE.name})
+"""Dialects of a provider that takes signed requests: such a signature holds for the provider's own address alone."""
 
 _GEMINI: Final = Shape.GEMINI
 _MODEL: Final = r"(?i:/(?:models|tunedModels)/[^/:%]+(?:%40[^/:%]+)?(?::|%3A)"
@@ -36,4 +43,16 @@ GOOGLE_DOORS: Final = (
     Door("*", rf"{_VERSION}/interactions{_BELOW}", _GEMINI, kind=Kind.AGENTS),
 )
 
-CLOUD_DOORS: Final = GOOGLE_DOORS
+_BEDROCK: Final = Shape.BEDROCK
+_HOSTED: Final = r"(?i:/model/[^/]+/"
+
+BEDROCK_DOORS: Final = (
+    Door("POST", rf"{_HOSTED}converse(?:-stream)?)", _BEDROCK, BEDROCK_CONVERSE),
+    Door("POST", rf"{_HOSTED}invoke(?:-with-response-stream)?)", _BEDROCK, BEDROCK_INVOKE),
+    Door("POST", rf"{_HOSTED}count-tokens)", _BEDROCK, kind=Kind.FREE),
+    Door("*", rf"{_HOSTED}invoke-with-bidirectional-stream)", _BEDROCK, kind=Kind.REALTIME),
+    Door("*", rf"/async-invoke{_BELOW}", _BEDROCK, kind=Kind.BATCH),
+    Door("*", r"(?i:/(?:model|guardrail)/[^/]+/.+)", _BEDROCK),
+)
+
+CLOUD_DOORS: Final = (*GOOGLE_DOORS, *BEDROCK_DOORS)

@@ -83,6 +83,7 @@ class Shape(StrEnum):
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
+    BEDROCK = "bedrock"
 
 
 class Ending(StrEnum):

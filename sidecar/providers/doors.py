@@ -34,6 +34,7 @@ class Kind(StrEnum):
     VIDEO = "video"
     AGENTS = "agents"  # work in many calls at the provider: assistants, threads, sessions
     TRAINING = "training"  # tuning and grading of models
+    SIGNED = "signed"  # metered, but for a signature over the address, which does not hold through a proxy
     OTHER = "other"  # a path that nobody here knows
 
 

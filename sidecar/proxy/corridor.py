@@ -12,6 +12,8 @@ import msgspec
 from sidecar.core.governance.decisions import Denied
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ports import Ids
+from sidecar.providers.cloud_doors import SIGNED
+from sidecar.providers.doors import Kind
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.authorize import Authority, Call, authorize
 from sidecar.proxy.clamp import Shortener
@@ -27,7 +29,7 @@ from sidecar.proxy.log_lines import LineBudget, denied_line
 from sidecar.proxy.observe import unread
 from sidecar.proxy.passage import FROM_PROVIDER, Passage
 from sidecar.proxy.recent import Denial, RecentDecisions
-from sidecar.proxy.request_head import RequestHead
+from sidecar.proxy.request_head import RequestHead, is_signed
 from sidecar.proxy.route import Route, Routes
 from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
@@ -39,6 +41,13 @@ NO_PROVIDER_KEY: Final = Unfit(
     UnfitReason.PROVIDER_KEY_MISSING,
     "this sidecar holds no key of that provider, and a virtual key goes to none: set upstreams.NAME.key_file (or "
     "needs_key: false where the provider wants none), or send the provider's own key and the virtual one in Spend-Key",
+)
+
+SIGNATURE_FAILS: Final = Unfit(
+    UnfitReason.ENDPOINT_NOT_METERED,
+    "this request is signed (SigV4) for the address of the sidecar, so the provider would refuse it: send a bearer"
+    " token instead (AWS_BEARER_TOKEN_BEDROCK), or let the sidecar hold one in upstreams.NAME.key_file. To have signed"
+    " requests sent on as they are and counted by call, set upstreams.NAME.doors.signed to pass_counted",
 )
 
 logger = logging.getLogger(__name__)
@@ -115,9 +124,9 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
         if desk.local is not None and head.target.startswith(ROOT):
             return await aside(desk.local(arrival, holder))
         return _turn_down(arrival, route, desk)
-    if route.dialect is None:
-        return await _pass_through(arrival, route, desk)
     provider = desk.providers[route.upstream]
+    if route.dialect is None or (route.dialect.name in SIGNED and _goes_signed(head, provider)):
+        return await _pass_through(arrival, route, desk)
     subject = desk.identifier.identify(head.fields, holder)
     if isinstance(subject, Unfit):
         return _turn_down(arrival, subject, desk)
@@ -186,6 +195,9 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
 
 async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
     """Pass a request on that the configuration exempts from metering: counted and logged, nothing more."""
+    kind = route.kind if route.dialect is None else Kind.SIGNED
+    if kind is Kind.SIGNED and kind not in route.later:
+        return _turn_down(arrival, SIGNATURE_FAILS, desk)
     request_id = desk.ids.new("req")
     desk.metrics.passed_through.add(route.upstream)
     outcome = await forward(
@@ -199,16 +211,22 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
         options=desk.forwarding,
         added=[FROM_PROVIDER, (b"Spend-Request-Id", request_id.encode())],
     )
-    passed = {"request_id": request_id, "upstream": route.upstream, "kind": str(route.kind), "status": outcome.status}
+    passed = {"request_id": request_id, "upstream": route.upstream, "kind": str(kind), "status": outcome.status}
     logger.info("request_passed_through", extra={"facts": passed})
     if not arrival.answered:
         shape = shape_of(arrival.head.target, arrival.head.fields)
         arrival.answer(*refuse(outcome.refusal(), shape, request_id=request_id))
+    return None
 
 
 def _would_go_without_key(head: RequestHead, provider: Provider) -> bool:
     """Whether all that it could show its provider is a virtual key, which goes to none."""
     return provider.needs_key and provider.upstream.key is None and not head.has_own_key
+
+
+def _goes_signed(head: RequestHead, provider: Provider) -> bool:
+    """Whether a request would go out with the caller's signature: not where we have a key to go in its place."""
+    return provider.upstream.key is None and is_signed(head.fields)
 
 
 def _shut_out(arrival: Arrival, why: Unfit | Denied, desk: Desk) -> None:

@@ -22,7 +22,7 @@ from sidecar.core.governance.decisions import Consulted, Denied, Reason
 from sidecar.ports import Ids
 from sidecar.providers.dialect import Shape
 from sidecar.providers.registry import shape_at
-from sidecar.proxy.error_bodies import Row, Said, error_body
+from sidecar.proxy.error_bodies import Row, Said, amazons_type, error_body
 from sidecar.proxy.refusals import Header, Refusal, RefusalReason, RefusalShape, Reply
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
@@ -126,7 +126,7 @@ def deny(
     wait_ms = row.wait_ms if denied.retry_after_ms is None else denied.retry_after_ms
     retry = row.retry and wait_ms is not None and wait_ms <= MAX_RETRY_AFTER_MS  # a denial without a wait is lasting
     facts = _spend(denied, now_ms, currencies)
-    headers = _headers(denied.request_id, retry=retry, wait_ms=wait_ms if retry else None)
+    headers = _headers(denied.request_id, shape, row, retry=retry, wait_ms=wait_ms if retry else None)
     if "resets_at" in facts:
         headers.append((b"Spend-Resets-At", facts["resets_at"].encode()))
     waited = wait_ms if retry else None
@@ -140,7 +140,7 @@ def turn_down(unfit: Unfit, shape: Shape, *, request_id: str) -> Reply:
     facts = {"reason": str(unfit.reason), "request_id": request_id}
     code = unfit.code or str(unfit.reason)
     body = error_body(shape, row, Said(code, unfit.message, request_id, facts, unfit.param))
-    headers = _headers(request_id, retry=False)
+    headers = _headers(request_id, shape, row, retry=False)
     if row.status == 401:
         headers.append(CHALLENGE)
     return row.status, headers, body
@@ -151,7 +151,7 @@ def refuse(refusal: Refusal, shape: Shape, *, request_id: str) -> Reply:
     row = TABLE[refusal.reason]
     facts = {"reason": refusal.reason.value, "request_id": request_id}
     body = error_body(shape, row, Said(refusal.reason.value, refusal.message, request_id, facts, wait_ms=row.wait_ms))
-    return row.status, _headers(request_id, retry=row.retry, wait_ms=row.wait_ms), body
+    return row.status, _headers(request_id, shape, row, retry=row.retry, wait_ms=row.wait_ms), body
 
 
 def door_shape(ids: Ids) -> RefusalShape:
@@ -163,13 +163,15 @@ def door_shape(ids: Ids) -> RefusalShape:
     return shape
 
 
-def _headers(request_id: str, *, retry: bool, wait_ms: int | None = None) -> list[Header]:
+def _headers(request_id: str, shape: Shape, row: Row, *, retry: bool, wait_ms: int | None = None) -> list[Header]:
     headers = [
         (b"Content-Type", b"application/json"),
         (b"Spend-Origin", b"sidecar"),
         (b"Spend-Request-Id", request_id.encode()),
         (b"x-should-retry", b"true" if retry else b"false"),
     ]
+    if shape is Shape.BEDROCK:
+        headers.append((b"x-amzn-ErrorType", amazons_type(row, retry=retry).encode()))
     if wait_ms is not None:
         headers.append((b"Retry-After", b"%d" % -(-wait_ms // 1000)))  # whole seconds, rounded up
         headers.append((b"retry-after-ms", b"%d" % wait_ms))  # wins where both stand

@@ -3,7 +3,8 @@
 Our own facts ride inside, in the part of a body that every client keeps: the object `spend`.
 
 Sources: the error sections of the OpenAI and Anthropic API references, googleapis/api-common-protos
-`google/rpc/error_details.proto` and `code.proto`; checked 2026-11.
+`google/rpc/error_details.proto` and `code.proto`, boto/botocore `data/bedrock-runtime/2023-09-30/service-2.json` and
+`retries/standard.py` (which errors it sends again); checked 2026-11.
 """
 
 from __future__ import annotations
@@ -90,9 +91,35 @@ def _gemini(row: Row, said: Said) -> dict[str, Any]:
     return {"error": error}
 
 
+_AMAZONS: Final[Mapping[int, str]] = {
+    401: "AccessDeniedException",
+    402: "ServiceQuotaExceededException",
+    403: "AccessDeniedException",
+    408: "ModelTimeoutException",
+    500: "InternalServerException",
+    502: "ServiceUnavailableException",
+    503: "ServiceUnavailableException",
+    504: "ModelTimeoutException",
+}
+"""By HTTP's status: the exception of Amazon's clients; any other is a ValidationException."""
+
+
+def amazons_type(row: Row, *, retry: bool) -> str:
+    """The exception that Amazon's clients raise: throttling is tried again by them, a quota is not."""
+    if row.status == 429:
+        return "ThrottlingException" if retry else "ServiceQuotaExceededException"
+    return _AMAZONS.get(row.status, "ValidationException")
+
+
+def _bedrock(row: Row, said: Said) -> dict[str, Any]:
+    del row  # its exception stands in a header
+    return {"message": said.message, "code": said.code, "spend": said.spend}
+
+
 WRITERS: Final[Mapping[Shape, Callable[[Row, Said], dict[str, Any]]]] = {
     Shape.OPENAI: _openai,
     Shape.ANTHROPIC: _anthropic,
     Shape.GEMINI: _gemini,
+    Shape.BEDROCK: _bedrock,
 }
 """One for every shape; a test holds them against each other."""

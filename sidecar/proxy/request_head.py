@@ -9,7 +9,7 @@ into another one. Routes are matched on the raw target only; nothing here decode
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -85,6 +85,14 @@ _PATH_TRICKS: Final = re.compile(
     # `/v1/%63hat` would serve what was never metered here
     r"|%(?:[01][0-9A-Fa-f]|2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[CFcf]|7[EFef])"
 )
+_ARN: Final = re.compile(
+    r"(?<=/model/)arn(?:(?:%3A|:)[a-z0-9-]*){4}(?:%3A|:)[a-z-]+%2F[a-z0-9](?:[a-z0-9._-]|%3A|:)*(?=/)", re.I | re.A
+)
+"""Amazon's name for one of its own in the place of a model's name: the only escaped slash that a path may have.
+
+Source: docs.aws.amazon.com "Amazon Resource Names", boto/botocore's serializer, which escapes it; checked 2026-11.
+"""
+
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#@\s]+)")
 
@@ -238,7 +246,7 @@ def _refuse_misspelt(fields: dict[bytes, bytes]) -> None:
 def _check_target(target: str) -> None:
     if not target.startswith("/") or not _VISIBLE.fullmatch(target) or "#" in target:
         raise Refused(RefusalReason.MALFORMED, "the request target must be a path, in visible ASCII", closes=True)
-    if _PATH_TRICKS.search(target.partition("?")[0]):
+    if _PATH_TRICKS.search(without_arn(target.partition("?")[0])):
         raise Refused(RefusalReason.MALFORMED, "the path has empty, dotted or disguised segments", closes=True)
     if KEY_PREFIX in target or ("%" in target and KEY_PREFIX in unquote(target)):
         message = "a virtual key must not stand in the path or the query, which others log: send it in a header"
@@ -258,6 +266,19 @@ def _check_host(host: bytes, hosts: frozenset[bytes]) -> None:
         raise Refused(RefusalReason.HOST, "this sidecar does not go by that name", closes=True)
     if len(_good_hosts) < GOOD_HOSTS_MAX:
         _good_hosts[host] = hosts
+
+
+def is_signed(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether a request is signed as Amazon has it, over its address among others.
+
+    Source: docs.aws.amazon.com "Signature Version 4 signing process", boto/botocore `auth.py`; checked 2026-11.
+    """
+    return fields.get(b"authorization", b"").lower().startswith(b"aws4-")
+
+
+def without_arn(path: str) -> str:
+    """The path with `arn` for an ARN in a model's place."""
+    return _ARN.sub("arn", path, count=1) if "/model/arn" in path else path
 
 
 def _check_charset(target: str, content_type: bytes) -> None:

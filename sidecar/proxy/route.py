@@ -21,6 +21,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.providers.dialect import Dialect
 from sidecar.providers.doors import CHOICES, Choice, DoorTable, Kind
 from sidecar.providers.registry import ALL_DOORS, ANTHROPIC_DOORS, DIALECTS, OPENAI_DOORS, dialect_for, dialect_named
+from sidecar.proxy.request_head import without_arn
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
 OPENAI: Final = "openai"
@@ -139,7 +140,7 @@ class Routes:
 
     def _find(self, method: str, target: str, anthropic: bool) -> Route | Unfit:
         path, mark, query = target.partition("?")
-        if not _TARGET.fullmatch(target) or _TRICKS.search(path) or "#" in query:
+        if not _TARGET.fullmatch(target) or _TRICKS.search(without_arn(path)) or "#" in query:
             message = "the request target must be one plain path, without empty, dotted or disguised segments"
             return Unfit(UnfitReason.MALFORMED_PATH, message)
         upstream, rest = self._split(path, anthropic)
@@ -216,8 +217,8 @@ def not_taken(kind: str, upstream: str) -> str:
 
 
 def _taken(choices: Mapping[Kind, Choice]) -> frozenset[str]:
-    """The kinds of calls whose usage comes outside their answer and that are taken all the same."""
-    return frozenset(kind for kind in (Kind.BACKGROUND,) if choices[kind] is Choice.PASS_COUNTED)
+    """The kinds of calls that are told by more than their path, and are taken though no answer bills them to us."""
+    return frozenset(kind for kind in (Kind.BACKGROUND, Kind.SIGNED) if choices[kind] is Choice.PASS_COUNTED)
 
 
 def _is_nearly_metered(method: str, path: str) -> bool:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.recordings import anthropic_exchanges, gemini_exchanges, openai_exchanges, responses_exchanges
+from tests.recordings import (
+    anthropic_exchanges,
+    bedrock_exchanges,
+    gemini_exchanges,
+    openai_exchanges,
+    responses_exchanges,
+)
 from tests.recordings.exchange import Exchange, cuts, metered
 
 EXCHANGES = (
@@ -13,6 +19,7 @@ EXCHANGES = (
     *responses_exchanges.EXCHANGES,
     *anthropic_exchanges.EXCHANGES,
     *gemini_exchanges.EXCHANGES,
+    *bedrock_exchanges.EXCHANGES,
 )
 
 

@@ -1,4 +1,4 @@
-"""Recorded traffic of Google, read as an independent, slow reading has it; skipped where it is absent."""
+"""Recorded traffic of Google and Amazon, read as an independent, slow reading has it; skipped where it is absent."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ import pytest
 
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Usage, UsageState
+from sidecar.providers.cloud_doors import BEDROCK_INVOKE
 from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.registry import dialect_for
 from tests.recordings.exchange import cut_at
 from tests.recordings.test_shared_recordings import FOLDER, differences
+
+TOLD_BY_THE_ANSWER: Final = "the answer says which tier served, which the slow reading does not look at"
+COUNTED_IN_THE_HEAD: Final = "a guardrail left the output out of the body's usage; the head has it"
+EDITED: Final = "its recorder took a long system prompt out of the request"
+NOT_JSON: Final = 1
+"""Recorded requests to Converse whose own JSON is broken."""
 
 ONLY_A_TIER: Final = "its usage object has a tier and no count: unknown is not zero (L5)"
 
@@ -44,6 +51,26 @@ PROTOCOLS: Final = {
         bounded=300,
         deviations={"pydantic-ai.jsonl.gz:756": ONLY_A_TIER},
         beyond={},
+    ),
+    "bedrock.converse": Protocol(
+        ("bedrock.converse", "bedrock.converse_stream"),
+        finals=240,
+        bounded=185,
+        deviations={
+            "pydantic-ai.jsonl.gz:634": TOLD_BY_THE_ANSWER,
+            "pydantic-ai.jsonl.gz:637": TOLD_BY_THE_ANSWER,
+        },
+        beyond={},
+        not_taken=NOT_JSON,
+    ),
+    "bedrock.invoke": Protocol(
+        ("bedrock.invoke", "bedrock.invoke_stream"),
+        finals=95,
+        bounded=85,
+        deviations={f"openllmetry.jsonl.gz:{number}": COUNTED_IN_THE_HEAD for number in (166, 167, 168)},
+        beyond={
+            f"openllmetry.jsonl.gz:{number}": EDITED for number in (117, 118, 138, 139, 140, 141, 142, 143, 181, 182)
+        },
     ),
 }
 
@@ -99,7 +126,13 @@ def read(exchange: dict[str, Any], facts: RequestFacts | None, pieces: list[byte
     """Feed an answer in these pieces, of which none is changed; its usage."""
     dialect: Dialect = exchange["dialect"]
     facts = facts or RequestFacts(Ceiling("unknown", 1000, 100), stream=False, body=b"")
-    meter = dialect.meter(facts, status=exchange["status"], content_type="", content_encoding=encoding)
+    status = exchange["status"]
+    if dialect is BEDROCK_INVOKE:
+        lines = [f"{name}: {value[0]}\r\n" for name, value in exchange["response_headers"].items()]
+        head = "".join(["HTTP/1.1 200 OK\r\n", *lines]).encode()
+        meter = BEDROCK_INVOKE.meter_with(facts, head, status=status, content_encoding=encoding)
+    else:
+        meter = dialect.meter(facts, status=status, content_type="", content_encoding=encoding)
     for piece in pieces:
         assert meter.feed(piece) == piece
     assert meter.flush() == b""

@@ -114,7 +114,7 @@ class Rig:
             self.upstream,
             target=self.target or arrival.head.target,
             body=arrival.body,
-            meter_for=lambda status, kind, encoding: Tape(status, kind, encoding, self.hides),
+            meter_for=lambda status, kind, encoding, _: Tape(status, kind, encoding, self.hides),
             on_end=self.on_end,
             sweep=self.sweep,
             options=self.forward_options,

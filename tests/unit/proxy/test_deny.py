@@ -224,3 +224,29 @@ def test_what_google_has_no_status_for_is_put_into_its_words() -> None:
 def test_googles_paths_have_googles_errors(target: str) -> None:
     """Wherever its upstream stands."""
     assert shape_of(target) is Shape.GEMINI
+
+
+@pytest.mark.parametrize(
+    ("denied", "status", "exception"),
+    [
+        (Denied(Reason.BUDGET_EXCEEDED, "because", request_id="r"), 402, "ServiceQuotaExceededException"),
+        (Denied(Reason.BUDGET_IN_FLIGHT, "because", request_id="r"), 429, "ThrottlingException"),
+        (Denied(Reason.MODEL_NOT_PRICED, "because", request_id="r"), 403, "AccessDeniedException"),
+        (Denied(Reason.CUSTOMER_REQUIRED, "because", request_id="r"), 400, "ValidationException"),
+        (Denied(Reason.OUTBOX_FULL, "because", request_id="r"), 503, "ServiceUnavailableException"),
+    ],
+)
+def test_bedrock_hears_it_as_an_exception_of_its_own(denied: Denied, status: int, exception: str) -> None:
+    """The exception stands in a header, the sentence in the body; a quota is not tried again, throttling is."""
+    got, headers, body = said(denied, Shape.BEDROCK)
+    assert (got, headers["x-amzn-errortype"], body["message"]) == (status, exception, "because")
+    assert body["spend"]["reason"] == str(denied.reason)
+    got, headers, _ = said(Denied(Reason.BUDGET_EXCEEDED, "because", request_id="r"), Shape.BEDROCK, status=429)
+    assert (got, headers["x-amzn-errortype"]) == (429, "ServiceQuotaExceededException")
+    assert "x-amzn-errortype" not in said(denied, Shape.OPENAI)[1]
+
+
+@pytest.mark.parametrize("how", ["converse", "converse-stream", "invoke", "count-tokens", "new"])
+def test_bedrocks_paths_have_bedrocks_errors(how: str) -> None:
+    """Wherever its upstream stands, and whatever is done with a model."""
+    assert shape_of(f"/bedrock/model/us.amazon.nova-lite-v1%3A0/{how}") is Shape.BEDROCK

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import ConfigurationError
-from sidecar.providers.cloud_doors import GEMINI_GENERATE
+from sidecar.providers.cloud_doors import BEDROCK_CONVERSE, BEDROCK_INVOKE, GEMINI_GENERATE
 from sidecar.providers.doors import Kind
 from sidecar.providers.registry import OPENAI_CHAT, dialect_for
 from sidecar.proxy.route import Route, Routes
@@ -210,3 +210,30 @@ def test_another_spelling_of_googles_method_is_metered_too(path: str) -> None:
     """Google decodes a path: what it may take for a metered call is one."""
     routes = Routes(further={"gemini"}, doors={"gemini": {"other": "pass_counted", "POST /*": "pass_counted"}})
     assert routes.find("POST", f"/gemini{path}", anthropic=False) == Route("gemini", path, GEMINI_GENERATE)
+
+
+ARN = "arn%3Aaws%3Abedrock%3Aus-east-1%3A0123%3Ainference-profile%2Fus.amazon.nova-lite-v1%3A0"
+
+
+@pytest.mark.parametrize("model", ["us.amazon.nova-lite-v1%3A0", "amazon.titan-text-express-v1", ARN])
+def test_bedrocks_models_stand_in_the_path(model: str) -> None:
+    """An ARN's escaped slash is the only one that passes."""
+    routes = Routes(further={"bedrock"})
+    path = f"/model/{model}/converse-stream"
+    assert routes.find("POST", f"/bedrock{path}", anthropic=False) == Route("bedrock", path, BEDROCK_CONVERSE)
+    path = f"/model/{model}/invoke"
+    assert routes.find("POST", f"/bedrock{path}", anthropic=False) == Route("bedrock", path, BEDROCK_INVOKE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/model/a%2Fb/converse", f"/model/{ARN}%2F..%2Fx/converse", f"/model/{ARN}%2Fx/converse",
+        f"/model/x/{ARN}/converse", "/model/arn%3Aaws%2F../converse", f"/{ARN}/converse",
+    ],
+)  # fmt: skip
+def test_no_other_escaped_slash_passes(path: str) -> None:
+    """What a provider may decode into another path is malformed."""
+    found = Routes(further={"bedrock"}).find("POST", f"/bedrock{path}", anthropic=False)
+    assert isinstance(found, Unfit)
+    assert found.reason is UnfitReason.MALFORMED_PATH
