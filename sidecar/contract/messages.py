@@ -215,13 +215,16 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a holder says of one lease: its growing `returned_atoms`, and how much more it wants.
 
-    `closed`: it will never admit on it again; `returned_atoms` is then granted − tally (L42).
+    `closed`: it will never admit on it again; `returned_atoms` is then granted − tally (L42). `tally_atoms`
+    says with it what was charged on it in all: so what was lent in an answer that its holder never heard
+    is free as well. None: it is not said.
     """
 
     lease_id: str
     returned_atoms: int
     want_atoms: int = 0
     closed: bool = False
+    tally_atoms: int | None = None
 
 
 class CustomerPart(msgspec.Struct, frozen=True, omit_defaults=True):

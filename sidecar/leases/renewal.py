@@ -157,7 +157,8 @@ class Renewal:
         elif lease.has_more and not lease.recalled and lease.is_live(now):
             needed, free = demand(lease, self._options.cover_s, now), lease.free
             want = needed - free if free * 2 < needed else 0
-        return LeaseReport(lease.lease_id, lease.returned, want_atoms=want, closed=lease.closed)
+        tally = lease.spent if lease.closed else None
+        return LeaseReport(lease.lease_id, lease.returned, want_atoms=want, closed=lease.closed, tally_atoms=tally)
 
 
 def _may_close(lease: Lease) -> bool:

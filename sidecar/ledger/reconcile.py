@@ -128,10 +128,13 @@ class _Reconciling:
         moves = Moves()
         facts: dict[str, object] = {}
         for lease, report in known:
-            before = lease.escrow
-            if report.returned_atoms <= lease.returned and report.closed <= lease.closed:
+            before, returned = lease.escrow, report.returned_atoms
+            if report.closed and report.tally_atoms is not None:
+                # Its holder may never have heard of the last that was lent on it, and will not admit on that either.
+                returned = max(returned, lease.granted - max(0, report.tally_atoms))
+            if returned <= lease.returned and report.closed <= lease.closed:
                 continue  # heard before
-            lease.returned = max(lease.returned, report.returned_atoms)
+            lease.returned = max(lease.returned, returned)
             lease.closed = lease.closed or report.closed
             self._journal.keep(lease)
             currency = self._journal.balance(lease.account, self._options.currency).currency
@@ -221,8 +224,15 @@ def _merge(reports: Iterable[LeaseReport]) -> dict[str, LeaseReport]:
             max(before.returned_atoms, report.returned_atoms),
             max(before.want_atoms, report.want_atoms),
             before.closed or report.closed,
+            _most(before.tally_atoms, report.tally_atoms),
         )
     return merged
+
+
+def _most(a: int | None, b: int | None) -> int | None:
+    if a is None or b is None:
+        return a if b is None else b
+    return max(a, b)
 
 
 def _may_overlap(a: Grant, b: Grant) -> bool:

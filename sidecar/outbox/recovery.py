@@ -216,7 +216,8 @@ class Recovery:
         parts: dict[str, list[LeaseReport]] = {}
         for lease_id in leases:
             tally = self.spool.leases[lease_id]
-            report = LeaseReport(lease_id, _returned(tally), closed=closed)
+            spent = tally.spent_atoms if closed else None
+            report = LeaseReport(lease_id, _returned(tally), closed=closed, tally_atoms=spent)
             parts.setdefault(tally.customer, []).append(report)
         return SyncRequest(
             self.spool.sidecar,

@@ -227,6 +227,22 @@ async def test_totals_only_grow(desk: Desk) -> None:
     assert (child.used.atoms, child.leased.atoms, child.remaining.atoms) == (5, 0, 95)
 
 
+async def test_a_close_frees_what_its_holder_never_heard_of(desk: Desk) -> None:
+    """L42: lent by an answer that came too late, or not at all; what is charged and on its way stays kept."""
+    await counted(desk, 100)
+    lease = (await desk.borrow(ACME, 40)).leases[0].lease_id
+    await desk.borrow(ACME, 60)  # the question was stuck on its way, and nobody waits for the answer any more
+    closing = LeaseReport(lease, 25, closed=True, tally_atoms=15)
+    for _ in range(2):
+        await desk.sync(desk.event("r1", ACME, 5, leases=(lease,)), reports=(closing,))
+        child = (await desk.service.budgets("acme"))[0].children[0]
+        assert (child.used.atoms, child.leased.atoms, child.remaining.atoms) == (5, 10, 85)
+    await desk.sync(desk.event("r2", ACME, 10, leases=(lease,)))
+    child = (await desk.service.budgets("acme"))[0].children[0]
+    assert (child.used.atoms, child.leased.atoms, child.remaining.atoms) == (15, 0, 85)
+    assert await desk.problems() == ()
+
+
 async def test_a_report_on_an_unknown_lease_loses_nothing_else(desk: Desk) -> None:
     """L29, L42: it is told as an error; the events and reports beside it are applied."""
     await counted(desk, 100)

@@ -6,15 +6,19 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sidecar.ledger.administration import NewBudget, NewGrant
+from sidecar.errors import SidecarError
+from sidecar.ledger.administration import Act, NewBudget, NewGrant
+from sidecar.ledger.service import LedgerService
 from tests.scenarios import faults
 from tests.scenarios.laws import all_laws
 from tests.scenarios.pods import Plan
-from tests.scenarios.world import Broken, Law, World, scratch, subject
+from tests.scenarios.world import CUSTOMER, DEPARTMENTS, TEAMS, USERS, Broken, Law, World, scratch, subject
 from tests.support.ledger import usd
 
 TROUBLE_S = 150.0
@@ -25,10 +29,6 @@ HEALING_S = 100.0
 
 PROBE = 2
 """Atoms of a call that asks whether there is still credit."""
-
-CUSTOMER = "acme"
-TEAMS = ("data", "web")
-USERS = ("ada", "bob")
 
 
 @dataclass
@@ -82,6 +82,8 @@ class History:
         self.calls_go_on = True
         self.whole = ""
         """The budget that every call draws on."""
+        self.budgets: list[tuple[str, str, int, str]] = []
+        """Each budget's path, period, first limit, and of whom each has one."""
 
     async def run(self) -> None:
         """From the first customer to the last sidecar's stop.
@@ -92,14 +94,14 @@ class History:
         world = self.world
         await self._furnish()
         for pod in world.pods:
-            pod.start()
+            pod.start_if_down()
         calling = asyncio.create_task(self._call())
         looking = asyncio.create_task(self._look())
         began_s = world.now_s
         while world.now_s < began_s + TROUBLE_S:
             await world.live(self.rng.expovariate(1 / self.mix.every_s))
             await faults.happen(self)
-        await faults.heal(world)
+        await faults.heal(self)
         await world.live(HEALING_S / 2)
         self.calls_go_on = False
         await calling
@@ -118,17 +120,34 @@ class History:
         world, limit = self.world, self.mix.limit
         service = world.ledgers[0].service
         await service.add_customer(CUSTOMER, "required" if self.mix.wallet else "none", world.act())
-        for team in TEAMS:
-            await service.add_nodes(f"{CUSTOMER}/team:{team}", world.act())
-        whole = await service.set_budget(NewBudget(CUSTOMER, usd(limit), "lifetime"), world.act())
-        self.whole = whole.budget_id
-        await service.set_budget(NewBudget(f"{CUSTOMER}/team:data", usd(limit // 3), "hour"), world.act())
-        await service.set_budget(NewBudget(CUSTOMER, usd(limit // 2), "lifetime", each="user"), world.act())
+        for department, team in zip(DEPARTMENTS, TEAMS, strict=True):
+            await service.add_nodes(f"{CUSTOMER}/department:{department}/team:{team}", world.act())
+        self.budgets = [
+            (CUSTOMER, "lifetime", limit, ""),
+            (CUSTOMER, "lifetime", limit // 2, "user"),
+            (f"{CUSTOMER}/team:data", "hour", limit // 3, ""),
+            (f"{CUSTOMER}/department:a", "hour", limit // 2, ""),
+            (f"{CUSTOMER}/department:b", "lifetime", limit // 3, ""),
+        ]
+        for path, per, atoms, each in self.budgets:
+            view = await service.set_budget(NewBudget(path, usd(atoms), per, each=each), world.act())
+            self.whole = self.whole or view.budget_id
         if self.mix.wallet:
             for number in range(3):
                 ends = world.ledger_clock.true_ms() + self.rng.randint(60, 400) * 1000
                 new = NewGrant(CUSTOMER, usd(limit // 3), expires_at_ms=ends if number < 2 else None)
                 await service.add_grant(new, world.act())
+
+    async def act(self, work: Callable[[LedgerService, Act], Coroutine[Any, Any, object]]) -> None:
+        """A person does something; what may not be is refused, and a ledger that does not run does nothing."""
+        host = self.rng.choice(self.world.ledgers)
+        if host.is_up:
+            with suppress(SidecarError):
+                await work(host.service, self.world.act())
+
+    def do(self, work: Callable[[LedgerService, Act], Coroutine[Any, Any, object]]) -> None:
+        """The same, from where nobody waits."""
+        self.world.loop.create_task(self.act(work))
 
     async def _call(self) -> None:
         """The applications' calls."""
@@ -170,7 +189,7 @@ class History:
                 if len(world.truth.made) > before:
                     break
             else:
-                if self._left() >= PROBE:
+                if self._left() >= PROBE and not life.may_leave:
                     world.refused_probes.append(life)
 
     def _left(self) -> int:

@@ -48,6 +48,11 @@ class LedgerHost:
         self.process = self._loop.new_process(self._name)
         self.service = LedgerService(self._book, self.clock, self._ids, self._rates, self._options)
 
+    def start_if_down(self) -> None:
+        """Start it, if it was killed and nobody has."""
+        if self.process.state is State.DEAD:
+            self.start()
+
     @property
     def is_up(self) -> bool:
         """Whether it answers."""

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from enum import Enum
 from typing import Any, TypeVar
@@ -36,6 +37,7 @@ class Process:
         self.name = name
         self.state = State.RUNNING
         self.waiting: deque[asyncio.Handle] = deque()
+        self.on_resume: Callable[[], None] = _nothing
         self._context = copy_context()
         self._context.run(OWNER.set, self)
 
@@ -56,6 +58,8 @@ class Process:
         """As SIGCONT: what became due meanwhile runs now."""
         if self.state is State.PAUSED:
             self.state = State.RUNNING
+            self.on_resume()
+            self.on_resume = _nothing
             self.loop.resume(self)
 
     def kill(self) -> None:
@@ -100,12 +104,17 @@ class PretendLoop(asyncio.BaseEventLoop):
         for process in self._processes:
             process.state = State.RUNNING
             self.resume(process)
-        for _ in range(5):
+        for _ in range(3):
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             if tasks:
                 self.run_until_complete(asyncio.wait(tasks, timeout=100.0))
+        for task in self._tasks:  # a dead process's, whose next step was dropped: nobody can step them any more
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coro = task.get_coro()
+            with suppress(RuntimeError):
+                coro.close()
         self.close()
 
     def time(self) -> float:
@@ -168,6 +177,10 @@ class PretendLoop(asyncio.BaseEventLoop):
 
     def _process_events(self, event_list: list[Any]) -> None:
         """There are no sockets."""
+
+
+def _nothing() -> None:
+    """What more is to be done when a process goes on."""
 
 
 def _do(future: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ...]) -> None:

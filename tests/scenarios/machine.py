@@ -52,6 +52,9 @@ class Volume:
         self.is_full = False
         self.fails_sync = False
         self.synced: dict[int, int] = {}
+        self.synced_s = -1.0
+        self.spoilt: set[int] = set()
+        """Files of which some was not synced, and never will be: the kernel takes it for clean."""
         self._inodes: dict[int, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -98,8 +101,9 @@ class Volume:
 class PretendDisk:
     """`ports.Disk`: one process's way to a volume. Once the process is dead nothing of it arrives any more."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, loop: PretendLoop) -> None:
         self._volume = volume
+        self._loop = loop
         self.is_dead = False
 
     def boot_id(self) -> str:
@@ -123,6 +127,9 @@ class PretendDisk:
         if self.is_dead:
             return
         if self._volume.fails_sync:
+            self._volume.spoilt.add(os.fstat(descriptor).st_ino)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         found = os.fstat(descriptor)
-        self._volume.synced[found.st_ino] = found.st_size
+        self._volume.synced_s = self._loop.time()
+        if found.st_ino not in self._volume.spoilt:
+            self._volume.synced[found.st_ino] = found.st_size

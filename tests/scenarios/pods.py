@@ -13,6 +13,7 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.rate_cards import ContextTier, RateBook, RateCard, Rates
 from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
+from sidecar.errors import SpoolFull
 from sidecar.leases.options import KeeperOptions
 from sidecar.outbox.shipper import ShipperOptions
 from sidecar.outbox.spool import SpoolOptions
@@ -68,10 +69,11 @@ class Life:
         self.pod = pod
         self.volume = pod.volume
         self.process = world.loop.new_process(pod.name)
-        self.disk = PretendDisk(pod.volume)
+        self.disk = PretendDisk(pod.volume, world.loop)
         self.may_leave = False
         """Its leases may stay behind for good: its disk was lost, or cannot be trusted."""
         self.ended_well = False
+        self.takes_calls = True
         self.office: BackOffice = self.process.call(self._open)
         self.authority = Authority(
             self.office.table, self.office.keeper, self.office.spool, pod.clock, lambda: RATES
@@ -103,7 +105,7 @@ class Life:
 
     def ask(self, plan: Plan) -> None:
         """The application makes a call."""
-        if self.is_running:
+        if self.is_running and self.takes_calls:
             self.process.start(self._guarded(plan))
 
     async def _guarded(self, plan: Plan) -> None:
@@ -129,8 +131,8 @@ class Life:
         made.event, _ = record(
             verdict, settlement, outcome, spool=self.authority.spool, table=self.office.table, metrics=Metrics()
         )
-        if self.office.spool.fault:
-            made.may_be_lost = True
+        made.recorded_s = world.now_s
+        made.may_be_guessed |= bool(self.office.spool.fault)
         world.note(self.pod.name, f"settled {made.request_id} at {settlement.charge_atoms}")
 
     def kill(self) -> None:
@@ -144,8 +146,19 @@ class Life:
         spool._descriptor, spool._unsynced = -1, []
         spool._lock.release()
 
+    async def drain_and_stop(self) -> None:
+        """In good order, once the calls have ended that run; those that last too long are cut off."""
+        self.takes_calls = False
+        for _ in range(20):
+            if not self.office.table.open_holds:
+                await self.stop()
+                return
+            await asyncio.sleep(1.0)
+        self.kill()
+
     async def stop(self) -> None:
         """In good order: no call runs any more."""
+        self.takes_calls = False
         await self.office.give_back()
         await self.office.close()
         self.ended_well = True
@@ -162,16 +175,29 @@ class Pod:
         self.way = way
         self.life: Life | None = None
 
-    def start(self) -> Life:
-        """Start the sidecar, on what is in the volume."""
-        life = self.life = Life(self._world, self)
-        self._world.started(life)
-        return life
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing runs here."""
+        return self.life is None or self.life.ended_well or self.life.process.state is State.DEAD
 
-    def kill(self) -> None:
-        """Kill it, if it runs."""
-        if self.life is not None and self.life.process.state is not State.DEAD and not self.life.ended_well:
-            self.life.kill()
+    def start_if_down(self) -> None:
+        """Start the sidecar on what is in the volume; one that cannot is tried again."""
+        if not self.is_down:
+            return
+        try:
+            self.life = Life(self._world, self)
+        except SpoolFull:
+            self._world.note(self.name, "cannot start: its disk is full")
+            self._world.loop.call_later(5.0, self.start_if_down)
+            return
+        self._world.started(self.life)
+
+    def kill(self) -> bool:
+        """Kill it; False if nothing runs."""
+        if self.life is None or self.is_down:
+            return False
+        self.life.kill()
+        return True
 
 
 def _answer(plan: Plan) -> tuple[Usage, Ending, int]:

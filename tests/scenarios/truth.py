@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,8 +23,11 @@ class Made:
     actual: int | None = None
     event: UsageEvent | None = None
     """Its settlement, once its sidecar has recorded it."""
+    recorded_s: float = math.inf
     may_be_lost: bool = False
     """Its records may have been lost with a disk: then its lease has to cover it."""
+    may_be_guessed: bool = False
+    """Its settlement may have been lost, or its admission read by another: then its whole hold may be booked."""
 
     @property
     def request_id(self) -> str:

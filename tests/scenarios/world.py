@@ -25,6 +25,11 @@ from tests.scenarios.network import Way, Weather
 from tests.scenarios.pods import RATES, Life, Plan, Pod
 from tests.scenarios.truth import Made, Truth
 
+CUSTOMER: Final = "acme"
+DEPARTMENTS: Final = ("a", "b")
+TEAMS: Final = ("data", "web")
+USERS: Final = ("ada", "bob")
+
 RULES: Final = LedgerOptions(valid_for_ms=40_000, refresh_every_ms=5_000, fresh_for_ms=20_000)
 """40 s where the product has a quarter of an hour: so some minutes see many lives of a lease."""
 
@@ -129,6 +134,41 @@ class World:
         """Somebody does something, once."""
         self._acts += 1
         return Act("ada@example.com", f"act-{self._acts}")
+
+    # what a disk may have lost: the laws excuse nothing else
+
+    def lost_for_good(self, volume: Volume) -> None:
+        """A volume is gone, with every call on it that is not booked, and the leases of who wrote it."""
+        self.not_to_be_trusted(volume)
+
+    def not_to_be_trusted(self, volume: Volume) -> None:
+        """Anything on a volume may be damaged: no lease may be closed on its word."""
+        booked = {name for (name,) in self.book.rows("SELECT request_id FROM calls")}
+        for made in self._made_on(volume):
+            made.may_be_lost |= made.request_id not in booked
+            made.may_be_guessed = True
+
+    def tail_lost(self, volume: Volume) -> None:
+        """What was written on a volume since it was last synced is gone."""
+        if volume.spoilt:
+            self.not_to_be_trusted(volume)
+        for made in self._made_on(volume):
+            made.may_be_lost |= made.began_s >= volume.synced_s
+            made.may_be_guessed |= made.recorded_s >= volume.synced_s
+
+    def copied(self, volume: Volume) -> None:
+        """Who reads the copy finds calls open that are not, and settles them at their holds."""
+        for made in self._made_on(volume):
+            made.may_be_guessed |= made.event is None
+
+    def not_written(self, volume: Volume) -> None:
+        """A write failed or may fail: the leases of who writes there are not to be closed by the next start."""
+        for life in self.lives:
+            life.may_leave |= life.volume is volume
+
+    def _made_on(self, volume: Volume) -> list[Made]:
+        self.not_written(volume)
+        return [made for made in self.truth.made.values() if made.life.volume is volume]
 
     # what happens
 
