@@ -162,6 +162,20 @@ class Transaction(Protocol):
         """
         ...
 
+    async def fetch_in(
+        self, sql: str, first: Sequence[object], values: Sequence[Sequence[str]], *, share: bool = False
+    ) -> Sequence[Row]:
+        """All rows of a query for any of several values.
+
+        Args:
+            sql: a query in which a column is compared by `IN ({})`, or several by `(a, b) IN (VALUES {})`; `{}` is its
+                last parameter. It neither orders rows nor sums them up over several values.
+            first: the parameters before that.
+            values: distinct, each of as many texts as the query compares.
+            share: as `fetch_locked` that shares.
+        """
+        ...
+
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """A statement without rows."""
         ...

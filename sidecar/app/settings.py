@@ -81,6 +81,7 @@ LEAST: Final[dict[Place, float]] = {
     ("sidecar", "shipping", "min_backoff_s"): 0.01,
     ("sidecar", "shipping", "max_backoff_s"): 0.01,
     ("ledger", "database", "connections"): 1,
+    ("ledger", "database", "customers_together"): 1,
     ("ledger", "rules", "valid_for_ms"): 1000,
     ("ledger", "rules", "refresh_every_ms"): 100,
     ("ledger", "rules", "grace_for_ms"): 1000,

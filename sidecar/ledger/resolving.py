@@ -87,10 +87,6 @@ class _Together:
         asking = [(request, place) for request, place in zip(requests, places, strict=True) if isinstance(place, tuple)]
         if asking:
             purse = await Purse.open(journal)
-            currencies = sorted({request.currency for request, _ in asking})
-            await journal.load_accounts(map(debt_account, currencies))
-            for currency in currencies:
-                await purse.repay(currency)
             nodes = {node for request, place in asking for node in _nodes(request, place)}
             budgets = await load_budgets(journal.tx, journal.customer, sorted(nodes))
         for request, place in zip(requests, places, strict=True):
@@ -102,6 +98,9 @@ class _Together:
             subject = msgspec.structs.replace(request.subject, path=place)
             together._answers.append(_Resolving(journal, purse, accounts, request, subject, options=options))
         await together._load()
+        if asking:
+            for currency in together._currencies():
+                await purse.repay(currency)
         return together
 
     async def answers(self) -> list[Answer]:
@@ -131,13 +130,16 @@ class _Together:
                 places.append(place)
         return places
 
+    def _currencies(self) -> list[str]:
+        return sorted({request.currency for request in self._requests})
+
     async def _load(self) -> None:
         """Read the accounts and leases of all at once, for those who ask for them one by one."""
         resolving = [one for one in self._answers if isinstance(one, _Resolving)]
         for one in resolving:
             await one.aim()
         names = [target.account for one in resolving for target in one.targets]
-        await self._journal.load_accounts(names)
+        await self._journal.load_accounts([*map(debt_account, self._currencies()), *names])
         await self._journal.load_leases(one.lease_of(target) for one in resolving for target in one.targets)
         await self._journal.load_holders(names)
 
@@ -193,12 +195,12 @@ class _Resolving:
     async def reply(self) -> ResolveReply:
         """The standing, and what was lent."""
         request = self._request
-        debt = await self._purse.debt(request.currency)
-        if request.need_atoms and self._journal.wallet is Wallet.REQUIRED and debt > self._options.debt_limit_atoms:
-            detail = f"{self._journal.customer!r} owes {debt} atoms of {request.currency}; a paid grant repays them"
-            return ResolveReply(refusal=Reason.DEBT_LIMIT.value, detail=detail)
+        if request.need_atoms and self._journal.wallet is Wallet.REQUIRED:
+            debt = await self._purse.debt(request.currency)
+            if debt > self._options.debt_limit_atoms:
+                detail = f"{self._journal.customer!r} owes {debt} atoms of {request.currency}; a paid grant repays them"
+                return ResolveReply(refusal=Reason.DEBT_LIMIT.value, detail=detail)
         budgets, grants, targets = self._budgets, self._grants, self.targets
-        await self._lender.load(targets)
         leases: list[LeaseGrant | None] = []
         if request.need_atoms:
             hard = [target for target in budgets if target.budget is not None and target.budget.hard]

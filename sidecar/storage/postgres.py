@@ -2,12 +2,13 @@
 
 Whoever writes a customer's book locks its row of `customers` first (`Transaction.fetch_locked`), so
 one customer's transactions come one after another, on whichever ledger, and none of them can form a
-circle of waiting. Within this process those that wait for the same customer share a transaction: a
-busy customer costs a commit for each group, and not for each request.
+circle of waiting. Within this process those that wait share a transaction, whomever they are of: a
+crowd costs a commit for each group, and not for each request (`postgres_together`). Who comes alone
+goes alone, and nobody waits for company.
 
-Works of a group run one after another in that transaction. One that fails before it has written
-anything is told so, and the others go on. If anything else goes wrong, the whole is rolled back and
-each runs once more, alone.
+One that fails before it has written anything is told so, and the others go on. If anything else goes
+wrong, the whole is rolled back and each runs once more, alone. A customer whose row another ledger
+keeps locked holds up nobody else for longer than LOCK_PATIENCE_MS: its group parts.
 
 What did not commit is tried again, a bounded number of times. A COMMIT without an answer is neither
 done nor failed: its askers hear LedgerUnavailable, and ask again with the same keys (L27).
@@ -19,19 +20,19 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 
 from sidecar.errors import ConfigurationError, LedgerUnavailable, WireFormatError
 from sidecar.ports import Transaction
-from sidecar.storage import migrate
 from sidecar.storage.options import DatabaseOptions
-from sidecar.storage.postgres_connections import Pool, PostgresTransaction
+from sidecar.storage.postgres_connections import Pool, ReadTransaction, Statements
 from sidecar.storage.postgres_faults import (
     ENGINE,
-    MADE_MEANWHILE,
+    LOCKED,
     MAX_TRIES,
     MAX_TRIES_LOST,
     OTHERS_TOO,
@@ -43,7 +44,9 @@ from sidecar.storage.postgres_faults import (
     said,
     tries_of,
 )
-from sidecar.storage.postgres_rows import BEGIN_OF_EVERYONE, EVERYONE, beginning, role_of_rows
+from sidecar.storage.postgres_opening import prepare, warn_of_losses
+from sidecar.storage.postgres_rows import EVERYONE, beginning, beginning_for_several, may_share, role_of_rows
+from sidecar.storage.postgres_together import Outcome, Together, Work
 
 MAX_QUEUED: Final = 4096
 """Works that may wait. One more is refused with LedgerUnavailable."""
@@ -53,6 +56,17 @@ MAX_GROUP: Final = 64
 
 SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 SNAPSHOT_OF_EVERYONE: Final = f"{SNAPSHOT}; {EVERYONE}"
+
+MAX_GROUPS: Final = 3
+"""Groups under way at a time: while the database works for one, we compute for another."""
+
+TRIES_TOGETHER: Final = 2
+"""How often a group of several customers is tried that others stood in the way of, before each goes alone."""
+
+LOCK_PATIENCE_MS: Final = 250
+"""How long a group of several customers waits for a row that somebody else has locked."""
+
+PATIENCE: Final = f"; SET LOCAL lock_timeout = {LOCK_PATIENCE_MS}"
 
 LONGEST_PAUSE_S: Final = 0.25
 """Between two tries, at most."""
@@ -64,19 +78,28 @@ STATEMENT_TIMEOUT_S: Final = 10.0
 SILENT_TIMEOUT_S: Final = 15.0
 """After which the database takes its locks from a ledger that stopped in the middle of a transaction."""
 
-MIGRATION_TIMEOUT_S: Final = 600.0
-"""For a migration, or for waiting until another ledger has made it."""
+BY_KEY: Final = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+"""Of connections that write: all that a transaction reads is found by a key. A plan made for tables that were still
+empty would be kept, and read the whole of them when they no longer are."""
+
+NO_CUSTOMER: Final = "_"
+"""The first character of a name that is no customer's: what belongs to none locks other rows, and goes alone."""
 
 T = TypeVar("T")
-Work = Callable[[Transaction], Awaitable[T]]
 
 logger = logging.getLogger(__name__)
 
 
 class _Job(NamedTuple):
-    customer: str
-    work: Work[Any]
+    work: Work
     future: asyncio.Future[Any]
+
+
+class _Party(NamedTuple):
+    """Works of one customer, which nobody else has at the time."""
+
+    customer: str
+    jobs: list[_Job]
 
 
 class PostgresBook:
@@ -84,46 +107,48 @@ class PostgresBook:
 
     in_order = False
 
-    def __init__(self, writers: Pool, readers: Pool, begin: str) -> None:
+    def __init__(self, writers: Pool, readers: Pool, begin: str, max_customers: int) -> None:
         self._writers = writers
         self._readers = readers
         self._begin = begin
-        self._columns: dict[str, str | None] = {}
+        self._max_customers = max_customers
+        self._statements = Statements()
+        self._places: dict[Any, int] = {}
         self._lanes: dict[str, deque[_Job]] = {}
+        self._ready: deque[str] = deque()  # customers in `_lanes` whose works nobody has taken
         self._queued = 0
+        self._carriers = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.fault = ""
         """Why the database could not be used when it was last tried; empty if it could."""
 
-    async def transact(self, customer: str, work: Work[T]) -> T:
+    async def transact(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction and commit it; see `ports.Book`."""
         if self._closed:
             raise LedgerUnavailable("the book is closed")
         if self._queued >= MAX_QUEUED:
             raise LedgerUnavailable(f"{MAX_QUEUED} transactions are waiting for the book")
-        job = _Job(customer, work, asyncio.get_running_loop().create_future())
+        job = _Job(work, asyncio.get_running_loop().create_future())
         self._queued += 1
         lane = self._lanes.get(customer)
         if lane is not None:
             lane.append(job)
         else:
             self._lanes[customer] = deque([job])
-            task = asyncio.create_task(self._serve(customer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._make_ready(customer)
         result: T = await job.future
         return result
 
-    async def read(self, customer: str, work: Work[T]) -> T:
+    async def read(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` on one consistent snapshot of one customer's rows; writing raises an asyncpg.PostgresError."""
         return await self._read(beginning(SNAPSHOT, customer), work)
 
-    async def read_everyone(self, work: Work[T]) -> T:
+    async def read_everyone(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """The same on the rows of all customers."""
         return await self._read(SNAPSHOT_OF_EVERYONE, work)
 
-    async def _read(self, begin: str, work: Work[T]) -> T:
+    async def _read(self, begin: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         if self._closed:
             raise LedgerUnavailable("the book is closed")
         tries = 0
@@ -152,66 +177,112 @@ class PostgresBook:
         self._writers.close()
         self._readers.close()
 
-    async def _serve(self, customer: str) -> None:
-        """Everything that waits for a customer, group by group."""
-        lane = self._lanes[customer]
+    def _make_ready(self, customer: str) -> None:
+        """Have somebody carry out what waits for a customer; it is in `_lanes`, and nobody has it."""
+        if customer.startswith(NO_CUSTOMER) or not may_share(customer):
+            self._start(self._serve_alone(_Party(customer, [])))
+            return
+        self._ready.append(customer)
+        if self._carriers < MAX_GROUPS:
+            self._carriers += 1
+            self._start(self._carry())
+
+    def _start(self, running: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(running)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self) -> None:
+        """Group after group, while anything is ready."""
         try:
-            while lane:
+            while self._ready:
                 async with self._writers.slots:  # and meanwhile more may come
-                    group = [lane.popleft() for _ in range(min(len(lane), MAX_GROUP))]
-                    self._queued -= len(group)
-                    await self._settle(group)
+                    group = self._take_group()
+                    apart = {party.customer: party for party in await self._settle(group)}
+                for customer, _ in group:
+                    if customer in apart:
+                        self._start(self._serve_alone(apart[customer]))
+                    else:
+                        self._release(customer)
         finally:
+            self._carriers -= 1
+
+    async def _serve_alone(self, party: _Party) -> None:
+        """What a party has, and then what waits for its customer."""
+        async with self._writers.slots:
+            jobs = party.jobs or self._take(party.customer, MAX_GROUP)
+            await self._settle([_Party(party.customer, jobs)])
+        self._release(party.customer)
+
+    def _release(self, customer: str) -> None:
+        if self._lanes[customer]:
+            self._make_ready(customer)
+        else:
             del self._lanes[customer]
 
-    async def _settle(self, group: Sequence[_Job]) -> None:
-        """Run a group until each of its askers knows what came of it."""
+    def _take_group(self) -> list[_Party]:
+        """Those that have waited longest, in the order of their customers."""
+        group: list[_Party] = []
+        left = MAX_GROUP
+        while self._ready and left > 0 and len(group) < self._max_customers:
+            customer = self._ready.popleft()
+            jobs = self._take(customer, left)
+            left -= len(jobs)
+            group.append(_Party(customer, jobs))
+        return sorted(group, key=lambda party: party.customer)
+
+    def _take(self, customer: str, at_most: int) -> list[_Job]:
+        lane = self._lanes[customer]
+        jobs = [lane.popleft() for _ in range(min(len(lane), at_most))]
+        self._queued -= len(jobs)
+        return jobs
+
+    async def _settle(self, group: list[_Party]) -> list[_Party]:
+        """Run a group until each of its askers knows what came of it; gives the parties that must go alone instead."""
         tries = 0
-        while group := [job for job in group if not job.future.done()]:  # the others' askers have gone
+        while group := _still_asked(group):
             tries += 1
             try:
                 outcomes = await self._run_group(group)
             except Unsettled as failed:
-                if failed.tries < MAX_TRIES_LOST and len(group) > 1:  # one of them is at fault
-                    for job in group:
-                        await self._settle([job])
-                    return
+                if failed.tries < MAX_TRIES_LOST and sum(len(party.jobs) for party in group) > 1:
+                    for party in group:  # one of them is at fault
+                        for job in party.jobs:
+                            await self._settle([_Party(party.customer, [job])])
+                    return []
+                is_locked = code(failed.problem) == LOCKED
+                if len(group) > 1 and (is_locked or (failed.tries == MAX_TRIES and tries >= TRIES_TOGETHER)):
+                    return group
                 try:
                     await self._pause(failed, tries)
                 except Exception as problem:  # whatever it is, it is theirs who asked
-                    outcomes = [(None, problem)] * len(group)
+                    outcomes = _for_all(group, problem)
                 else:
                     continue
             except Exception as problem:
-                outcomes = [(None, problem)] * len(group)
+                outcomes = _for_all(group, problem)
             _tell(group, outcomes)
+        return []
 
-    async def _run_group(self, group: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
+    async def _run_group(self, group: Sequence[_Party]) -> list[list[Outcome]]:
         """All works in one transaction, committed: what came of each.
 
         Raises:
             Unsettled: nothing was committed.
             LedgerUnavailable: whether it was committed is unknown.
         """
-        begin = beginning(self._begin, group[0].customer)
+        if len(group) == 1:
+            begin = beginning(self._begin, group[0].customer)
+        else:
+            begin = beginning_for_several(self._begin, [party.customer for party in group]) + PATIENCE
         connection = await self._writers.take()
         sound = committing = False
         try:
             await connection.execute(begin)
-            tx = PostgresTransaction(connection, self._columns)
-            outcomes: list[tuple[Any, Exception | None]] = []
-            for job in group:
-                tx.wrote = False
-                try:
-                    outcomes.append((await job.work(tx), None))
-                except ENGINE:
-                    raise
-                except Exception as raised:
-                    if tx.wrote:
-                        raise Unsettled(raised, 1) from raised
-                    outcomes.append((None, raised))
+            together = Together(connection, self._statements, self._places)
+            outcomes = await together.run([(customer, [job.work for job in jobs]) for customer, jobs in group])
             committing = True
-            if await connection.execute("COMMIT") != "COMMIT":  # a work has swallowed an error of the engine
+            if await connection.execute("COMMIT") != "COMMIT":
                 raise Unsettled(RuntimeError("the transaction had failed before its end"), 1)
             sound = True
             self.fault = ""
@@ -224,13 +295,13 @@ class PostgresBook:
         finally:
             await self._writers.give(connection, sound=sound)
 
-    async def _read_once(self, begin: str, work: Work[T]) -> T:
+    async def _read_once(self, begin: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         async with self._readers.slots:
             connection = await self._readers.take()
             sound = False
             try:
                 await connection.execute(begin)
-                result = await work(PostgresTransaction(connection, self._columns))
+                result = await work(ReadTransaction(connection, self._statements))
                 await connection.execute("COMMIT")
                 sound = True
                 self.fault = ""
@@ -292,21 +363,21 @@ async def open_postgres(
         "standard_conforming_strings": "on",
     }
 
-    async def connect() -> asyncpg.Connection:
+    async def connect(**more: str) -> asyncpg.Connection:
         return await asyncpg.connect(
             options.url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=STATEMENT_TIMEOUT_S,
             statement_cache_size=512,
             connection_class=connection_class,
-            server_settings=settings,
+            server_settings=settings | more,
         )
 
     try:
         connection = await connect()
         try:
             await prepare(connection)
-            await _warn_of_losses(connection)
+            await warn_of_losses(connection)
             settings |= await role_of_rows(connection)
         finally:
             connection.terminate()
@@ -314,51 +385,27 @@ async def open_postgres(
         raise ConfigurationError([f"ledger.database.url: cannot be used as a book: {said(problem)}"]) from None
     level = options.isolation.replace("_", " ").upper()
     readers = max(2, options.connections // 2)
-    return PostgresBook(Pool(connect, options.connections), Pool(connect, readers), f"BEGIN ISOLATION LEVEL {level}")
+    writers = Pool(partial(connect, **BY_KEY), options.connections)
+    begin = f"BEGIN ISOLATION LEVEL {level}"
+    return PostgresBook(writers, Pool(connect, readers), begin, options.customers_together)
 
 
-async def _warn_of_losses(connection: asyncpg.Connection) -> None:
-    """Say it where the database answers a commit before it is safe: a lease could then be lent twice (L50a)."""
-    rows = await connection.fetch(
-        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off' ORDER BY name"
-    )
-    if rows:
-        facts = {"off": " ".join(row["name"] for row in rows)}
-        logger.warning("database_may_lose_what_it_answered", extra={"facts": facts})
+def _still_asked(group: list[_Party]) -> list[_Party]:
+    """Without the works whose askers have gone, or have been answered."""
+    left = [_Party(party.customer, [job for job in party.jobs if not job.future.done()]) for party in group]
+    return [party for party in left if party.jobs]
 
 
-async def prepare(connection: asyncpg.Connection) -> None:
-    """Apply the migrations that the database lacks, all in one transaction.
-
-    Of several ledgers that start together the first locks the row of number 0, and the others find
-    everything done.
-    """
-    for attempt in range(MAX_TRIES):
-        try:
-            await connection.execute(migrate.TABLE)
-            break
-        except asyncpg.PostgresError as problem:
-            if code(problem) not in MADE_MEANWHILE:
-                raise
-            await asyncio.sleep(0.01 * attempt)
-    insert = "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING"
-    await connection.execute(insert, 0, "lock", "")
-    timeout = MIGRATION_TIMEOUT_S
-    await connection.execute(BEGIN_OF_EVERYONE)
-    await connection.fetch("SELECT number FROM migrations WHERE number = 0 FOR UPDATE", timeout=timeout)
-    rows = await connection.fetch("SELECT number, sha256 FROM migrations WHERE number > 0")
-    applied = {row["number"]: row["sha256"] for row in rows}
-    for migration in migrate.pending(migrate.shipped("postgres"), applied, where="ledger.database"):
-        await connection.execute(migration.sql, timeout=timeout)
-        await connection.execute(insert, migration.number, migration.name, migration.sha256)
-    await connection.execute("COMMIT")
+def _for_all(group: Sequence[_Party], problem: Exception) -> list[list[Outcome]]:
+    return [[(None, problem)] * len(party.jobs) for party in group]
 
 
-def _tell(group: Sequence[_Job], outcomes: Sequence[tuple[Any, Exception | None]]) -> None:
-    for job, (result, raised) in zip(group, outcomes, strict=True):
-        if job.future.done():  # its asker has gone
-            continue
-        if raised is not None:
-            job.future.set_exception(raised)
-        else:
-            job.future.set_result(result)
+def _tell(group: Sequence[_Party], outcomes: Sequence[Sequence[Outcome]]) -> None:
+    for party, some in zip(group, outcomes, strict=True):
+        for job, (result, raised) in zip(party.jobs, some, strict=True):
+            if job.future.done():  # its asker has gone
+                continue
+            if raised is not None:
+                job.future.set_exception(raised)
+            else:
+                job.future.set_result(result)

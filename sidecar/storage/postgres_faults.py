@@ -27,7 +27,10 @@ UNFIT: Final = asyncpg.DataError
 MADE_MEANWHILE: Final = frozenset({"23505", "42710", "42P07"})
 """What IF NOT EXISTS says when another makes the same table at the same instant."""
 
-_CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})
+LOCKED: Final = "55P03"
+"""A row that somebody else had locked for longer than a group waits."""
+
+_CONTENTION: Final = frozenset({"40001", "40P01", LOCKED})
 _LOST: Final = ("08", "25006", "53", "57P", "58")
 """Beginnings of the codes of a server that goes, comes, is full, or has become a standby."""
 

@@ -5,6 +5,11 @@ customer is the transaction's, `spend.customer`. What goes over all customers sa
 Both are set for one transaction alone, for the next one on the same connection is another customer's; where
 neither is set there are no rows. So a query that forgot its WHERE finds nothing of anybody else.
 
+Several customers that share a transaction (`postgres_together`) are its `spend.customers` (migration 0014): what it
+does for all of them in one statement may see their rows and nobody else's, and is done so only if the statement says
+for each of them that it means their own. Whatever does not say so is done for one of them at a time, behind that one's
+wall.
+
 Owners obey (FORCE ROW LEVEL SECURITY); superusers, and roles with BYPASSRLS, never do. A superuser
 therefore lays its rights down: it makes the role `spend_ledger`, and works as that. Of BYPASSRLS the log tells.
 """
@@ -13,11 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import asyncpg
 
+from sidecar.core.governance.tenancy import ID_PATTERN
 from sidecar.errors import WireFormatError
 from sidecar.storage.postgres_faults import MADE_MEANWHILE, MAX_TRIES, code
 
@@ -44,6 +52,8 @@ _LACKING: Final = (
     " AND NOT has_table_privilege('spend_ledger', c.oid, 'INSERT')"
 )
 
+_PLAIN: Final = re.compile(ID_PATTERN, re.ASCII)
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,6 +72,23 @@ def beginning(begin: str, customer: str) -> str:
         raise WireFormatError("the asker", "a text or number that the book cannot hold")
     letters = "".join(f"\\+{ord(letter):06x}" for letter in customer)
     return f"{begin}; SET LOCAL spend.customer = U&'{letters}'"
+
+
+def may_share(customer: str) -> bool:
+    """Whether a customer's name can stand in a list of several; each that was made by an act can."""
+    return _PLAIN.fullmatch(customer) is not None
+
+
+def beginning_for_several(begin: str, customers: Sequence[str]) -> str:
+    """The statements that begin a transaction on the rows of several customers, or that go back to them."""
+    if not all(map(may_share, customers)):
+        raise ValueError("not names of customers")
+    return f"{begin}; SET LOCAL spend.customer = ''; SET LOCAL spend.customers = ' {' '.join(customers)} '"
+
+
+def beginning_for_one_of_them(customer: str) -> str:
+    """The statements by which, within such a transaction, only one customer's rows are seen and written."""
+    return beginning("SET LOCAL spend.customers = ''", customer)
 
 
 async def role_of_rows(connection: asyncpg.Connection) -> dict[str, str]:

@@ -15,9 +15,10 @@ import asyncpg
 from sidecar.errors import ConfigurationError
 from sidecar.ports import Transaction
 from sidecar.storage import migrate
-from sidecar.storage.postgres import CONNECT_TIMEOUT_S, SNAPSHOT_OF_EVERYONE, prepare
-from sidecar.storage.postgres_connections import PostgresTransaction
+from sidecar.storage.postgres import CONNECT_TIMEOUT_S, SNAPSHOT_OF_EVERYONE
+from sidecar.storage.postgres_connections import ReadTransaction, Statements
 from sidecar.storage.postgres_faults import ENGINE, said
+from sidecar.storage.postgres_opening import prepare
 from sidecar.storage.postgres_rows import BEGIN_OF_EVERYONE
 from sidecar.storage.postgres_sql import numbered, over_columns
 from sidecar.storage.table_sql import adding, counting, emptying, reading
@@ -38,7 +39,7 @@ class Snapshot:
     def __init__(self, runner: asyncio.Runner, connection: asyncpg.Connection) -> None:
         self._runner = runner
         self._connection = connection
-        self._tx = PostgresTransaction(connection, {})
+        self._tx = ReadTransaction(connection, Statements())
 
     def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` on it, here and now; it may wait for nothing but the book."""

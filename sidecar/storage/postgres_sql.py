@@ -14,20 +14,77 @@ from typing import Final
 MAX_STATEMENTS: Final = 1024
 """Statements whose translation is remembered; the ledger has some hundred."""
 
+MARK: Final = "#"
+"""The column of `over_rows` that says for whom a row is."""
+
 _INSERT: Final = re.compile(r"(INSERT INTO \w+ \([\w, ]+\)) VALUES \(\?(?:, \?)*\)( ON CONFLICT .+)?", re.ASCII)
+_OF_NOBODY: Final = re.compile(
+    r"(SELECT [\w, ]+ FROM|INSERT INTO|UPDATE) (incarnations|meta)\b(?!.*\b(FROM|JOIN)\b)", re.ASCII
+)
+_PARAMETER: Final = re.compile(r"'[^']*'|(\b(?:\w+\.)?customer) = \?|\?", re.ASCII)
 _UPDATE: Final = re.compile(r"UPDATE (\w+) SET (\w+ = \?(?:, \w+ = \?)*) WHERE (\w+ = \?(?: AND \w+ = \?)*)", re.ASCII)
 
 
 @lru_cache(maxsize=MAX_STATEMENTS)
 def numbered(sql: str) -> str:
     """A statement with `$1`, `$2` … for its `?`, but for those inside of quoted texts."""
+    return _with_names(sql, "$")
+
+
+@lru_cache(maxsize=MAX_STATEMENTS)
+def with_one(sql: str, width: int) -> str:
+    """A query with `IN ({})` or `IN (VALUES {})` for one value of so many texts: the same parameters in `?`."""
+    one = f"({', '.join('?' * width)})"
+    return sql.replace("IN (VALUES {})", f"= {one}").replace("IN ({})", f"= {one}")
+
+
+def over_rows(sql: str, types: Sequence[str]) -> str:
+    """A query that asks for several sets of parameters, each an array, what `sql` asks for one.
+
+    Its rows have one column more, `MARK`: for which set they were found, counting from 1. Rows of one set come
+    in the order that `sql` gives them, and the sets are looked at (and what they find is locked) in their order.
+
+    Args:
+        sql: a SELECT, with `?` for its parameters, of which there are some.
+        types: PostgreSQL's names of the parameters' types, in their order.
+    """
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, start=1))
+    names = ", ".join(f"v{number}" for number in range(1, len(types) + 1))
+    return (
+        f'SELECT found.*, given.number AS "{MARK}" FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, number)'  # noqa: S608
+        f" CROSS JOIN LATERAL ({_with_names(sql, 'given.v')}) AS found"
+    )
+
+
+@lru_cache(maxsize=MAX_STATEMENTS)
+def owners(sql: str) -> tuple[int, ...] | None:
+    """Which of a statement's parameters, counting from 0, say whose rows it is about.
+
+    None: it does not say so by parameters. Empty: it is of a table that has no customers.
+    """
+    if _OF_NOBODY.match(sql):
+        return ()
+    insert = _INSERT.fullmatch(sql)
+    if insert:
+        columns = insert[1].partition("(")[2].rstrip(")").split(", ")
+        return (columns.index("customer"),) if "customer" in columns else None
+    found: list[int] = []
+    count, where = 0, sql.find(" WHERE ")
+    for part in _PARAMETER.finditer(sql):
+        if part[1] and part.start() > where > 0:
+            found.append(count)
+        count += part[0].endswith("?")
+    return tuple(found) or None
+
+
+def _with_names(sql: str, prefix: str) -> str:
     pieces = sql.split("'")
     count = 0
     for position in range(0, len(pieces), 2):  # every other piece stands between quotes
         first, *rest = pieces[position].split("?")
         for piece in rest:
             count += 1
-            first += f"${count}{piece}"
+            first += f"{prefix}{count}{piece}"
         pieces[position] = first
     return "'".join(pieces)
 

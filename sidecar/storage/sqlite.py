@@ -17,6 +17,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -29,6 +30,9 @@ MAX_QUEUED = 1024
 
 MAX_GROUP = 64
 """Works that share one commit at most: the first of them waits for the last."""
+
+MAX_IN = 256
+"""Values in one IN (…) at most."""
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for its own locks, such as a checkpoint's."""
@@ -288,6 +292,22 @@ class SQLiteTransaction:
         """All rows of a query, whosever they are."""
         return await self.fetch(sql, parameters)
 
+    async def fetch_in(
+        self, sql: str, first: Sequence[object], values: Sequence[Sequence[str]], *, share: bool = False
+    ) -> Sequence[Row]:
+        """All rows of a query for any of several values.
+
+        Lists are cut into parts, and each part is filled up to a power of two by repeating its last
+        value, so that a handful of different statements serves every length.
+        """
+        rows: list[Row] = []
+        for start in range(0, len(values), MAX_IN):
+            part = list(values[start : start + MAX_IN])
+            part += [part[-1]] * ((1 << (len(part) - 1).bit_length()) - len(part))
+            bound = (*first, *[text for value in part for text in value])
+            rows += self._connection.execute(_with_list(sql, len(part), len(part[0])), bound).fetchall()
+        return rows
+
     async def execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """A statement without rows."""
         self._connection.execute(sql, _bound(parameters))
@@ -295,6 +315,12 @@ class SQLiteTransaction:
     async def execute_many(self, sql: str, parameters: Sequence[Sequence[object]]) -> None:
         """One statement for each set of parameters."""
         self._connection.executemany(sql, [_bound(one) for one in parameters])
+
+
+@lru_cache(maxsize=1024)  # the ledger has some dozens of them, each in nine lengths
+def _with_list(sql: str, count: int, width: int) -> str:
+    mark = "?" if width == 1 else f"({', '.join('?' * width)})"
+    return sql.replace("{}", ", ".join([mark] * count))
 
 
 def _bound(parameters: Sequence[object]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -105,3 +106,26 @@ async def test_a_fault_at_any_statement_leaves_each_effect_once(tmp_path: Path, 
         assert burned["COMMIT"] >= (5 if engine == SQLITE else 8)
         if engine == POSTGRES:  # what surely did not happen is tried again without asking anybody
             assert asked == {BEFORE: burned["COMMIT"], AFTER: burned["COMMIT"], CONTENTION: 0}[when]
+
+
+@pytest.mark.parametrize(
+    ("engine", "when"), [(SQLITE, BEFORE), (POSTGRES, BEFORE), (POSTGRES, AFTER), (POSTGRES, CONTENTION)]
+)
+async def test_a_fault_in_what_several_share_leaves_each_effect_once(tmp_path: Path, engine: str, when: str) -> None:
+    """L27, L29, F-10: three customers' stories at the same time, in shared transactions; at one statement in nine."""
+    fuse = Fuse()
+    async with faulty_book(engine, tmp_path, fuse, when) as book:
+        desk = Desk(book)
+        expected, _ = await one_story(desk, "calm")
+        statement, burned = 1, Counter[str]()
+        while True:
+            fuse.set(statement)
+            names = [f"c{statement}-{n}" for n in range(3)]
+            stories = await asyncio.gather(*(one_story(desk, name) for name in names))
+            assert [found for found, _ in stories] == [expected] * 3, (statement, fuse.burned)
+            if not fuse.burned:
+                break
+            burned[fuse.burned] += 1
+            statement += 9
+        assert statement > 60
+        assert set(burned) >= {"SELECT", "INSERT"}

@@ -168,7 +168,7 @@ def body_of(entry: Entry) -> str:
         PostingError: the facts hold a float, or something that JSON does not know.
     """
     _refuse_floats(entry.facts)
-    return _CANONICAL.encode(
+    return _canonical(
         {
             "v": VERSION,
             "customer": entry.customer,
@@ -228,6 +228,18 @@ class _Body(msgspec.Struct, frozen=True):
     facts: dict[str, object]
 
 
+def _canonical(value: dict[str, object]) -> str:
+    """JSON by the standard library's rules; of what is alike by both, it is written by who is seven times faster."""
+    try:
+        text = _FAST.encode(value)
+    except (TypeError, ValueError, OverflowError):  # a number of more than 64 bits, half a surrogate pair
+        return _CANONICAL.encode(value)
+    if text.isascii() and b"\x7f" not in text:
+        return text.decode("ascii")
+    return _CANONICAL.encode(value)
+
+
+_FAST = msgspec.json.Encoder(order="sorted")
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 _BODY = msgspec.json.Decoder(_Body)
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+MAX_REMEMBERED: Final = 1024
+"""Starts of periods whose keys are remembered: those that run now are few, and named by every call."""
 
 
 class Cadence(StrEnum):
@@ -46,19 +50,24 @@ class Period(msgspec.Struct, frozen=True):
         `2026-11-23T1830Z` for one that begins elsewhere in an hour or day, `w1795521600000` for a window. Of the
         periods of one budget no two start at once, so that no two have one key, whatever its time zone was.
         """
-        if self.cadence is Cadence.LIFETIME:
-            return "lifetime"
-        if self.cadence is Cadence.WINDOW:
-            return f"w{self.starts_at_ms}"
-        start = EPOCH + timedelta(milliseconds=self.starts_at_ms)
-        if start.second or start.microsecond:
-            return start.strftime("%Y-%m-%dT%H%M%S.%fZ")
-        if start.minute:
-            return start.strftime("%Y-%m-%dT%H%MZ")
-        if start.hour or self.cadence is Cadence.HOUR:
-            return start.strftime("%Y-%m-%dT%HZ")
-        return start.strftime("%Y-%m" if self.cadence is Cadence.MONTH and start.day == 1 else "%Y-%m-%d")
+        return _key(self.cadence, self.starts_at_ms)
 
     def contains(self, at_ms: int) -> bool:
         """Whether an instant is in it; the starting one is, the end is in the next."""
         return self.starts_at_ms <= at_ms and (self.ends_at_ms is None or at_ms < self.ends_at_ms)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _key(cadence: Cadence, starts_at_ms: int) -> str:
+    if cadence is Cadence.LIFETIME:
+        return "lifetime"
+    if cadence is Cadence.WINDOW:
+        return f"w{starts_at_ms}"
+    start = EPOCH + timedelta(milliseconds=starts_at_ms)
+    if start.second or start.microsecond:
+        return start.strftime("%Y-%m-%dT%H%M%S.%fZ")
+    if start.minute:
+        return start.strftime("%Y-%m-%dT%H%MZ")
+    if start.hour or cadence is Cadence.HOUR:
+        return start.strftime("%Y-%m-%dT%HZ")
+    return start.strftime("%Y-%m" if cadence is Cadence.MONTH and start.day == 1 else "%Y-%m-%d")

@@ -119,8 +119,8 @@ async def test_each_of_many_at_once_hears_its_own(book: PostgresBook) -> None:
     assert await names(book) == [f"n{n:03}" for n in range(3 * MAX_GROUP) if n % 3]
 
 
-async def test_those_that_wait_share_a_transaction(book: PostgresBook) -> None:
-    """F-14: of one customer; each customer has its own."""
+async def test_those_that_wait_share_a_transaction(book: PostgresBook, url: str) -> None:
+    """F-14: of one customer, and of several; what is of nobody has its own, and so has each where it is said so."""
 
     async def transaction(tx: Transaction) -> int:
         await tx.execute("SELECT 1")
@@ -129,8 +129,13 @@ async def test_those_that_wait_share_a_transaction(book: PostgresBook) -> None:
 
     same = await asyncio.gather(*(book.transact("acme", transaction) for _ in range(MAX_GROUP)))
     assert len(set(same)) == 1
-    apart = await asyncio.gather(*(book.transact(f"c{n}", transaction) for n in range(5)))
+    several = await asyncio.gather(*(book.transact(f"c{n % 9}", transaction) for n in range(MAX_GROUP)))
+    assert len(set(several)) == 1
+    assert len(set(await asyncio.gather(*(book.transact(f"_{n % 2}", transaction) for n in range(4))))) == 2
+    lonely = await open_postgres(DatabaseOptions(url, customers_together=1))
+    apart = await asyncio.gather(*(lonely.transact(f"c{n}", transaction) for n in range(5)))
     assert len(set(apart)) == 5
+    await lonely.close()
 
 
 async def test_who_has_gone_keeps_nobody_from_hearing(book: PostgresBook) -> None:

@@ -28,7 +28,7 @@ TABLES: Final = (
     " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'customer' AND NOT a.attisdropped"
     " WHERE c.relkind = 'r' ORDER BY c.relname"
 )
-SPOILED: Final = re.compile(r"\b((?:\w+\.)?customer) = (\$\d+)")
+SPOILED: Final = re.compile(r"\b((?:\w+\.)?customer) = (\$\d+|given\.v\d+)")
 """The WHERE that keeps customers apart, as the code says it."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.storage.postgres_sql import locking, numbered, over_columns
+from sidecar.storage.postgres_sql import locking, numbered, over_columns, over_rows, owners, with_one
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,41 @@ def test_a_lock_is_one_of_two() -> None:
     """Against any other, or only against changes."""
     assert locking("SELECT 1 FROM t", share=False) == "SELECT 1 FROM t FOR UPDATE"
     assert locking("SELECT 1 FROM t", share=True) == "SELECT 1 FROM t FOR SHARE"
+
+
+def test_a_list_becomes_one_value() -> None:
+    """Of one column, and of several."""
+    assert with_one("SELECT a FROM t WHERE b = ? AND c IN ({})", 1) == "SELECT a FROM t WHERE b = ? AND c = (?)"
+    assert with_one("SELECT a FROM t WHERE (b, c) IN (VALUES {})", 2) == "SELECT a FROM t WHERE (b, c) = (?, ?)"
+
+
+def test_a_query_takes_rows() -> None:
+    """One array for each parameter; each row says for which of them it is."""
+    assert over_rows("SELECT a FROM t WHERE b = ? AND c = '?' LIMIT ?", ("text", "int8")) == (
+        'SELECT found.*, given.number AS "#"'
+        " FROM unnest($1::text[], $2::int8[]) WITH ORDINALITY AS given (v1, v2, number)"
+        " CROSS JOIN LATERAL (SELECT a FROM t WHERE b = given.v1 AND c = '?' LIMIT given.v2) AS found"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT * FROM customers WHERE customer = ? FOR UPDATE", (0,)),
+        ("SELECT a FROM g JOIN a ON a.customer = g.customer WHERE x = 'a ?' AND y = ? AND g.customer = ?", (1,)),
+        ("SELECT 1 FROM t WHERE customer = ? AND (a, b) = (?, ?) AND customer = ?", (0, 3)),
+        ("SELECT incarnation, sidecar FROM incarnations WHERE ended_at_ms IS NULL AND incarnation = (?)", ()),
+        ("SELECT name FROM meta JOIN customers ON name = customer", None),
+        ("SELECT * FROM leases WHERE lease_id = ?", None),
+        ("SELECT * FROM leases WHERE their_customer = ?", None),
+        ("INSERT INTO calls (request_id, customer, sequence) VALUES (?, ?, ?) ON CONFLICT (a) DO NOTHING", (1,)),
+        ("INSERT INTO calls (request_id, customer) VALUES (?, 'x')", None),
+        ("UPDATE leases SET posted = ? WHERE customer = ? AND lease_id = ?", (1,)),
+        ("UPDATE nodes SET customer = ?", None),
+        ("UPDATE nodes SET customer = ? WHERE id = ?", None),
+        ("DELETE FROM frozen WHERE customer = ? AND node = ?", (0,)),
+    ],
+)
+def test_whose_rows_a_statement_means_is_read_from_it(sql: str, expected: tuple[int, ...] | None) -> None:
+    """Which of its parameters say so; none of a table that is nobody's; None where it cannot be told."""
+    assert owners(sql) == expected

@@ -1,0 +1,1 @@
+-- Of PostgreSQL alone: an embedded book has one wall between customers, which is what its queries say.
