@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,6 +18,10 @@ import click
 from sidecar.cli.failures import Failed, NotReachable
 
 TIMEOUT_S: Final = 60.0
+MAX_TRIES: Final = 5
+LONGEST_WAIT_S: Final = 5.0
+"""Of what is only read, where the ledger was asked too often: so many times, with so long between them at most."""
+
 """How long an answer may take; checking a large book takes the longest."""
 
 PAGE_ROWS: Final = 500
@@ -107,7 +112,9 @@ class LedgerClient:
             if not cursor:
                 return
 
-    def _send(self, method: str, target: str, body: bytes, more: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    def _send(
+        self, method: str, target: str, body: bytes, more: Mapping[str, str] = MappingProxyType({}), tries: int = 1
+    ) -> bytes:
         headers = {**more} | {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"
@@ -128,6 +135,9 @@ class LedgerClient:
             ) from None
         if answer.status == 428:
             raise VersionWanted(answer.headers.get("ETag", ""))
+        if answer.status == 429 and method == "GET" and tries < MAX_TRIES:  # a long listing, page after page
+            time.sleep(min(float(answer.headers.get("Retry-After", "1")), LONGEST_WAIT_S))
+            return self._send(method, target, body, more, tries + 1)
         if answer.status != 200:
             raise self._failure(answer.status, text)
         return text

@@ -93,7 +93,10 @@ def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
 @json_option
 @with_ledger
 def revoke(client: LedgerClient, name: str, path: str, as_json: bool) -> None:
-    """Let in nobody by the token NAME any more, from within a second."""
+    """Let in nobody by the token NAME any more, nor by tokens that it made, from within a second.
+
+    Virtual keys that it made stay good, for applications run on them; how many there are is said.
+    """
     if name.startswith("spend_"):
         raise click.BadParameter("give the token's name and not the token: see `spend tokens list`.", param_hint="NAME")
     raw = client.post("/v1/tokens/revoke", {"name": name, "path": path})
@@ -101,6 +104,14 @@ def revoke(client: LedgerClient, name: str, path: str, as_json: bool) -> None:
         return show_json(raw)
     gone = decoded(raw, TokenView)
     click.echo(f"Token {gone.name}, {_where(gone)}'s {gone.role}, lets in nobody any more.")
+    if gone.also_ended:
+        click.echo(f"Nor do those that it made: {', '.join(gone.also_ended)}.")
+    if gone.keys_left:
+        click.echo(
+            f"{gone.keys_left} virtual keys that it made are still good: `spend keys list CUSTOMER` shows by whom each"
+            " was made, `spend keys revoke` ends one.",
+            err=True,
+        )
     return None
 
 

@@ -157,7 +157,8 @@ class ResolveReply(msgspec.Struct, frozen=True, omit_defaults=True):
     too_many_subjects, debt_limit_reached) and `detail` its sentence; then there is no
     standing. Lending is all
     or none: where one account is short, nothing was lent, and `readings` say which; `leases` are
-    then the asker's leases as they stood before.
+    then the asker's leases as they stood before. `owner` is the customer, node or user that the refusal
+    is of (`acme`, `acme/team:data`), where it is of one.
     """
 
     standing: Standing | None = None
@@ -166,6 +167,7 @@ class ResolveReply(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str = ""
     detail: str = ""
     version: int = VERSION
+    owner: str = ""
 
 
 class Admission(msgspec.Struct, frozen=True, omit_defaults=True):

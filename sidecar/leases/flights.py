@@ -150,7 +150,7 @@ class Flights:
         """Take in an answer, in one step: nobody sees half of it."""
         now, subject = self._clock.monotonic(), request.subject
         if reply.refusal:
-            uncovered = Uncovered(_reason(reply.refusal), detail=reply.detail)
+            uncovered = Uncovered(_reason(reply.refusal), detail=reply.detail, owner=reply.owner)
             self._standings.refuse(subject, uncovered, until=now + self._options.believe_s)
             return
         grown = self._table.merge(

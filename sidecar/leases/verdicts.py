@@ -240,8 +240,8 @@ class Covered(msgspec.Struct, frozen=True):
 class Uncovered(msgspec.Struct, frozen=True):
     """It may not run, and why: what a `Denied` is made of.
 
-    `detail` is the ledger's own sentence, empty where there is none. `affordable_atoms` is the
-    largest ceiling that would have passed, None where that is not known.
+    `detail` is the ledger's own sentence, empty where there is none, and `owner` of whom it speaks.
+    `affordable_atoms` is the largest ceiling that would have passed, None where that is not known.
     """
 
     reason: Reason
@@ -252,3 +252,4 @@ class Uncovered(msgspec.Struct, frozen=True):
     standing_age_ms: int | None = None
     retry_after_ms: int | None = None
     affordable_atoms: int | None = None
+    owner: str = ""

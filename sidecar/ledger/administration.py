@@ -346,7 +346,10 @@ class Administration(Protocol):
         ...
 
     async def revoke_token(self, customer: str, name: str, act: Act) -> TokenView:
-        """Let nobody in by it any more, from within a second; `customer` `` for a token of the whole ledger."""
+        """Let nobody in by it any more, nor by a token that it made, from within a second.
+
+        `customer` is `` for a token of the whole ledger. Virtual keys that it made stay; the answer counts them.
+        """
         ...
 
     async def token(self, customer: str, name: str) -> TokenView:
@@ -365,8 +368,11 @@ class Administration(Protocol):
         """What the cursors of this book are signed with: the same for every process on it."""
         ...
 
-    async def explain(self, request_id: str) -> ExplainView:
-        """One call's decision and charge, from the book."""
+    async def explain(self, request_id: str, customer: str = "") -> ExplainView:
+        """One call's decision and charge, from the book; of a `customer`, or (``) whosever it is.
+
+        Another customer's call is not looked for: that it is there takes no time that could be told (S-34).
+        """
         ...
 
     async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:

@@ -151,7 +151,7 @@ async def tokens(tx: Transaction, customer: str, after: str, limit: int) -> tupl
         "SELECT * FROM api_tokens WHERE customer = ? AND name > ? ORDER BY name LIMIT ?",
         (customer or WHOLE_LEDGER, after, size + 1),
     )
-    return [_view(row) for row in rows[:size]], rows[size - 1]["name"] if len(rows) > size else ""
+    return [view_of(row) for row in rows[:size]], rows[size - 1]["name"] if len(rows) > size else ""
 
 
 async def one(tx: Transaction, owner: str, name: str) -> TokenView:
@@ -163,7 +163,7 @@ async def one(tx: Transaction, owner: str, name: str) -> TokenView:
     rows = await tx.fetch("SELECT * FROM api_tokens WHERE customer = ? AND name = ?", (owner, name))
     if not rows:
         raise NotFound("token", name)
-    return _view(rows[0])
+    return view_of(rows[0])
 
 
 async def _journal(tx: Transaction, customer: str, wall_ms: int, act: Act) -> Journal:
@@ -206,7 +206,8 @@ async def _check_free(tx: Transaction, owner: str, form: NewToken) -> None:
         raise Rejected("too_many_tokens", {"name": f"at most {MAX_TOKENS} tokens"})
 
 
-def _view(row: Row) -> TokenView:
+def view_of(row: Row) -> TokenView:
+    """A row of `api_tokens` as it is shown."""
     return TokenView(
         customer=read_scope(row["path"]).customer,
         name=row["name"],

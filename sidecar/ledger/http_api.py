@@ -31,6 +31,7 @@ from sidecar.ledger.administration import (
 from sidecar.ledger.http_access import Access, Door
 from sidecar.ledger.http_fields import MAX_NUMBER, page_of, read_cursor, read_limit, read_number
 from sidecar.ledger.http_gate import Gate
+from sidecar.ledger.http_limits import SUMS_COST, VERIFY_COST
 from sidecar.ledger.http_openapi import openapi
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import PAGE, Call, Route, RouteTable, get, post
@@ -207,11 +208,11 @@ class AdminAPI:
                 f"{customer}/entries", journal, self._entries, EntryView,
                 query=PAGE | {"kind"}, listing=True, reach=theirs,
             ),
-            get(f"{customer}/verify", journal, self._verify, VerifyView, reach=theirs),
+            get(f"{customer}/verify", journal, self._verify, VerifyView, reach=theirs, cost=VERIFY_COST),
             get("/v1/usage", usage, self._usage, UsageView, query=PAGE | since, listing=True, reach=below),
             get(
                 "/v1/usage/sums", usage, self._sums, SumView,
-                query=since | {"by", "this", "cursor"}, listing=True, reach=below,
+                query=since | {"by", "this", "cursor"}, listing=True, reach=below, cost=SUMS_COST,
             ),
             get(
                 "/v1/leases/silent", usage, self._silent_leases, SilentLeaseView,
@@ -428,7 +429,7 @@ class AdminAPI:
     async def _explain(self, call: Call) -> object:
         """The book knows what is settled; the sidecar beside it, what it denied or has open."""
         try:
-            return await self._administration.explain(call.parts["request_id"])
+            return await self._administration.explain(call.parts["request_id"], call.scope.customer)
         except errors.NotFound:
             remembered = self._recent(call.parts["request_id"]) if self._recent is not None else None
             if remembered is None:

@@ -173,7 +173,7 @@ class Gate:
         if route.right not in RIGHTS[access.role]:
             raise RequestRefused("forbidden", f"a {access.role.value} lacks the right {route.right.value!r}")
         scopes.check_reach(route, access.scope)
-        wait_s = self._rates.take(access.token_sha256)
+        wait_s = self._rates.take(access.token_sha256, route.cost)
         if wait_s:
             raise wait_for(wait_s, f"more than {REQUESTS_PER_S:g} requests a second with this token")
 

@@ -6,6 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+SUMS_COST: Final = 10.0
+VERIFY_COST: Final = 25.0
+"""As how many requests of its token a page of sums counts, which reads a thousand calls, and a look at a whole book."""
+
 MAX_BUCKETS: Final = 4096
 """Askers remembered; the one that was quiet for longest makes room."""
 
@@ -27,12 +31,12 @@ class Buckets:
         """How long until this asker may ask once; 0 where it may now. Takes nothing."""
         return max(0.0, (1.0 - self._now(asker)) / self._rate)
 
-    def take(self, asker: object) -> float:
-        """Ask once: 0 where that is allowed; else, taking nothing, how many seconds to wait."""
+    def take(self, asker: object, cost: float = 1.0) -> float:
+        """Ask once, for what counts as `cost`: 0 where that is allowed; else, taking nothing, how long to wait (s)."""
         left = self._now(asker)
-        if left < 1.0:
-            return (1.0 - left) / self._rate
-        self._left[asker] = (left - 1.0, self._monotonic())
+        if left < cost:
+            return (cost - left) / self._rate
+        self._left[asker] = (left - cost, self._monotonic())
         self._left.move_to_end(asker)
         if len(self._left) > MAX_BUCKETS:
             self._left.popitem(last=False)

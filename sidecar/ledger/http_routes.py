@@ -81,6 +81,7 @@ class Route:
         gives: the type of the answer; of a list, of its rows.
         listing: the answer is a `Page` of such rows.
         conditional: it obeys If-Match and If-None-Match.
+        cost: as how many requests one of these counts, where the ledger works for long to answer it.
     """
 
     method: str
@@ -94,6 +95,7 @@ class Route:
     listing: bool = False
     conditional: bool = False
     summary: str = ""
+    cost: float = 1.0
 
 
 def get(pattern: str, right: Right, handler: Handler, gives: Any, **more: Any) -> Route:

@@ -24,6 +24,9 @@ from sidecar.ledger.views import BalanceView, ExplainView, NodeView, Page, SumVi
 Nodes = Callable[[str], Awaitable[Sequence[NodeView]]]
 """All nodes of a customer."""
 
+ABOVE: Final = "A limit or the credit above this node may have stood in the way; who is of the customer sees which."
+"""What is said of a denial to who may not see all that was consulted."""
+
 _DEPTH: Final = {Reach.LEDGER: 0, Reach.CUSTOMER: 1, Reach.NODE: 2}
 
 
@@ -137,7 +140,9 @@ def _from_node(call: ExplainView, node: Node) -> ExplainView:
         decision = msgspec.structs.replace(told, consulted=theirs(told.consulted))
     ids = {f"budget:{one.id}:" for one in (*consulted, *(decision.consulted if decision is not None else ()))}
     legs = tuple(leg for leg in call.legs if leg.account.startswith(tuple(ids)))
-    return msgspec.structs.replace(call, decision=decision, consulted=consulted, legs=legs)
+    # The words of a denial name the limit that stood in its way, which may be one of those left out.
+    detail = call.detail if len(consulted) == len(call.consulted) else ABOVE if call.detail else ""
+    return msgspec.structs.replace(call, decision=decision, consulted=consulted, legs=legs, detail=detail)
 
 
 def _is_of(row: object, scope: Scope) -> bool:

@@ -29,7 +29,7 @@ class Asked(msgspec.Struct, frozen=True):
 async def once(
     tx: Transaction, asked: Asked, effect: Callable[[], Awaitable[T]], *, answer_type: Any, wall_ms: int
 ) -> tuple[T, bool]:
-    """Run `effect`, or give the answer that it gave under the same key; and whether it ran.
+    """Run `effect`, or give the answer that it gave under the same key of the same actor; and whether it ran.
 
     The key is written in the transaction of the effects: one is never there without the other.
     An empty key asks for no such protection.
@@ -40,7 +40,7 @@ async def once(
     key = asked.act.idempotency_key
     if not key:
         return await effect(), True
-    scope = (asked.customer, asked.operation, key)
+    scope = (asked.customer, asked.operation, f"{asked.act.actor} {key}")  # no key has a space
     rows = await tx.fetch(
         "SELECT request, answer FROM idempotency WHERE customer = ? AND operation = ? AND idempotency_key = ?", scope
     )

@@ -101,9 +101,9 @@ class Reader:
         views = [self._show.usage(call.read()) for call in calls[:size]]
         return views, calls[size - 1].cursor if len(calls) > size else ""
 
-    async def explain(self, tx: Transaction, request_id: str) -> ExplainView:
-        """One settled call: what decided it, and what it cost."""
-        found = await find_call(tx, request_id)
+    async def explain(self, tx: Transaction, request_id: str, customer: str = "") -> ExplainView:
+        """One settled call, of a customer or (``) of any: what decided it, and what it cost."""
+        found = await find_call(tx, request_id, customer)
         if found is None:
             raise NotFound("request", request_id)
         call, row = found

@@ -125,7 +125,7 @@ class _Together:
                 places.append(StaleIncarnation(f"incarnation {request.incarnation} is not registered, or has ended"))
             elif (frozen := await outermost_frozen(journal, _nodes(request, place))) is not None:
                 detail = f"{frozen} is frozen: its calls may not run"
-                places.append(ResolveReply(refusal=Reason.NODE_FROZEN.value, detail=detail))
+                places.append(ResolveReply(refusal=Reason.NODE_FROZEN.value, detail=detail, owner=frozen))
             else:
                 places.append(place)
         return places

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
+
+import msgspec
 
 from sidecar.ledger import api_tokens, forms, sidecar_tokens
 from sidecar.ledger.administration import Act, KnownToken, NewToken
@@ -12,6 +15,7 @@ from sidecar.ledger.history import SYSTEM, cursor_secret, lock_system, system_jo
 from sidecar.ledger.idempotency import Asked, once
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.ledger_clock import LedgerClock
+from sidecar.ledger.made_by import MAX_NAMED, good_keys_of, good_tokens_of
 from sidecar.ledger.views import ClockView, SidecarTokenView, TokenView
 from sidecar.ports import Book, Transaction
 
@@ -85,6 +89,19 @@ class SystemDesk:
 
     async def revoke_token(self, customer: str, name: str, act: Act) -> TokenView:
         """Let it in no more."""
+        view = await self._end_token(customer, name, act)
+        also: list[str] = []
+        makers = [view]
+        while makers:  # what an earlier try did not come to is done now
+            maker = makers.pop()
+            for made in await self._look(maker.customer, partial(good_tokens_of, maker=maker)):
+                why = f"made by {maker.name}, which is revoked"
+                makers.append(await self._end_token(made.customer, made.name, Act(act.actor, "", why)))
+                also.append(f"{made.customer}/{made.name}" if made.customer else made.name)
+        left = await self._look(view.customer, partial(good_keys_of, maker=view))
+        return msgspec.structs.replace(view, also_ended=tuple(also[:MAX_NAMED]), keys_left=left)
+
+    async def _end_token(self, customer: str, name: str, act: Act) -> TokenView:
         view = await self._on(customer, lambda tx: api_tokens.revoke(tx, self._clock.now_ms(), customer, name, act))
         logger.warning("api_token_revoked", extra={"facts": {"name": name, "path": view.path, "actor": act.actor}})
         return view

@@ -109,13 +109,13 @@ def calls_of(row: Row) -> Iterator[FoundCall]:
         yield FoundCall(*place, position, row["recorded_at_ms"], "", batch)
 
 
-async def find_call(tx: Transaction, request_id: str) -> tuple[FoundCall, Row] | None:
-    """A call by its id alone, and the row of its entry (body, hash …); None: it is not booked."""
+async def find_call(tx: Transaction, request_id: str, customer: str = "") -> tuple[FoundCall, Row] | None:
+    """A call, of a customer or (``) of any, and the row of its entry (body, hash …); None: it is not booked."""
     rows = await tx.fetch(
         "SELECT e.*, c.position FROM calls AS c"
         " JOIN entries AS e ON e.customer = c.customer AND e.sequence = c.sequence"
-        " WHERE c.request_id = ? LIMIT 1",
-        (request_id,),
+        " WHERE c.request_id = ? AND (? = '' OR c.customer = ?) LIMIT 1",
+        (request_id, customer, customer),
     )
     if not rows:
         return None

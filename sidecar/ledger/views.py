@@ -232,7 +232,8 @@ class KeyView(msgspec.Struct, frozen=True):
 class TokenView(msgspec.Struct, frozen=True):
     """One token of the API. `path` is what it reaches: `` the whole ledger, `acme`, or `acme/team:data` and below.
 
-    `expires_at_ms` is null for never, `revoked_at_ms` while it is good.
+    `expires_at_ms` is null for never, `revoked_at_ms` while it is good. In the answer to its revocation `also_ended`
+    are tokens that it had made, which end with it, and `keys_left` counts the virtual keys it made that are still good.
     """
 
     customer: str
@@ -244,6 +245,8 @@ class TokenView(msgspec.Struct, frozen=True):
     expires_at_ms: int | None
     revoked_at_ms: int | None
     revoked_by: str
+    also_ended: tuple[str, ...] = ()
+    keys_left: int = 0
 
 
 class SilentLeaseView(msgspec.Struct, frozen=True):

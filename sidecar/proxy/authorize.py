@@ -350,4 +350,5 @@ def _denied(call: Call, bound: Priced | None, uncovered: Uncovered) -> Denied:
         uncovered.standing_age_ms,
         wait_ms,
         tokens,
+        uncovered.owner,
     )

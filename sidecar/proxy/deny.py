@@ -182,8 +182,10 @@ def _spend(denied: Denied, now_ms: int, currencies: Mapping[str, Currency]) -> d
     """The facts of a decision; what is not known is left out."""
     facts: dict[str, Any] = {"reason": str(denied.reason), "request_id": denied.request_id}
     if denied.binding is not None:
-        facts["scope"] = {"level": _level(denied.binding), "id": denied.binding.owner}
+        facts["scope"] = _scope(denied.binding.owner)
         facts |= _account(denied.binding, now_ms, currencies)
+    elif denied.owner:
+        facts["scope"] = _scope(denied.owner)
     if denied.currency:
         facts["currency"] = denied.currency
     if denied.ceiling_atoms is not None:
@@ -227,10 +229,10 @@ def _amount(name: str, atoms: int, currency: Currency | None) -> dict[str, Any]:
     return text | {f"{name}_atoms": atoms}
 
 
-def _level(consulted: Consulted) -> str:
-    """What kind of owner it has: `customer`, or the kind of the innermost node of its path."""
-    _, slash, path = consulted.owner.rpartition("/")
-    return path.partition(":")[0] if slash else "customer"
+def _scope(owner: str) -> dict[str, str]:
+    """Whose limit or freeze it is: the level is `customer`, or the kind of the innermost node of its path."""
+    _, slash, path = owner.rpartition("/")
+    return {"level": path.partition(":")[0] if slash else "customer", "id": owner}
 
 
 def _instant(at_ms: int) -> str:

@@ -208,4 +208,5 @@ def _denied(wanted: Wanted, uncovered: Uncovered, request_id: str) -> Denied:
         uncovered.standing_age_ms,
         uncovered.retry_after_ms,
         tokens,
+        uncovered.owner,
     )

@@ -61,6 +61,7 @@ async def test_who_is_frozen_is_refused_with_all_below(desk: Desk, path: str, st
     reply = await desk.borrow((DATA, SALES, ACME)[stops.index(True)], 0)
     assert (reply.refusal, reply.standing, reply.leases) == (frozen, None, ())
     assert "is frozen" in reply.detail
+    assert reply.owner == (f"acme/{path.rpartition('/')[2]}" if "/" in path else path)
     await desk.service.unfreeze(NodeAct(path, "it is over"), desk.act())
     assert await refused(desk) == ["", "", ""]
     assert await kinds(desk) == [

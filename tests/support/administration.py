@@ -420,7 +420,7 @@ class FakeAdministration:
         """Always the same."""
         return b"secret"
 
-    async def explain(self, request_id: str) -> ExplainView:
+    async def explain(self, request_id: str, customer: str = "") -> ExplainView:
         """From the book."""
         if self.failure is not None:
             raise self.failure

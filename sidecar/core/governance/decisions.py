@@ -66,7 +66,8 @@ class Denied(msgspec.Struct, frozen=True):
     """No, with a reason. A value, never an exception.
 
     `detail` is a sentence for a person. `binding` is the budget or grant that said no, where
-    one did; `consulted` all that were asked. `ceiling_atoms` is what the call could have cost.
+    one did; `owner` the customer or node of whom it was said, where no budget did; `consulted` all
+    that were asked. `ceiling_atoms` is what the call could have cost.
     `retry_after_ms` is set only where waiting a little can help. `max_affordable_output_tokens` is
     the largest output limit with which the same call would have passed, where that is known.
     """
@@ -81,6 +82,7 @@ class Denied(msgspec.Struct, frozen=True):
     standing_age_ms: int | None = None
     retry_after_ms: int | None = None
     max_affordable_output_tokens: int | None = None
+    owner: str = ""
 
 
 class Source(StrEnum):

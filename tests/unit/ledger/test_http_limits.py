@@ -39,6 +39,27 @@ def test_a_bucket_is_emptied_and_fills_again() -> None:
     assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
 
 
+def test_what_costs_more_is_asked_less_often() -> None:
+    """One that counts as ten takes ten; where less is left it waits, and nothing is taken."""
+    now = [0.0]
+    buckets = Buckets(10.0, 25, lambda: now[0])
+    assert [buckets.take("a", 10.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+    assert buckets.take("a") == 0.0
+    now[0] = 0.6
+    assert buckets.take("a", 10.0) == 0.0
+
+
+def test_sums_and_whole_books_cost_more_than_a_row() -> None:
+    """A page of sums reads a thousand calls: of one token some in a second, and not hundreds."""
+    api = AdminAPI(FakeAdministration(), [], NumberedIds(), version="1", monotonic=FakeClock().monotonic)
+    costs = {route.pattern: route.cost for route in api.table.routes if route.cost != 1.0}
+    assert costs == {
+        "/v1/usage/sums": http_limits.SUMS_COST,
+        "/v1/customers/{customer}/verify": http_limits.VERIFY_COST,
+    }
+    assert http_gate.REQUESTS_PER_S / http_limits.SUMS_COST <= 25
+
+
 def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many ask, so many are remembered; who asked last is."""
     monkeypatch.setattr(http_limits, "MAX_BUCKETS", 10)

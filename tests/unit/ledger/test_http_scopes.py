@@ -10,7 +10,7 @@ import pytest
 from sidecar.core.governance.decisions import Consulted, Decision, Source
 from sidecar.core.governance.rights import Role, read_scope
 from sidecar.errors import NotFound
-from sidecar.ledger.http_scopes import within
+from sidecar.ledger.http_scopes import ABOVE, within
 from sidecar.ledger.views import ExplainView, Leg
 
 OWNERS = {
@@ -66,6 +66,18 @@ def test_a_call_without_a_decision_is_trimmed_as_well() -> None:
     denied = msgspec.structs.replace(CALL, decision=None, legs=())
     view: Any = within(denied, read_scope("acme/team:data"), Role.MEMBER)
     assert [one.id for one in view.consulted] == ["b2", "b3", "b4"]
+
+
+@pytest.mark.parametrize(("path", "told"), [("acme", True), ("acme/department:a", False), ("acme/team:data", False)])
+def test_a_denial_does_not_name_a_limit_above(path: str, told: bool) -> None:
+    """S-31: the sentence of a denial has the name and the figures of the budget that said no, whoever's it is."""
+    words = "Budget acme: 0.0000599 of 0.0005 usd is left this day"
+    denied = msgspec.structs.replace(CALL, decision=None, legs=(), reason="budget_exceeded", detail=words)
+    view: Any = within(denied, read_scope(path), Role.ORG_OWNER if path == "acme" else Role.TEAM_MANAGER)
+    assert view.detail == (words if told else ABOVE)
+    below = msgspec.structs.replace(denied, consulted=CONSULTED[2:3], detail="Budget acme/team:data: nothing is left")
+    shown: Any = within(below, read_scope("acme/team:data"), Role.MEMBER)
+    assert shown.detail == "Budget acme/team:data: nothing is left"
 
 
 @pytest.mark.parametrize("path", ["other", "acme/team:ops", "acme/team:dat", "acme/user:eve", "acm"])

@@ -89,6 +89,15 @@ def test_both_protocols_say_it_in_their_own_words(
     assert error["spend"]["reason"] == reason.value
 
 
+@pytest.mark.parametrize(
+    ("owner", "level"), [("acme", "customer"), ("acme/team:data", "team"), ("acme/user:ada", "user"), ("", "")]
+)
+def test_a_freeze_says_whose_it_is(owner: str, level: str) -> None:
+    """Rule 4: the scope object, where no budget said no; left out where nobody is named."""
+    _, _, body = said(Denied(Reason.NODE_FROZEN, "is frozen", "req_1", owner=owner))
+    assert body["error"]["spend"].get("scope") == ({"level": level, "id": owner} if owner else None)
+
+
 def test_money_says_which_limit_and_what_would_pass() -> None:
     """L34: the binding budget with its numbers, exact and readable, when it resets, all that were asked."""
     denied = Denied(
