@@ -14,6 +14,8 @@ from sidecar.providers.cloud_doors import CLOUD_DOORS
 from sidecar.providers.dialect import Dialect, Shape
 from sidecar.providers.doors import PATH_SHOWN_MAX, Door, DoorTable, Kind
 from sidecar.providers.openai_chat import OpenAIChat
+from sidecar.providers.openai_completions import OpenAICompletions
+from sidecar.providers.openai_embeddings import OpenAIEmbeddings, OpenAIModerations
 from sidecar.providers.openai_responses import OpenAIResponses
 
 PATHS_REMEMBERED: Final = 256
@@ -21,6 +23,9 @@ PATHS_REMEMBERED: Final = 256
 
 OPENAI_CHAT: Final = OpenAIChat()
 OPENAI_RESPONSES: Final = OpenAIResponses()
+OPENAI_COMPLETIONS: Final = OpenAICompletions()
+OPENAI_EMBEDDINGS: Final = OpenAIEmbeddings()
+OPENAI_MODERATIONS: Final = OpenAIModerations()
 ANTHROPIC_MESSAGES: Final = AnthropicMessages()
 
 _OPENAI: Final = Shape.OPENAI
@@ -35,6 +40,10 @@ OPENAI_DOORS: Final = (
     Door("POST", "/chat/completions", _OPENAI, OPENAI_CHAT),
     Door("POST", "/responses", _OPENAI, OPENAI_RESPONSES),
     Door("POST", "/responses/compact", _OPENAI, OPENAI_RESPONSES),
+    Door("POST", "/agents/completions", _OPENAI, kind=Kind.AGENTS),
+    Door("POST", "(?:/fim)?/completions", _OPENAI, OPENAI_COMPLETIONS),
+    Door("POST", "/embeddings", _OPENAI, OPENAI_EMBEDDINGS),
+    Door("POST", "/(?:chat/)?(?:moderations|classifications)", _OPENAI, OPENAI_MODERATIONS),
     Door("GET", rf"/models(?:{_ID})?", _OPENAI, kind=Kind.FREE),
     Door("POST", "/responses/input_tokens", _OPENAI, kind=Kind.FREE),
     Door("GET DELETE", rf"/(?:responses|chat/completions){_ID}", _OPENAI, kind=Kind.STORED),

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.providers.dialect import BadRequest, Dialect, Ending
 from sidecar.providers.metering import Meter
-from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT
+from sidecar.providers.registry import (
+    ANTHROPIC_MESSAGES,
+    OPENAI_CHAT,
+    OPENAI_COMPLETIONS,
+    OPENAI_EMBEDDINGS,
+    OPENAI_RESPONSES,
+)
 from tests.recordings.exchange import cut_at
 
 DIALECTS: dict[Dialect, list[dict[str, Any]]] = {
@@ -22,6 +28,9 @@ DIALECTS: dict[Dialect, list[dict[str, Any]]] = {
         {"model": "gpt-4o", "messages": [], "stream": True, "stream_options": {"include_usage": True}},
         {"model": "gpt-5", "messages": []},
     ],
+    OPENAI_RESPONSES: [{"model": "gpt-4o", "input": "", "stream": True}, {"model": "gpt-5", "input": ""}],
+    OPENAI_COMPLETIONS: [{"model": "m", "prompt": "", "stream": True}, {"model": "m", "prompt": ["", ""]}],
+    OPENAI_EMBEDDINGS: [{"model": "m", "input": ""}],
     ANTHROPIC_MESSAGES: [{"model": "claude-opus-5", "messages": [], "max_tokens": 9, "stream": True}],
 }
 ANYTHING = st.recursive(
@@ -59,17 +68,46 @@ ANYTHING = st.recursive(
     ),
     max_leaves=8,
 )
-EVENT_FIELDS = ("id", "type", "model", "choices", "usage", "x_groq", "message", "delta", "error", "usage_breakdown")
+EVENT_FIELDS = (
+    "response",
+    "tool_usage",
+    "output",
+    "status",
+    "id",
+    "type",
+    "model",
+    "choices",
+    "usage",
+    "x_groq",
+    "message",
+    "delta",
+    "error",
+    "usage_breakdown",
+)
 EVENTS = st.dictionaries(
     st.sampled_from(EVENT_FIELDS),
-    ANYTHING | st.sampled_from([[], "message_start", "message_delta", "message_stop", "error", {"stop_reason": "end"}]),
+    ANYTHING
+    | st.sampled_from([[], "message_start", "message_delta", "message_stop", "error", {"stop_reason": "end"}])
+    | st.sampled_from(
+        ["response.completed", "failed", {"usage": {"input_tokens": 7, "output_tokens": 3}}, [{"type": "mcp_call"}]]
+    ),
     max_size=5,
 ).map(json.dumps)
 LINES = st.one_of(
     EVENTS.map("data: {}".format),
     EVENTS,
     st.sampled_from(
-        ["data: [DONE]", "event: error", "event: message_start", ": ping", "data", "data: {", "<html>", ""]
+        [
+            "data: [DONE]",
+            "event: error",
+            "event: message_start",
+            "event: response.completed",
+            ": ping",
+            "data",
+            "data: {",
+            "<html>",
+            "",
+        ]
     ),
     st.text(max_size=8),
 )
@@ -114,7 +152,7 @@ def test_no_bytes_break_a_meter(
         shown, cut_usage, cut_finished = read(dialect, request, pieces, ending, status, encoding)
     assert cut_usage == usage
     assert cut_finished == finished
-    if request.get("stream_options") or dialect is ANTHROPIC_MESSAGES or not request.get("stream"):
+    if not dialect.read_request(json.dumps(request).encode()).hide_usage:
         assert shown[: len(pieces)] == pieces  # nothing is hidden, so nothing waits
     elif ending is Ending.COMPLETE:
         assert b"".join(shown) == b"".join(whole)

@@ -8,6 +8,7 @@ import pytest
 from tests.recordings import (
     anthropic_exchanges,
     bedrock_exchanges,
+    completions_exchanges,
     gemini_exchanges,
     openai_exchanges,
     responses_exchanges,
@@ -17,6 +18,7 @@ from tests.recordings.exchange import Exchange, cuts, metered
 EXCHANGES = (
     *openai_exchanges.EXCHANGES,
     *responses_exchanges.EXCHANGES,
+    *completions_exchanges.EXCHANGES,
     *anthropic_exchanges.EXCHANGES,
     *gemini_exchanges.EXCHANGES,
     *bedrock_exchanges.EXCHANGES,

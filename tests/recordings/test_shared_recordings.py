@@ -21,7 +21,13 @@ from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Tokens, Usage, UsageState
 from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.exact_tokens import countable, counted
-from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_RESPONSES
+from sidecar.providers.registry import (
+    ANTHROPIC_MESSAGES,
+    OPENAI_CHAT,
+    OPENAI_COMPLETIONS,
+    OPENAI_EMBEDDINGS,
+    OPENAI_RESPONSES,
+)
 from tests.recordings.exchange import cut_at
 
 FOLDER: Final = Path(__file__).parents[3] / "shared" / "recordings"
@@ -29,6 +35,8 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "openai.chat": OPENAI_CHAT,
     "openai.responses": OPENAI_RESPONSES,
     "openai.responses_compact": OPENAI_RESPONSES,
+    "openai.completions": OPENAI_COMPLETIONS,
+    "openai.embeddings": OPENAI_EMBEDDINGS,
     "anthropic.messages": ANTHROPIC_MESSAGES,
 }
 NOT_JSON: Final = 6
@@ -37,8 +45,17 @@ NOT_JSON: Final = 6
 LEAST_COUNTED: Final = 150
 """Recorded prompts that can be counted, at least: fewer, and what is meant to be shown is not."""
 
-DEVIATIONS: Final[dict[str, str]] = {}
-"""Exchanges whose reading is meant to differ, and why. None at present."""
+VOYAGE: Final = "Voyage tells `total_tokens` alone, which of embeddings is the input; the slow reading leaves it unsaid"
+DEVIATIONS: Final[dict[str, str]] = {
+    "openllmetry.jsonl.gz:1056": VOYAGE,
+    "openllmetry.jsonl.gz:1057": VOYAGE,
+    "pydantic-ai.jsonl.gz:104": VOYAGE,
+    "pydantic-ai.jsonl.gz:106": VOYAGE,
+    "pydantic-ai.jsonl.gz:107": VOYAGE,
+    "pydantic-ai.jsonl.gz:108": VOYAGE,
+    "pydantic-ai.jsonl.gz:109": VOYAGE,
+}
+"""Exchanges whose reading is meant to differ, and why."""
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no recordings at {FOLDER}")
 

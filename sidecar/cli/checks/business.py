@@ -99,7 +99,7 @@ def money_of(balance: BalanceView) -> Iterator[Finding]:
 
 
 def cheapest(rates: RateBook, at_ms: int) -> list[Cheapest]:
-    """For each model, the ceiling of the smallest call there is: one letter in, one token out."""
+    """For each model that is not free, the ceiling of the smallest call there is: one letter in, one token out."""
     found: list[Cheapest] = []
     for provider, model in {(card.provider, model) for card in rates.cards for model in card.models}:
         dialect = ANTHROPIC_MESSAGES if provider == "anthropic" else OPENAI_CHAT
@@ -108,7 +108,7 @@ def cheapest(rates: RateBook, at_ms: int) -> list[Cheapest]:
         if isinstance(facts, Unfit):
             continue
         priced = price(facts.ceiling, rates, provider=provider, at_ms=at_ms)
-        if isinstance(priced, Priced):
+        if isinstance(priced, Priced) and priced.ceiling_atoms:
             found.append(Cheapest(provider, model, priced.currency.code, priced.ceiling_atoms))
     return sorted(found, key=lambda one: (one.atoms, one.model))
 

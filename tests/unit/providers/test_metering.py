@@ -201,7 +201,7 @@ def test_the_provider_s_own_words_are_kept() -> None:
         ("/v1/messages", ANTHROPIC_MESSAGES), ("/messages", ANTHROPIC_MESSAGES),
         ("/anthropic/v1/messages", ANTHROPIC_MESSAGES), ("/eu/messages", ANTHROPIC_MESSAGES),
         ("/v1/messages/count_tokens", None), ("/v1/threads/t/messages", None), ("/v1/chat/completions/", None),
-        ("/v1/chat%2fcompletions", None), ("/v1/completions", None), ("", None), ("/\udcff", None),
+        ("/v1/chat%2fcompletions", None), ("/v1/complete", None), ("", None), ("/\udcff", None),
     ],
 )  # fmt: skip
 def test_paths(path: bytes | str, dialect: object) -> None:
