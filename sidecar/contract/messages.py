@@ -324,24 +324,29 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something about a customer changed: drop its standings, give back what is idle (L35).
 
     With a `checkpoint` it is no change: it is a line to keep, as `core.credits.checkpoints` writes it, and
-    customer and revision are empty. Such come only to who has asked for them.
+    customer and revision are empty. With a `recall` it is none either: somebody waits for what is idle of that
+    account of the customer's (L45), the incarnation `by`, the least of several. Both come only to who has asked
+    for them.
     """
 
     customer: str
     revision: int
     checkpoint: str = ""
+    recall: str = ""
+    by: str = ""
 
 
 class ChangesRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tell me of changes from now on, and first of every customer whose revision is not the one I have `seen`.
 
     So nothing is lost between two connections, whichever ledger process answers the second: the
-    cursor is what the asker knows, and the ledger keeps none. `checkpoints`: tell me of these too.
+    cursor is what the asker knows, and the ledger keeps none. `checkpoints`, `recalls`: tell me of these too.
     """
 
     sidecar: str
     seen: tuple[Change, ...] = ()
     checkpoints: bool = False
+    recalls: bool = False
     version: int = VERSION
 
 

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from sidecar.contract.messages import AnyPart, Change, LeaseReport, PartReply, ResolveRequest
 from sidecar.core.governance.decisions import Consulted, Reason, Source
 from sidecar.core.governance.tenancy import Subject
+from sidecar.leases.accounts import NEVER
 from sidecar.leases.flights import Flights
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.renewal import Renewal, demand
@@ -47,6 +49,14 @@ class _Call(msgspec.Struct, frozen=True):
     provider: str
     need_atoms: int
     currency: str
+
+
+@dataclass(slots=True)
+class _Patience:
+    """Until when a call waits for others, and how old a figure may be that refuses it (monotonic)."""
+
+    until: float
+    heard_since: float = -NEVER
 
 
 class Keeper:
@@ -90,9 +100,9 @@ class Keeper:
         self._flights = Flights(
             ledger, table=table, standings=self._standings, clock=clock, notes=notes, options=options
         )
-        self._renewal = Renewal(table, clock, notes, courier, options)
-        self.on_miss: Callable[[], None] = _nothing
         self._waiting: dict[str, int] = {}
+        self._renewal = Renewal(table, clock, notes, courier, options, waiting=self._waiting)
+        self.on_miss: Callable[[], None] = _nothing
         self._freed: dict[str, asyncio.Future[None]] = {}
         self._closing = False
         table.on_free = self._on_free
@@ -165,19 +175,18 @@ class Keeper:
 
     async def _cover(self, call: _Call, since: float | None) -> Covered | Uncovered:
         began = self._clock.monotonic()
-        patience_until = (began if since is None else since) + self._options.settle_wait_s
+        patience = _Patience((began if since is None else since) + self._options.settle_wait_s)
         source = Source.LEASE
         flights = 0
         while True:
             now = self._clock.monotonic()
-            answer = self._answer(call, now, source)
+            answer = self._answer(call, now, source, patience.heard_since)
             if isinstance(answer, Covered):
                 return answer
             if isinstance(answer, Uncovered):
-                if answer.reason is not Reason.BUDGET_IN_FLIGHT or now >= patience_until:
+                if answer.reason is not Reason.BUDGET_IN_FLIGHT or now >= patience.until:
                     return answer
-                if not await self._something_freed(call.subject.customer, patience_until - now):
-                    patience_until = now
+                await self._wait(call, answer, patience, asked=flights)
                 continue
             left_s = began + self._options.miss_timeout_s - now
             if flights >= MAX_FLIGHTS_PER_CALL or left_s <= 0:
@@ -196,7 +205,27 @@ class Keeper:
             if not await self._flights.ask(self._question(call, answer), timeout_s=left_s):
                 return self._without_ledger(call, self._clock.monotonic())
 
-    def _answer(self, call: _Call, now: float, source: Source) -> Covered | Uncovered | Short | None:
+    async def _wait(self, call: _Call, answer: Uncovered, patience: _Patience, *, asked: int) -> None:
+        """Where only open calls stand in the way, here or elsewhere: let some time pass, and believe no older figure.
+
+        What others hold and do not use is asked back with our first question: so that one is asked before
+        anybody waits, and again when it may have come.
+        """
+        now = self._clock.monotonic()
+        is_elsewhere = any(one.elsewhere for one in answer.consulted)
+        if asked or not is_elsewhere:
+            trip_s = self._options.recall_trip_s if is_elsewhere and asked == 1 else NEVER
+            wait_s = min(patience.until - now, trip_s)
+            if await self._something_freed(call.subject.customer, wait_s):
+                return
+            if wait_s < trip_s:
+                patience.until = now
+            now = self._clock.monotonic()
+        patience.heard_since = now
+
+    def _answer(
+        self, call: _Call, now: float, source: Source, heard_since: float = -NEVER
+    ) -> Covered | Uncovered | Short | None:
         """Decide by what is known here. Short: ask for more; None: ask who this is."""
         refusal = self._standings.refusal(call.subject, now)
         if refusal is not None:
@@ -212,7 +241,7 @@ class Keeper:
         if isinstance(verdict, NoLimit):
             return Uncovered(Reason.NO_LIMIT_APPLIES, standing=known.standing, standing_age_ms=known.age_ms(now))
         changed_at = self._standings.changed_at(call.subject.customer)
-        believed_since = now - self._options.believe_s
+        believed_since = max(now - self._options.believe_s, heard_since)
         return judge(verdict, known, now=now, believed_since=believed_since, changed_at=changed_at) or verdict
 
     def _take(
@@ -308,7 +337,16 @@ class Keeper:
             stop()
 
     def changed(self, change: Change) -> None:
-        """A customer's limits changed: decide by them from now on, and give back what is idle (L35)."""
+        """A customer's limits changed: decide by them from now on, and give back what is idle (L35).
+
+        Or somebody waits for what is idle of one account: give that back, and ask for it call by call (L44, L45).
+        """
+        if change.recall:
+            # Of two whose calls wait for what the other has, the same one yields on both sides.
+            is_waiting = change.customer in self._waiting
+            if change.by != self._incarnation and not (is_waiting and change.by > self._incarnation):
+                self._renewal.recall(change.customer, change.recall)
+            return
         self._standings.change(change.customer, change.revision, self._clock.monotonic())
         self._renewal.give_back(change.customer)
 

@@ -10,17 +10,19 @@ from typing import Protocol
 class KeeperOptions:
     """All in seconds, on the monotonic clock.
 
-    `refresh_every_s` is how often leases are renewed (L41); demand is what open calls need and
-    what is spent in `cover_s` (L44). A request waits at most `miss_timeout_s` for the ledger, of
-    that `settle_wait_s` for open calls to end. A reading proves for `believe_s` that an account is
-    short. While the ledger is away it is asked at most every `outage_retry_s`. A lease unused for
-    `idle_after_s` goes back. Next period's leases are fetched `ahead_refreshes` refreshes early.
+    `refresh_every_s` is how often leases are renewed (L41); demand is what open calls need and what is spent
+    in `cover_s` (L44). A request waits at most `miss_timeout_s` for the ledger, of that `settle_wait_s` for
+    open calls to end, and first `recall_trip_s` for what others hold and do not use. A reading proves for
+    `believe_s` that an account is short. While the ledger is away it is asked at most every `outage_retry_s`.
+    A lease unused for `idle_after_s` goes back. Next period's leases are fetched `ahead_refreshes` refreshes
+    early.
     """
 
     refresh_every_s: float = 10.0
     cover_s: float = 10.0
     miss_timeout_s: float = 2.0
     settle_wait_s: float = 0.25
+    recall_trip_s: float = 0.06
     believe_s: float = 0.2
     outage_retry_s: float = 1.0
     idle_after_s: float = 30.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from typing import Final
 
-from sidecar.contract.messages import MAX_LEASES_PER_SYNC, AnyPart, LeaseReport, PartReply
+from sidecar.contract.messages import MAX_LEASES_PER_SYNC, AnyPart, LeaseReport, PartReply, lease_account
 from sidecar.leases.accounts import NEVER, Lease
 from sidecar.leases.grace import idle_part, is_kept, note_use
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
@@ -34,8 +35,17 @@ class Renewal:
     """Reports on leases, due when the keeper, low water, a recall or a change says so."""
 
     def __init__(
-        self, table: LeaseTable, clock: Clock, notes: LeaseNotes, courier: Courier, options: KeeperOptions
+        self,
+        table: LeaseTable,
+        clock: Clock,
+        notes: LeaseNotes,
+        courier: Courier,
+        options: KeeperOptions,
+        *,
+        waiting: Container[str],
     ) -> None:
+        """`waiting`: the customers of whom calls wait here, for what was perhaps just lent."""
+        self._waiting = waiting
         self._table = table
         self._clock = clock
         self._notes = notes
@@ -67,6 +77,14 @@ class Renewal:
             self._table.give_back(lease, lease.free)
             self._due[lease.lease_id] = lease
         self._courier.wake()
+
+    def recall(self, customer: str, account: str) -> None:
+        """Somebody waits for what is idle of an account: it goes back, now (L45)."""
+        for lease in self._table.leases_of(customer):
+            if lease_account(lease.lease_id) == account and lease.free and not lease.account.is_overdraft:
+                self._table.give_back(lease, lease.free)
+                lease.recalled = True
+                self.hasten(lease)
 
     def close_all(self) -> None:
         """Close every lease on which no hold stands; those that one stands on give back what is free."""
@@ -142,13 +160,17 @@ class Renewal:
         elif not lease.closed and _may_close(lease):
             self._table.close(lease)
             self.hasten(lease)
-        elif lease.recalled and not lease.held and lease.free and not lease.account.is_overdraft:
+        elif lease.recalled and lease.free and self._is_idle(lease):
             self._table.give_back(lease, lease.free)
             self.hasten(lease)
         elif lease.account.is_overdraft and is_kept(lease, self._clock.monotonic()):
             pass  # also an empty one waits for its part
         elif self._table.rest(lease):
             self._notes.note_ended(lease.lease_id)
+
+    def _is_idle(self, lease: Lease) -> bool:
+        """Whether nobody here holds on a lease, or waits to: what was lent for a call stays until it runs."""
+        return not (lease.held or lease.account.is_overdraft or lease.customer in self._waiting)
 
     def _report(self, lease: Lease, now: float) -> LeaseReport:
         want = 0

@@ -35,7 +35,13 @@ class HeardChanges:
         return stop
 
     def pushed(self, change: Change) -> None:
-        """The ledger says that a customer is at a revision: any other than the one heard of is a change."""
+        """The ledger says that a customer is at a revision: any other than the one heard of is a change.
+
+        Or it asks something back, whatever was heard of.
+        """
+        if change.recall:
+            self._tell(change)
+            return
         before = self._seen.get(change.customer)
         self._remember(change.customer, change.revision)
         if before != change.revision:

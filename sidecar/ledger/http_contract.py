@@ -193,7 +193,7 @@ class ContractAPI:
     ) -> web.StreamResponse:
         if len(asked.seen) > MAX_SEEN:
             raise WireFormatError("sidecar", f"at most {MAX_SEEN} customers are watched from a start")
-        stream = _Stream(wants_checkpoints=asked.checkpoints)
+        stream = _Stream(wants_checkpoints=asked.checkpoints, wants_recalls=asked.recalls)
         stop = self._ledger.subscribe(stream.put)  # before the book is read: nothing falls in between
         self._streams.add(stream)
         try:
@@ -239,13 +239,16 @@ class ContractAPI:
 class _Stream:
     """Changes on their way to one sidecar."""
 
-    def __init__(self, *, wants_checkpoints: bool) -> None:
+    def __init__(self, *, wants_checkpoints: bool, wants_recalls: bool) -> None:
         self.wants_checkpoints = wants_checkpoints
+        self._wants_recalls = wants_recalls
         self._waiting: deque[Change] = deque()
         self._something = asyncio.Event()
         self.is_behind = False
 
     def put(self, change: Change) -> None:
+        if change.recall and not self._wants_recalls:
+            return
         if len(self._waiting) >= max(MAX_CHANGES_WAITING, MAX_SEEN):
             self.is_behind = True
         else:

@@ -37,12 +37,19 @@ Answer = ResolveReply | StaleIncarnation
 
 
 async def resolve(
-    tx: Transaction, requests: Sequence[ResolveRequest], wall_ms: int, options: LedgerOptions
+    tx: Transaction,
+    requests: Sequence[ResolveRequest],
+    wall_ms: int,
+    options: LedgerOptions,
+    recalls: dict[str, set[str]] | None = None,
 ) -> list[Answer]:
     """Some resolves of one customer in one transaction, one after another; see `ports.Ledger.resolve`.
 
     All that any of them may touch is read at once, and what they changed is written once, in the end:
     what they cost the database follows the accounts they touch, not how many they are.
+
+    `recalls` is given the accounts of which others hold what is wanted, each with the incarnations that want it
+    (L45): those of this run alone.
 
     Returns:
         For each what it is answered, in their order; StaleIncarnation: something is to be lent, and the
@@ -54,7 +61,11 @@ async def resolve(
         detail = f"customer {customer!r} is not known"
         return [ResolveReply(refusal=Reason.CUSTOMER_UNKNOWN.value, detail=detail)] * len(requests)
     together = await _Together.begin(journal, requests, options)
-    return await together.answers()
+    answers = await together.answers()
+    if recalls is not None:
+        recalls.clear()
+        recalls.update(together.recalled)
+    return answers
 
 
 async def may_borrow(tx: Transaction, holder: Holder) -> bool:
@@ -78,6 +89,7 @@ class _Together:
         self._requests = requests
         self._options = options
         self._answers: list[Answer | _Resolving] = []
+        self._resolving: list[_Resolving] = []
 
     @classmethod
     async def begin(cls, journal: Journal, requests: Sequence[ResolveRequest], options: LedgerOptions) -> _Together:
@@ -102,6 +114,15 @@ class _Together:
             for currency in together._currencies():
                 await purse.repay(currency)
         return together
+
+    @property
+    def recalled(self) -> dict[str, set[str]]:
+        """The accounts of which too little was found, and others hold some; each with who wants it."""
+        found: dict[str, set[str]] = {}
+        for one in self._resolving:
+            for name in one.recalled:
+                found.setdefault(name, set()).add(one.incarnation)
+        return found
 
     async def answers(self) -> list[Answer]:
         """All of them; what they changed is then written."""
@@ -135,7 +156,7 @@ class _Together:
 
     async def _load(self) -> None:
         """Read the accounts and leases of all at once, for those who ask for them one by one."""
-        resolving = [one for one in self._answers if isinstance(one, _Resolving)]
+        resolving = self._resolving = [one for one in self._answers if isinstance(one, _Resolving)]
         for one in resolving:
             await one.aim()
         names = [target.account for one in resolving for target in one.targets]
@@ -174,6 +195,7 @@ class _Resolving:
         self._budgets: list[Target] = []
         self._grants: list[Target] = []
         self._overdrafts: list[Target] = []
+        self.recalled: list[str] = []
 
     async def aim(self) -> None:
         """Find the accounts that matter to it: what comes before everything else."""
@@ -182,6 +204,11 @@ class _Resolving:
         if journal.wallet is Wallet.REQUIRED and not request.next_period:
             covering = self._purse.covering(request.currency, model=request.model, feature=self._subject.feature)
             self._grants = [grant_target(grant, journal.now_ms, self._options) for grant in covering]
+
+    @property
+    def incarnation(self) -> str:
+        """Who asks."""
+        return self._request.incarnation
 
     @property
     def targets(self) -> list[Target]:
@@ -326,7 +353,10 @@ class _Resolving:
         """Ask back what others hold of the accounts that had too little (L45)."""
         now_ms = self._journal.now_ms
         for target in short:
-            if self._lender.elsewhere(target) > 0 and self._journal.wanted_until_ms(target.account) <= now_ms:
+            if self._lender.elsewhere(target) <= 0:
+                continue
+            self.recalled.append(target.account)
+            if self._journal.wanted_until_ms(target.account) <= now_ms:
                 until_ms = now_ms + WANTED_REFRESHES * self._options.refresh_every_ms
                 self._journal.note_wanted(target.account, until_ms)
 

@@ -54,6 +54,7 @@ from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.quarantine import silent_leases
 from sidecar.ledger.reading import Reader
+from sidecar.ledger.recalls import Recalls
 from sidecar.ledger.reconcile import apply_part, end_incarnation, leases_left
 from sidecar.ledger.resolving import resolve
 from sidecar.ledger.sharing import Sharing
@@ -103,6 +104,7 @@ class LedgerService(SystemDesk):
         self._tree = TreeActs(rates)
         self._reader = Reader(rates, options.currency)
         self._show = Shower(rates)
+        self._recalls = Recalls()
         self._listeners: dict[object, Callable[[Change], None]] = {}
         self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve)
 
@@ -223,9 +225,13 @@ class LedgerService(SystemDesk):
     async def _resolve(
         self, customer: str, requests: Sequence[ResolveRequest]
     ) -> Sequence[ResolveReply | StaleIncarnation]:
-        return await self._book.transact(
-            customer, lambda tx: resolve(tx, requests, self._clock.now_ms(), self._options)
+        recalls: dict[str, set[str]] = {}
+        answers = await self._book.transact(
+            customer, lambda tx: resolve(tx, requests, self._clock.now_ms(), self._options, recalls)
         )
+        for account in self._recalls.due(customer, recalls, self._clock.now_ms()):
+            self._tell(Change(customer, 0, recall=account, by=min(recalls[account])))
+        return answers
 
     async def _apply(self, request: AnySync, part: AnyPart) -> PartReply:
         try:

@@ -80,6 +80,7 @@ class Holder:
         self.events: list[UsageEvent] = []
         self.true_atoms = 0
         self.booked_before = 0.0
+        self.is_woken = False
         self._calls = 0
         self.keeper = Keeper(
             self.wire, self.table, desk.clock, notes=self, courier=self, sidecar=name, incarnation=f"{name}-inc",
@@ -94,10 +95,12 @@ class Holder:
         """Nothing is kept."""
 
     def wake(self) -> None:
-        """It is asked in time."""
+        """There is something to report now; whoever drives it sees to that, or asks in time."""
+        self.is_woken = True
 
     async def flush(self, timeout_s: float) -> bool:
         """One sync after the other, until nothing is left to say; False if the ledger is away."""
+        self.is_woken = False
         while self.keeper.has_due or self.events:
             due, events = self.keeper.due(), self.events[:512]
             customers = dict.fromkeys([*due, *(event.admission.subject.customer for event in events)])
