@@ -45,9 +45,9 @@ NO_PROVIDER_KEY: Final = Unfit(
 
 SIGNATURE_FAILS: Final = Unfit(
     UnfitReason.ENDPOINT_NOT_METERED,
-    "this request is signed (SigV4) for the address of the sidecar, so the provider would refuse it: send a bearer"
-    " token instead (AWS_BEARER_TOKEN_BEDROCK), or let the sidecar hold one in upstreams.NAME.key_file. To have signed"
-    " requests sent on as they are and counted by call, set upstreams.NAME.doors.signed to pass_counted",
+    "this request is signed (SigV4) for the address of the sidecar, so the provider would refuse it: let the"
+    " sidecar hold a bearer token in upstreams.NAME.key_file (the signature does not matter then), or send one."
+    " To have signed requests sent on as they are and counted by call, set upstreams.NAME.doors.signed to pass_counted",
 )
 
 logger = logging.getLogger(__name__)

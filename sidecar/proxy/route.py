@@ -30,6 +30,12 @@ GEMINI: Final = "gemini"
 """A further upstream; where it is configured, its versions are its own at the base address too."""
 
 _GEMINI_VERSIONS: Final = frozenset({"v1beta", "v1alpha"})
+_GEMINI_V1: Final = re.compile(
+    r"/v1/(?:(?:models|tunedModels)/[^/]+(?::|%3A)(?:stream)?(?:generate|count|embed|batch|predict)\w*\Z"
+    r"|(?:cachedContents|interactions)(?:/|\Z))",
+    re.ASCII | re.IGNORECASE,
+)
+"""What of `/v1` is Google's alone: the other providers have no methods of models there."""
 
 RESERVED_NAMES: Final = frozenset({"spend", "v1", "v1alpha", "v1beta", OPENAI, ANTHROPIC, "messages"})
 """What a further upstream may not be called: their first path segments mean something already."""
@@ -196,7 +202,7 @@ class Routes:
         first, slash, rest = path[1:].partition("/")
         if first in self._further and slash:
             return first, f"/{rest}"
-        if first in _GEMINI_VERSIONS and GEMINI in self._further:
+        if GEMINI in self._further and (first in _GEMINI_VERSIONS or _GEMINI_V1.match(path)):
             return GEMINI, path
         if first != "v1":
             return None, path

@@ -119,13 +119,17 @@ class RateCard(msgspec.Struct, frozen=True, omit_defaults=True):
 UNDECIDED_TIERS = frozenset({None, "", "auto"})
 """What a request says that leaves its tier to the provider, and so to the project's or organisation's settings."""
 
-DEFAULT_TIERS = UNDECIDED_TIERS | {"default", "standard", "standard_only"}
+DEFAULT_TIERS = UNDECIDED_TIERS | {"default", "standard", "standard_only", "ON_DEMAND"}
 """The words by which providers name the tier whose prices are on the front page."""
 
-UNBILLED_UNITS = frozenset({"mcp_calls"})
-"""What is counted and has no price by the piece: a call of a server elsewhere costs the tokens that it brings.
+UNBILLED_UNITS = frozenset(
+    {"mcp_calls", "processed_input_tokens", "processed_output_tokens", "processed_cached_tokens"}
+)
+"""What is counted and has no price by the piece: a call of a server elsewhere costs the tokens that it brings; what
+Cohere processed is told beside what it bills.
 
-Source: developers.openai.com/api/docs/guides/tools-connectors-mcp, checked 2026-11.
+Source: docs.cohere.com "How does Cohere's pricing work", developers.openai.com/api/docs/guides/tools-connectors-mcp,
+checked 2026-11.
 """
 
 ASKED_TIERS = frozenset({"fast", "batch"})

@@ -9,8 +9,10 @@ import pytest
 from sidecar.app.settings import default_catalog
 from sidecar.catalog.read import parse_catalog, read_catalog
 from sidecar.catalog.strict_yaml import read_yaml
+from sidecar.core.credits.amounts import parse_amount
 from sidecar.core.pricing.features import FeaturePrice
-from sidecar.core.pricing.rate_cards import Rates
+from sidecar.core.pricing.rate_cards import Rates, charge
+from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.errors import ConfigurationError
 
 NOW = 1_795_000_000_000  # 2026-11-18
@@ -48,6 +50,13 @@ def problems_of(text: str | bytes) -> str:
          Rates(3_000_000, 15_000_000, 300_000, 3_750_000, 6_000_000)),
         ("anthropic", "claude-sonnet-4-20250514", "anthropic/claude-sonnet-4-0",
          Rates(3_000_000, 15_000_000, 300_000, 3_750_000, 6_000_000)),
+        ("gemini", "gemini-2.5-flash", "gemini/gemini-2.5-flash",
+         Rates(300_000, 2_500_000, 30_000, input_audio=1_000_000, cache_read_audio=100_000)),
+        ("gemini", "gemini-3.8-flash", "gemini/gemini-3.8-flash",
+         Rates(750_000, 3_750_000, 75_000, input_audio=750_000, cache_read_audio=75_000)),
+        ("bedrock", "eu.amazon.nova-lite-v1:0", "bedrock/nova-lite", Rates(60_000, 240_000, 15_000, 60_000, 60_000)),
+        ("bedrock", "us.anthropic.claude-haiku-4-5-20251001-v1:0", "bedrock/claude-haiku-4-5-regional",
+         Rates(1_100_000, 5_500_000, 110_000, 1_375_000, 2_200_000)),
     ],
 )  # fmt: skip
 def test_shipped_prices(provider: str, model: str, card: str, rates: Rates) -> None:
@@ -55,6 +64,28 @@ def test_shipped_prices(provider: str, model: str, card: str, rates: Rates) -> N
     found = read_catalog(Path(default_catalog())).rates.find(provider, model, NOW)
     assert found is not None
     assert (found.card_id, found.tiers[0].rates) == (card, rates)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tier", "tokens", "dollars"),
+    [
+        ("gemini", "gemini-2.5-flash", "ON_DEMAND", Tokens(input_tokens=10**6, output_tokens=10**6), "2.80"),
+        ("gemini", "gemini-2.5-flash", None, Tokens(input_tokens=1917, input_audio_tokens=1917, output_tokens=0),
+         "0.001917"),
+        ("gemini", "gemini-2.5-pro", "standard", Tokens(input_tokens=200_000, output_tokens=1000), "0.26"),
+        ("gemini", "gemini-2.5-pro", "standard", Tokens(input_tokens=200_001, output_tokens=0), "0.5000025"),
+        ("gemini", "gemini-3.5-flash", "flex", Tokens(input_tokens=1000, output_tokens=1000), "0.00525"),
+        ("bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", None,
+         Tokens(input_tokens=12_307, cache_write_tokens=12_304, output_tokens=550), "0.054399"),
+    ],
+)  # fmt: skip
+def test_published_arithmetic(provider: str, model: str, tier: str | None, tokens: Tokens, dollars: str) -> None:
+    """A charge is what the price pages say: by kind, by the length of the prompt, by the tier that served (L4)."""
+    rates = read_catalog(Path(default_catalog())).rates
+    card, usd = rates.find(provider, model, NOW), rates.currencies["usd"]
+    assert card is not None
+    charged = charge(Usage(UsageState.FINAL, (Line(tokens),), tier=tier), card, usd)
+    assert (charged.atoms, charged.unpriced) == (parse_amount(dollars, usd), ())
 
 
 def test_a_price_holds_from_its_day_on() -> None:

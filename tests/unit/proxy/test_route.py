@@ -179,7 +179,7 @@ GEMINI_PATH = "/v1beta/models/gemini-2.5-flash:generateContent"
 def test_gemini_is_found_below_its_name_and_at_its_versions() -> None:
     """Its client keeps a path before `/v1beta`, and takes none as well; without such an upstream there is no way."""
     routes = Routes(further={"gemini", "vertex"})
-    for target in (GEMINI_PATH, f"{GEMINI_PATH}?alt=sse"):
+    for target in (GEMINI_PATH, f"{GEMINI_PATH}?alt=sse", GEMINI_PATH.replace("v1beta", "v1")):
         for asked in (target, f"/gemini{target}"):
             found = routes.find("POST", asked, anthropic=False)
             assert found == Route("gemini", target, GEMINI_GENERATE)

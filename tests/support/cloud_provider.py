@@ -1,0 +1,120 @@
+"""Google and Amazon Bedrock on a loopback port: they answer as their protocols have it, and remember what they got."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from sidecar.providers.binary_stream import write_message
+from tests.support.threads import in_thread
+
+WORDS = ("Once ", "there ", "were ", "sheep.")
+
+
+@dataclass
+class Request:
+    """One request as the provider saw it."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass
+class CloudProvider:
+    """What came, and where it listens. Every answer is of 11 tokens in and 7 out."""
+
+    address: str = ""
+    requests: list[Request] = field(default_factory=list)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        self.requests.append(Request(request.raw_path, dict(request.headers), body))
+        path = request.raw_path
+        if "streamGenerateContent" in path:
+            return await self._stream(request, "text/event-stream", [
+                b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n" for chunk in _gemini_chunks()
+            ])  # fmt: skip
+        if "generateContent" in path:
+            return web.json_response(_gemini_chunks()[-1] | {"candidates": [_candidate("".join(WORDS), "STOP")]})
+        if "converse-stream" in path:
+            return await self._stream(request, "application/vnd.amazon.eventstream", _converse_events())
+        if "converse" in path:
+            message = {"role": "assistant", "content": [{"text": "".join(WORDS)}]}
+            answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": _CONVERSE_USAGE}
+            return web.json_response(answer | {"metrics": {"latencyMs": 1}})
+        return web.json_response({"message": "no such operation"}, status=404)
+
+    async def _stream(self, request: web.Request, content_type: str, events: list[bytes]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": content_type})
+        await response.prepare(request)
+        for event in events:
+            await response.write(event)
+            await asyncio.sleep(0.001)
+        await response.write_eof()
+        return response
+
+
+_CONVERSE_USAGE = {"inputTokens": 11, "outputTokens": 7, "totalTokens": 18}
+
+
+def _candidate(text: str, reason: str | None) -> dict[str, Any]:
+    told = {} if reason is None else {"finishReason": reason}
+    return {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}, **told}
+
+
+def _gemini_chunks() -> list[dict[str, Any]]:
+    chunks = []
+    for number, word in enumerate(WORDS):
+        made = 7 if number == len(WORDS) - 1 else number + 1
+        usage = {"promptTokenCount": 11, "candidatesTokenCount": made, "totalTokenCount": 11 + made}
+        candidate = _candidate(word, "STOP" if made == 7 else None)
+        told = {"usageMetadata": usage, "modelVersion": "gemini-2.5-flash", "responseId": "r1"}
+        chunks.append({"candidates": [candidate], **told})
+    return chunks
+
+
+def _converse_events() -> list[bytes]:
+    deltas = [("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in WORDS]
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("messageStart", {"role": "assistant"}),
+        *deltas,
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {"usage": _CONVERSE_USAGE, "metrics": {"latencyMs": 1}}),
+    ]
+    return [
+        write_message(
+            {b":event-type": kind.encode(), b":content-type": b"application/json", b":message-type": b"event"},
+            json.dumps(payload | {"p": "abcd"}).encode(),
+        )
+        for kind, payload in events
+    ]
+
+
+@contextmanager
+def running_clouds() -> Iterator[CloudProvider]:
+    """Both on one loopback port, in a thread of their own, until the block ends."""
+    provider = CloudProvider()
+
+    async def serve(started: threading.Event, stopping: asyncio.Event) -> None:
+        app = web.Application()
+        app.router.add_post("/{path:.*}", provider._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        provider.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        started.set()
+        await stopping.wait()
+        await runner.cleanup()
+
+    with in_thread(serve):
+        yield provider
