@@ -22,7 +22,7 @@ help: ## what there is to make
 run: $(VENV)/.run ## start the sidecar, its ledger and, without a provider key, a demo provider
 	@exec $(VENV)/bin/spend up $(ARGS)
 
-test: lint $(VENV)/.clients $(VENV)/.builder $(VENV)/.postgres ## check everything: linters, types, and all tests but the soak
+test: lint $(VENV)/.clients $(VENV)/.builder $(VENV)/.postgres $(VENV)/.redis ## check everything: linters, types, and all tests but the soak
 	@echo "== tests (on $(WORKERS) processes; a few minutes)"
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
 
@@ -33,7 +33,7 @@ lint: $(VENV)/.test ## ruff and mypy
 	@echo "== mypy"
 	@$(VENV)/bin/mypy
 
-soak: $(VENV)/.test $(VENV)/.postgres ## the tests that take longer than a test run should, and SEEDS=5000 simulated histories
+soak: $(VENV)/.test $(VENV)/.postgres $(VENV)/.redis ## the tests that take longer than a test run should, and SEEDS=5000 simulated histories
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m soak $(ARGS)
 	@HYPOTHESIS_PROFILE=explore $(VENV)/bin/python -m pytest -n $(WORKERS) tests/properties $(ARGS)
 
@@ -93,3 +93,6 @@ $(VENV)/.builder: $(VENV)/bin/python
 # The tests start servers of their own with its programs, each on its own port and folder.
 $(VENV)/.postgres: $(VENV)/bin/python
 	@if [ "$$(id -u)" -ne 0 ] || .ci/need initdb=postgresql; then touch $@; else echo "== so the tests on PostgreSQL are skipped"; fi
+
+$(VENV)/.redis: $(VENV)/bin/python
+	@if [ "$$(id -u)" -ne 0 ] || .ci/need redis-server=redis-server; then touch $@; else echo "== so the tests on Redis are skipped"; fi

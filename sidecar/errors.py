@@ -50,6 +50,10 @@ class LedgerUnavailable(Unavailable):
     """The ledger did not answer, or answered that it cannot now."""
 
 
+class WindowsUnavailable(Unavailable):
+    """Where the fleet counts its rate limits there was no answer in time, or one that made no sense."""
+
+
 class UpstreamUnavailable(Unavailable):
     """The provider was not reached; nothing was sent to it."""
 

@@ -23,6 +23,7 @@ from sidecar.contract.messages import (
     SyncReply,
     UsageEvent,
 )
+from sidecar.core.governance.rate_orders import Order, Reply
 
 T = TypeVar("T")
 
@@ -126,6 +127,19 @@ class Disk(Protocol):
 
         Raises:
             OSError: that failed, and what was written since the last time may be lost.
+        """
+        ...
+
+
+class Windows(Protocol):
+    """Where a fleet counts its rate limits together."""
+
+    async def order(self, order: Order) -> Reply:
+        """Do one order, all of it at once or nothing of it.
+
+        Raises:
+            WindowsUnavailable: there was no answer; whether it was done is then unknown, and the next order of the
+                same incarnation makes up for it.
         """
         ...
 

@@ -24,6 +24,7 @@ from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.provider_keys import ProviderKey
+from sidecar.proxy.rates import RateDesk
 from sidecar.proxy.route import Routes
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.upstream_pool import PoolOptions, Upstream, read_origin, tls_context
@@ -53,6 +54,7 @@ class Proxying:
     metrics: Metrics
     sweep: Sweep
     ring: KeyRing
+    rate_desk: RateDesk
 
 
 def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], parts: Proxying) -> Desk:
@@ -71,6 +73,7 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         UnknownModel(ours.unknown_model),
         ours.clamp_floor_tokens,
         exact_counts(),
+        parts.rate_desk,
     )
     return Desk(
         routes=Routes(

@@ -15,11 +15,12 @@ from pathlib import Path
 from sidecar.app.back_office import BackOffice
 from sidecar.app.local_api import Explain, past_decisions
 from sidecar.app.proxying import Proxying, make_desk, own_gauges, provider_secrets
+from sidecar.app.rate_sharing import CountedLedger, RateSharing
 from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
 from sidecar.app.system import RandomIds, SystemClock
 from sidecar.catalog.read import Catalog
-from sidecar.contract.messages import ResolveKeyRequest
+from sidecar.contract.messages import RegisterRequest, ResolveKeyRequest
 from sidecar.errors import LedgerUnavailable
 from sidecar.ledger.views import ShownDecision
 from sidecar.ports import Ledger
@@ -62,11 +63,14 @@ class RunningSidecar:
         """
         ours = settings.sidecar
         self._settings = settings
-        self._ledger = ledger
+        self._counted = CountedLedger(ledger, self._share, clock)
+        self._ledger: Ledger = self._counted
         self._office = office = BackOffice(
-            data, ledger, clock=clock, ids=ids, outbox=ours.outbox, shipping=ours.shipping, leases=ours.leases
+            data, self._ledger, clock=clock, ids=ids, outbox=ours.outbox, shipping=ours.shipping, leases=ours.leases
         )
         office.keeper.on_miss = metrics.lease_misses.add
+        self._rates = RateSharing(clock, ours.redis, incarnation=office.incarnation, metrics=metrics)
+        self._beside: list[asyncio.Task[None]] = []
         self._sweep = Sweep()
         self._ring = KeyRing(
             lambda sha256: ledger.resolve_key(ResolveKeyRequest(office.name, sha256)),
@@ -74,8 +78,9 @@ class RunningSidecar:
             outage_s=ours.key_outage_s,
         )
         parts = Proxying(
-            office.table, office.keeper, office.spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring
-        )
+            office.table, office.keeper, office.spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring,
+            self._rates.desk,
+        )  # fmt: skip
         desk = make_desk(ours, upstreams, parts)
         local = LocalAPI(
             desk.identifier,
@@ -102,6 +107,9 @@ class RunningSidecar:
         self._ready = False
         self.address = ""
 
+    def _share(self, sidecars: int, rank: int) -> None:
+        self._rates.rates.share(sidecars, rank)
+
     def _door_to(self, desk: Desk, ids: RandomIds) -> FrontDoor:
         ours = self._settings.sidecar
         hosts = LOOPBACK_HOSTS | {host.lower().encode() for host in ours.allowed_hosts}
@@ -121,6 +129,7 @@ class RunningSidecar:
         """
         self._sweep.start()
         await self._office.start()
+        self._beside = [asyncio.create_task(self._rates.run())]
         await self._listen()
 
     async def start_apart(self) -> None:
@@ -134,6 +143,8 @@ class RunningSidecar:
         """
         self._sweep.start()
         self._office.start_apart()
+        again = self._counted.keep_counted(RegisterRequest(self._office.name, self._office.incarnation))
+        self._beside = [asyncio.create_task(self._rates.run()), asyncio.create_task(again)]
         await self._listen()
 
     async def settle_up(self) -> None:
@@ -165,6 +176,10 @@ class RunningSidecar:
         if self._stop_hearing is not None:
             self._stop_hearing()
         self._ring.close()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        await self._rates.close()
         await self._office.close()
         for provider in self._desk.providers.values():
             provider.upstream.close()

@@ -34,6 +34,7 @@ from sidecar.proxy.key_ring import OUTAGE_S
 from sidecar.proxy.local_socket import SocketOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
 from sidecar.storage.options import DatabaseOptions
+from sidecar.storage.redis_options import RedisOptions, check_options
 from sidecar.telemetry.logs import LogOptions
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
@@ -77,6 +78,10 @@ LEAST: Final[dict[Place, float]] = {
     ("sidecar", "leases", "close_timeout_s"): 0.1,
     ("sidecar", "outbox", "segment_bytes"): 64 * 1024,
     ("sidecar", "shipping", "ship_every_s"): 0.001,
+    ("sidecar", "redis", "deadline_s"): 0.001,
+    ("sidecar", "redis", "failures"): 1,
+    ("sidecar", "redis", "open_s"): 0.01,
+    ("sidecar", "redis", "max_open_s"): 0.01,
     ("sidecar", "shipping", "sync_timeout_s"): 0.1,
     ("sidecar", "shipping", "min_backoff_s"): 0.01,
     ("sidecar", "shipping", "max_backoff_s"): 0.01,
@@ -182,6 +187,7 @@ class SidecarSettings:
     probing: ProbeOptions = field(default_factory=ProbeOptions)
     outbox: SpoolOptions = field(default_factory=SpoolOptions)
     shipping: ShipperOptions = field(default_factory=ShipperOptions)
+    redis: RedisOptions = field(default_factory=RedisOptions)
     log: LogOptions = field(default_factory=LogOptions)
 
 
@@ -337,6 +343,8 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
     if outbox.max_bytes < MIN_SEGMENTS * outbox.segment_bytes + outbox.ballast_bytes:
         expected = f"expected room for {MIN_SEGMENTS} segments of segment_bytes and the ballast_bytes"
         wrong(("sidecar", "outbox", "max_bytes"), expected)
+    for key, expected in check_options(ours.redis).items():
+        wrong(("sidecar", "redis", key), expected)
     if 0 < settings.ledger.checkpoints.every_s < 1:
         wrong(("ledger", "checkpoints", "every_s"), "expected 1 or more seconds, or 0 for none")
     if ours.shipping.max_backoff_s < ours.shipping.min_backoff_s:

@@ -31,7 +31,7 @@ def command() -> None:
     """Limits per period or job: set, list and remove."""
 
 
-class _Match(click.ParamType[dict[str, str]]):
+class Match(click.ParamType[dict[str, str]]):
     """`agent=…,model=…`."""
 
     name = "agent=…,model=…"
@@ -79,7 +79,7 @@ class _Day(click.ParamType[str]):
 @click.option("--week-start", type=OneOf(WEEKDAYS), help="With --per week.  [monday]")
 @click.option(
     "--match",
-    type=_Match(),
+    type=Match(),
     metavar="agent=…,model=…",
     help="Counts these calls only; * stands for any run of characters.",
 )
@@ -187,7 +187,7 @@ def remove(client: LedgerClient, customer: str, budget: str, *, reason: str, as_
 
 @command.command("list")
 @click.argument("path", metavar="CUSTOMER|PATH")
-@click.option("--for", "of", type=_Match(), metavar="agent=…,model=…", help="Only those that such calls can count on.")
+@click.option("--for", "of", type=Match(), metavar="agent=…,model=…", help="Only those that such calls can count on.")
 @json_option
 @with_ledger
 def list_(client: LedgerClient, path: str, of: dict[str, str] | None, as_json: bool) -> None:

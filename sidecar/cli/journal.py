@@ -16,7 +16,7 @@ from sidecar.ledger.views import EntryView, Leg
 KINDS: Final = (
     "usage", "customer_added", "timezone_set", "nodes_added", "node_moved", "frozen", "unfrozen", "grant_issued",
     "grant_expired", "grant_voided", "budget_set", "budget_removed", "budget_counted", "threshold_crossed", "lent",
-    "returned", "debt_repaid", "key_created", "key_revoked",
+    "returned", "debt_repaid", "key_created", "key_revoked", "rate_limit_set", "rate_limit_removed",
     "token_made", "token_revoked", "sidecar_token_set", "sidecar_token_revoked", "clock_accepted", "book_restored",
 )  # fmt: skip
 """Every kind of entry that the ledger writes."""

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "nodes": "The departments, teams … below a customer: add, list, move, freeze and unfreeze.",
     "grants": "Lots of credit: add, list and void.",
     "budgets": "Limits per period or job: set, list and remove.",
+    "limits": "Rate limits, of requests, tokens and calls at once: set, list and remove.",
     "tokens": "Who may use the ledger's API, as what and where: create, list and revoke.",
     "keys": "Virtual keys, each of which names who spends: create, list and revoke.",
     "balance": "What a customer has, and has used.",

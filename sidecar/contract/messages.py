@@ -51,12 +51,14 @@ class RegisterRequest(msgspec.Struct, frozen=True):
 class RegisterReply(msgspec.Struct, frozen=True):
     """`history_id` names the book's history; another one means that the book was replaced.
 
-    `heard`: as in `SyncReply`.
+    `heard`, `sidecars` and `rank`: as in `SyncReply`.
     """
 
     history_id: str
     heard: int = 0
     version: int = VERSION
+    sidecars: int = 1
+    rank: int = 0
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -310,6 +312,8 @@ class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
     every reply before, unless an earlier copy of the book was put back; 0: it is not counted.
     The next sync that carries settlements is asked to carry at most `window_events` (0: as many as one may), and
     not to come before `pause_ms` after this reply; what is wanted or given back need not wait.
+    `sidecars` were heard of late, this one among them at place `rank`, from 0: they share what they cannot count
+    together.
     """
 
     parts: tuple[PartReply, ...] = ()
@@ -318,6 +322,8 @@ class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
     window_events: int = 0
     pause_ms: int = 0
     version: int = VERSION
+    sidecars: int = 1
+    rank: int = 0
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):

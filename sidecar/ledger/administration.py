@@ -23,6 +23,7 @@ from sidecar.ledger.views import (
     HoldersView,
     KeyView,
     NodeView,
+    RateLimitView,
     SidecarTokenView,
     SilentLeaseView,
     SumView,
@@ -180,6 +181,29 @@ class BudgetRemoval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class NewRateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A rate limit to set. `path` is `acme` or `acme/kind:id…` (a final `user:ID` is a user).
+
+    `counts` is requests, tokens (both ways) or concurrent (calls under way at once, which has no window: `window_s`
+    0). Setting the same (path, match, each, counts, window_s) again changes `limit`; 0 allows nothing.
+    """
+
+    path: str
+    counts: str
+    limit: int
+    window_s: int = 60
+    match: dict[str, str] = {}
+    each: str = ""
+
+
+class RateLimitRemoval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rate limit to remove, and why."""
+
+    customer: str
+    limit_id: str
+    reason: str
+
+
 class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A token of the API that was made, known by the SHA-256 of its text (64 hex digits).
 
@@ -278,6 +302,18 @@ class Administration(Protocol):
 
     async def remove_budget(self, budget: BudgetRemoval, act: Act) -> BudgetView:
         """Limit by a budget no more; gives it as it stood. Twice is once."""
+        ...
+
+    async def set_rate_limit(self, limit: NewRateLimit, act: Act) -> RateLimitView:
+        """Set how many requests or tokens in a window, or calls at once; the same again changes how many."""
+        ...
+
+    async def remove_rate_limit(self, limit: RateLimitRemoval, act: Act) -> RateLimitView:
+        """Limit by it no more; gives it as it stood. Twice is once."""
+        ...
+
+    async def rate_limits(self, customer: str) -> list[RateLimitView]:
+        """All rate limits, in the order in which they were set."""
         ...
 
     async def budgets(self, customer: str) -> list[BudgetView]:

@@ -50,7 +50,7 @@ class Outage(NamedTuple):
 NO_GRACE: Final = Outage(OnOutage.DENY, 0)
 
 
-class _Problems:
+class Problems:
     """Every field at fault, so that all are told at once; the first one's word is the code."""
 
     def __init__(self) -> None:
@@ -58,39 +58,41 @@ class _Problems:
         self._code = ""
 
     def add(self, code: str, field: str, expected: str) -> None:
+        """A field is at fault: the machine's word, and what was expected there."""
         self._code = self._code or code
         self._found.setdefault(field, expected)
 
     def raise_any(self) -> None:
+        """Refuse it, if any field is at fault."""
         if self._found:
             raise Rejected(self._code, self._found)
 
 
 def act(who: Act) -> None:
     """Refuse an act without an actor, or with a key too long to keep."""
-    problems = _Problems()
+    problems = Problems()
     if not who.actor or len(who.actor) > MAX_KEY:
         problems.add("invalid_field", "actor", f"1 to {MAX_KEY} characters")
     if len(who.idempotency_key) > MAX_KEY:
         problems.add("invalid_field", "idempotency_key", f"at most {MAX_KEY} characters")
     if who.reason:
-        _check_reason(problems, who.reason)
+        check_reason(problems, who.reason)
     problems.raise_any()
 
 
 def customer(name: str, wallet: str) -> Wallet:
     """The wallet of a customer to make."""
-    problems = _Problems()
+    problems = Problems()
     _check_customer(problems, "customer", name)
     if wallet not in set(Wallet):
-        problems.add("invalid_field", "wallet", _one_of(Wallet))
+        problems.add("invalid_field", "wallet", one_of(Wallet))
     problems.raise_any()
     return Wallet(wallet)
 
 
 def timezone(customer: str, name: str) -> None:
     """Refuse a name that no time zone has."""
-    problems = _Problems()
+    problems = Problems()
     _check_customer(problems, "customer", customer)
     if name not in zone_names():
         near = nearest_zones(name)
@@ -101,8 +103,8 @@ def timezone(customer: str, name: str) -> None:
 
 def path(text: str) -> tuple[str, tuple[Node, ...]]:
     """The customer and the nodes to make of `acme/kind:id/…`, of which at least one must be named."""
-    problems = _Problems()
-    name, nodes = _path(problems, text)
+    problems = Problems()
+    name, nodes = check_path(problems, text)
     if not nodes:
         problems.add("invalid_path", "path", "a node below the customer, such as acme/team:data")
     if any(node.kind == "user" for node in nodes):
@@ -115,19 +117,19 @@ def path(text: str) -> tuple[str, tuple[Node, ...]]:
 
 def owner(text: str, reason: str) -> tuple[str, tuple[Node, ...]]:
     """The customer and the nodes, as named, of what an act is about (`acme`, `acme/team:data`, `acme/user:ada`)."""
-    problems = _Problems()
-    name, nodes = _path(problems, text)
-    _check_reason(problems, reason)
+    problems = Problems()
+    name, nodes = check_path(problems, text)
+    check_reason(problems, reason)
     problems.raise_any()
     return name, nodes
 
 
 def move(form: NodeMove) -> tuple[str, tuple[Node, ...], tuple[Node, ...]]:
     """The customer, the nodes to move as named, and those as named below which it goes: none for the customer."""
-    problems = _Problems()
-    name, nodes = _path(problems, form.path)
-    other, to = _path(problems, form.to, field="to")
-    _check_reason(problems, form.reason)
+    problems = Problems()
+    name, nodes = check_path(problems, form.path)
+    other, to = check_path(problems, form.to, field="to")
+    check_reason(problems, form.reason)
     if not nodes or nodes[-1].kind == "user":
         problems.add("invalid_path", "path", "a node below the customer, such as acme/team:data")
     if other != name:
@@ -140,21 +142,21 @@ def move(form: NodeMove) -> tuple[str, tuple[Node, ...], tuple[Node, ...]]:
 
 def about(name: str, reason: str) -> None:
     """Refuse an act on something of a customer's that names no customer, or does not say why."""
-    problems = _Problems()
+    problems = Problems()
     _check_customer(problems, "customer", name)
-    _check_reason(problems, reason)
+    check_reason(problems, reason)
     problems.raise_any()
 
 
 def grant(form: NewGrant, currencies: Mapping[str, Currency]) -> int:
     """The atoms of a grant to issue."""
-    problems = _Problems()
+    problems = Problems()
     _check_customer(problems, "customer", form.customer)
     atoms = _amount(problems, "amount", form.amount, form.currency, currencies)
     if atoms == 0:
         problems.add("invalid_amount", "amount", "more than zero")
     if form.category not in set(Category):
-        problems.add("invalid_field", "category", _one_of(Category))
+        problems.add("invalid_field", "category", one_of(Category))
     if not -MAX_PRIORITY <= form.priority <= MAX_PRIORITY:
         problems.add("invalid_field", "priority", f"-{MAX_PRIORITY} to {MAX_PRIORITY}")
     for field, instant in (("effective_at_ms", form.effective_at_ms), ("expires_at_ms", form.expires_at_ms)):
@@ -169,15 +171,15 @@ def grant(form: NewGrant, currencies: Mapping[str, Currency]) -> int:
 
 def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tuple[Node, ...], int, Outage | None]:
     """The customer, the nodes as named, the limit of a budget to set, and what an outage does; None: as before."""
-    problems = _Problems()
-    name, nodes = _path(problems, form.path)
+    problems = Problems()
+    name, nodes = check_path(problems, form.path)
     atoms = _amount(problems, "limit", form.limit, form.currency, currencies)
     if form.per not in set(Cadence):
-        problems.add("invalid_field", "per", _one_of(Cadence))
+        problems.add("invalid_field", "per", one_of(Cadence))
     else:
         _check_anchor(problems, Cadence(form.per), form.anchor)
     if form.each not in set(Each):
-        problems.add("invalid_field", "each", _one_of(Each))
+        problems.add("invalid_field", "each", one_of(Each))
     if form.per == Cadence.WINDOW and not MIN_WINDOW_S <= form.window_s <= MAX_WINDOW_S:
         problems.add("invalid_field", "window_s", f"how long a window is: {MIN_WINDOW_S} to {MAX_WINDOW_S} seconds")
     elif form.per != Cadence.WINDOW and form.window_s:
@@ -187,7 +189,7 @@ def budget(form: NewBudget, currencies: Mapping[str, Currency]) -> tuple[str, tu
             "invalid_field", "hard", "true: a window begins with what is lent, and of a soft budget nothing is"
         )
     if form.kind not in ("", *Kind):
-        problems.add("invalid_field", "kind", _one_of(Kind))
+        problems.add("invalid_field", "kind", one_of(Kind))
     elif form.kind == Kind.ALLOCATION and (form.each or form.guardrail or form.per == Cadence.WINDOW):
         problems.add(
             "invalid_field",
@@ -209,8 +211,8 @@ def outage_kept(form: NewBudget, budget: Budget) -> Outage:
 
 def key(form: NewKey) -> Subject:
     """The subject that a virtual key names, its nodes as named."""
-    problems = _Problems()
-    customer, nodes = _path(problems, form.path)
+    problems = Problems()
+    customer, nodes = check_path(problems, form.path)
     if not _SHA256.fullmatch(form.sha256):
         problems.add("invalid_field", "sha256", "64 hex digits, the SHA-256 of the key")
     for field in ("name", "agent", "session", "feature", "product"):
@@ -230,10 +232,10 @@ def key(form: NewKey) -> Subject:
     )
 
 
-def _check_anchor(problems: _Problems, per: Cadence, anchor: str) -> None:
+def _check_anchor(problems: Problems, per: Cadence, anchor: str) -> None:
     if per is Cadence.WEEK:
         if anchor and anchor not in set(Weekday):
-            problems.add("invalid_field", "anchor", f"the day on which weeks start: {_one_of(Weekday)}")
+            problems.add("invalid_field", "anchor", f"the day on which weeks start: {one_of(Weekday)}")
     elif per not in MONTHS:
         if anchor:
             problems.add("invalid_field", "anchor", f"none: a {per.value} begins by the clock")
@@ -248,17 +250,19 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _check_reason(problems: _Problems, text: str) -> None:
+def check_reason(problems: Problems, text: str) -> None:
+    """Whether it says why."""
     if not text.strip() or len(text) > MAX_REASON or not text.isprintable():
         problems.add("invalid_field", "reason", f"why, in 1 to {MAX_REASON} printable characters on one line")
 
 
-def _check_customer(problems: _Problems, field: str, name: str) -> None:
+def _check_customer(problems: Problems, field: str, name: str) -> None:
     if not is_id(name) or name.startswith("_"):  # names with an underscore are the ledger's own books
         problems.add("invalid_field", field, "1 to 128 of A-Z a-z 0-9 . _ : @ -, not beginning with _")
 
 
-def _path(problems: _Problems, text: str, *, field: str = "path") -> tuple[str, tuple[Node, ...]]:
+def check_path(problems: Problems, text: str, *, field: str = "path") -> tuple[str, tuple[Node, ...]]:
+    """The customer and the nodes, as named, of `acme/kind:id…`."""
     name, _, rest = text.partition("/")
     _check_customer(problems, field, name)
     try:
@@ -271,9 +275,7 @@ def _path(problems: _Problems, text: str, *, field: str = "path") -> tuple[str, 
     return name, nodes
 
 
-def _amount(
-    problems: _Problems, field: str, text: str, currency: str, currencies: Mapping[str, Currency]
-) -> int | None:
+def _amount(problems: Problems, field: str, text: str, currency: str, currencies: Mapping[str, Currency]) -> int | None:
     known = currencies.get(currency)
     if known is None:
         problems.add("unit_mismatch", "currency", f"one of {', '.join(sorted(currencies))}")
@@ -285,14 +287,15 @@ def _amount(
         return None
 
 
-def _one_of(words: Iterable[str]) -> str:
+def one_of(words: Iterable[str]) -> str:
+    """What is expected where only some words are taken."""
     return "one of " + ", ".join(repr(str(word)) for word in words)
 
 
-def _outage(problems: _Problems, form: NewBudget, currencies: Mapping[str, Currency]) -> Outage | None:
+def _outage(problems: Problems, form: NewBudget, currencies: Mapping[str, Currency]) -> Outage | None:
     atoms = _amount(problems, "grace", form.grace, form.currency, currencies) if form.grace else 0
     if form.on_outage not in ("", *OnOutage):
-        problems.add("invalid_field", "on_outage", _one_of(OnOutage))
+        problems.add("invalid_field", "on_outage", one_of(OnOutage))
     elif form.on_outage == OnOutage.GRACE and not atoms:
         problems.add("invalid_field", "grace", "more than zero: what may be spent beyond the limit in an outage")
     elif form.on_outage != OnOutage.GRACE and form.grace:

@@ -34,6 +34,7 @@ from sidecar.ledger.http_gate import Gate
 from sidecar.ledger.http_limits import SUMS_COST, VERIFY_COST
 from sidecar.ledger.http_openapi import openapi
 from sidecar.ledger.http_problems import RequestRefused
+from sidecar.ledger.http_rates import rate_routes
 from sidecar.ledger.http_routes import PAGE, Call, Route, RouteTable, get, post
 from sidecar.ledger.views import (
     ActView,
@@ -197,6 +198,7 @@ class AdminAPI:
             post("/v1/budgets", Right.LIMITS, self._set_budget, NewBudget, BudgetView, reach=below, conditional=True),
             post("/v1/guardrails", Right.GUARDRAIL, self._set_guardrail, NewBudget, BudgetView, reach=below),
             post("/v1/budgets/remove", Right.LIMITS, self._remove_budget, BudgetRemoval, BudgetView, reach=theirs),
+            *rate_routes(self._administration),
             get(f"{customer}/nodes", usage, self._nodes, NodeView, query=PAGE, listing=True, reach=below),
             get(f"{customer}/frozen", usage, self._frozen, FrozenView, query=PAGE, listing=True, reach=below),
             get(f"{customer}/holders", usage, self._holders, HoldersView, reach=theirs),

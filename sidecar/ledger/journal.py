@@ -67,6 +67,7 @@ class Journal:
         self.created_at_ms: int = row["created_at_ms"]
         self.revision: int = row["revision"]
         self.frozen_nodes: int = row["frozen_nodes"]
+        self.rate_limits: int = row["rate_limits"]
         self.head_sequence: int = row["head_sequence"]
         self.now_ms: int = max(wall_ms, row["last_recorded_at_ms"])
         self.zones = zones_of(row)

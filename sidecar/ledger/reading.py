@@ -5,6 +5,7 @@ from __future__ import annotations
 from sidecar.core.credits.entries import read_body
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import NotFound
+from sidecar.ledger import rate_acts
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.showing import Shower, entry_view, totals, whole_path
 from sidecar.ledger.timezones import zones_of
@@ -19,6 +20,7 @@ from sidecar.ledger.views import (
     GrantView,
     Leg,
     NodeView,
+    RateLimitView,
     UsageView,
 )
 from sidecar.ports import Row, Transaction
@@ -61,6 +63,11 @@ class Reader:
     async def grants(self, tx: Transaction, customer: str, wall_ms: int) -> list[GrantView]:
         """All grants in burn order, ended ones last."""
         return await self._show.grants(tx, customer, now_of(await customer_row(tx, customer), wall_ms))
+
+    async def rate_limits(self, tx: Transaction, customer: str) -> list[RateLimitView]:
+        """All rate limits, in the order in which they were set."""
+        await customer_row(tx, customer)
+        return await rate_acts.shown(tx, customer)
 
     async def budgets(self, tx: Transaction, customer: str, wall_ms: int) -> list[BudgetView]:
         """All budgets, outermost node first."""

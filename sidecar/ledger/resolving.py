@@ -10,6 +10,7 @@ from sidecar.contract.messages import LeaseGrant, ResolveReply, ResolveRequest, 
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.overdrafts import overdraft_of
+from sidecar.core.governance.rate_limits import RateLimit
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.errors import StaleIncarnation
@@ -20,6 +21,7 @@ from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, 
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Path, Refusal, load_budgets, load_paths, locate, nodes_named
 from sidecar.ledger.purse import Purse, debt_account
+from sidecar.ledger.rate_acts import load_rate_limits
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.windows import window_to_lend_from
 from sidecar.ports import Transaction
@@ -101,6 +103,7 @@ class _Together:
             purse = await Purse.open(journal)
             nodes = {node for request, place in asking for node in _nodes(request, place)}
             budgets = await load_budgets(journal.tx, journal.customer, sorted(nodes))
+            rates = await load_rate_limits(journal, sorted(nodes))
         for request, place in zip(requests, places, strict=True):
             if not isinstance(place, tuple):
                 together._answers.append(place)
@@ -108,7 +111,10 @@ class _Together:
             at = (None, *_nodes(request, place))
             accounts = BudgetAccounts(journal, [budget for budget in budgets if budget.node in at])
             subject = msgspec.structs.replace(request.subject, path=place)
-            together._answers.append(_Resolving(journal, purse, accounts, request, subject, options=options))
+            own_rates = tuple(rate for rate in rates if rate.node in at)
+            together._answers.append(
+                _Resolving(journal, purse, accounts, request, subject, options=options, rate_limits=own_rates)
+            )
         await together._load()
         if asking:
             for currency in together._currencies():
@@ -183,9 +189,11 @@ class _Resolving:
         subject: Subject,
         *,
         options: LedgerOptions,
+        rate_limits: tuple[RateLimit, ...],
     ) -> None:
         self._journal = journal
         self._purse = purse
+        self._rate_limits = rate_limits
         self._request = request
         self._subject = subject
         self._options = options
@@ -260,6 +268,7 @@ class _Resolving:
             plan=self._options.plan,
             revision=self._journal.revision,
             fresh_for_ms=fresh_for_ms if change_ms is None else min(fresh_for_ms, change_ms - now_ms),
+            rate_limits=self._rate_limits,
         )
 
     async def _budget_targets(self, *, ahead: bool) -> list[Target]:

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from sidecar.contract.messages import (
     MAX_EVENTS_PER_SYNC,
     MAX_LEASES_PER_SYNC,
@@ -32,7 +34,7 @@ from sidecar.core.credits.entries import PostingError
 from sidecar.core.governance.virtual_keys import DIGEST_BYTES
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
-from sidecar.ledger import virtual_keys
+from sidecar.ledger import rate_acts, virtual_keys
 from sidecar.ledger.acts import Acts
 from sidecar.ledger.administration import (
     UNCONDITIONAL,
@@ -43,11 +45,14 @@ from sidecar.ledger.administration import (
     NewBudget,
     NewGrant,
     NewKey,
+    NewRateLimit,
     NodeAct,
     NodeMove,
+    RateLimitRemoval,
 )
 from sidecar.ledger.auditing import acts
 from sidecar.ledger.doing import Done
+from sidecar.ledger.fleet import Fleet, Share
 from sidecar.ledger.history import hear, history_id
 from sidecar.ledger.holders import holders
 from sidecar.ledger.ledger_clock import LedgerClock
@@ -76,6 +81,7 @@ from sidecar.ledger.views import (
     HoldersView,
     KeyView,
     NodeView,
+    RateLimitView,
     SilentLeaseView,
     SumView,
     UsageView,
@@ -105,6 +111,7 @@ class LedgerService(SystemDesk):
         self._reader = Reader(rates, options.currency)
         self._show = Shower(rates)
         self._recalls = Recalls()
+        self._fleet = Fleet()
         self._listeners: dict[object, Callable[[Change], None]] = {}
         self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve)
 
@@ -114,7 +121,7 @@ class LedgerService(SystemDesk):
         """Note that an incarnation has started; saying so twice is saying it once."""
         check_version(request.version, peer="sidecar")
 
-        async def work(tx: Transaction) -> tuple[str, int]:
+        async def work(tx: Transaction) -> tuple[str, int, Share]:
             rows = await tx.fetch("SELECT sidecar FROM incarnations WHERE incarnation = ?", (request.incarnation,))
             if rows and rows[0]["sidecar"] != request.sidecar:
                 raise StaleIncarnation(f"incarnation {request.incarnation} is another sidecar's")
@@ -123,9 +130,12 @@ class LedgerService(SystemDesk):
                 " ON CONFLICT (incarnation) DO NOTHING",
                 (request.incarnation, request.sidecar, self._clock.now_ms()),
             )
-            return await history_id(tx, self._ids), await hear(tx, request.sidecar)
+            history, heard = await history_id(tx, self._ids), await hear(tx, request.sidecar)
+            return history, heard, await self._fleet.heard(tx, request.sidecar, self._clock.now_ms())
 
-        return RegisterReply(*await self._transact_system(work))
+        history, heard, share = await self._transact_system(work)
+        self._fleet.keep(request.sidecar, share)
+        return RegisterReply(history, heard, sidecars=share.sidecars, rank=share.rank)
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """Say who this is and what limits them, and lend enough for the call; see `ports.Ledger`.
@@ -169,12 +179,17 @@ class LedgerService(SystemDesk):
         for some in chunks:
             replies += await asyncio.gather(*(self._apply(request, part) for part in some))
 
-        async def work(tx: Transaction) -> tuple[str, int, list[CustomerPart]]:
+        async def work(tx: Transaction) -> tuple[SyncReply, Share | None, list[CustomerPart]]:
             left: list[CustomerPart] = []
             if request.ended:
                 await end_incarnation(tx, request, self._clock.now_ms())
                 left = await leases_left(tx, request) if request.all_booked else []
-            return await history_id(tx, self._ids), await hear(tx, request.sidecar), left
+            history, heard = await history_id(tx, self._ids), await hear(tx, request.sidecar)
+            if request.ended:
+                await self._fleet.left(tx, request.sidecar)
+                return SyncReply((), history, heard), None, left
+            share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms())
+            return SyncReply((), history, heard, sidecars=share.sidecars, rank=share.rank), share, left
 
         async def last_parts() -> list[PartReply]:
             return await asyncio.gather(*(self._apply(request, part) for part in together))
@@ -182,14 +197,15 @@ class LedgerService(SystemDesk):
         # What was heard must not be committed before what it brought (L50a), and what ends an incarnation comes
         # after all of it. Where the book keeps the order of its queue, both can share a commit.
         if self._book.in_order:
-            last, (history, heard, left) = await asyncio.gather(last_parts(), self._transact_system(work))
+            last, (reply, share, left) = await asyncio.gather(last_parts(), self._transact_system(work))
         else:
             last = await last_parts()
-            history, heard, left = await self._transact_system(work)
+            reply, share, left = await self._transact_system(work)
         replies += last
         for part in left:
             await self._apply(request, part)
-        return SyncReply(tuple(replies), history, heard)
+        self._fleet.keep(request.sidecar, share)
+        return msgspec.structs.replace(reply, parts=tuple(replies))
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Hear of changes until the function given back is called.
@@ -292,6 +308,25 @@ class LedgerService(SystemDesk):
             budget.customer, lambda tx, now: self._tree.remove_budget(tx, now, budget, act)
         )
         return view
+
+    async def set_rate_limit(self, limit: NewRateLimit, act: Act) -> RateLimitView:
+        """Set a rate limit."""
+        customer = limit.path.partition("/")[0]
+        view: RateLimitView = await self._act(
+            customer, lambda tx, now: rate_acts.set_rate_limit(tx, now, limit, act, self._ids)
+        )
+        return view
+
+    async def remove_rate_limit(self, limit: RateLimitRemoval, act: Act) -> RateLimitView:
+        """Limit by one no more."""
+        view: RateLimitView = await self._act(
+            limit.customer, lambda tx, now: rate_acts.remove_rate_limit(tx, now, limit, act)
+        )
+        return view
+
+    async def rate_limits(self, customer: str) -> list[RateLimitView]:
+        """All rate limits."""
+        return await self._book.read(customer, lambda tx: self._reader.rate_limits(tx, customer))
 
     async def frozen(self, customer: str) -> list[FrozenView]:
         """All that is frozen."""

@@ -98,6 +98,20 @@ class GrantView(msgspec.Struct, frozen=True):
     voided: bool = False
 
 
+class RateLimitView(msgspec.Struct, frozen=True):
+    """One rate limit: at most `limit` of what it counts (requests, tokens, concurrent) in any `window_s` seconds."""
+
+    customer: str
+    limit_id: str
+    path: str
+    counts: str
+    limit: int
+    window_s: int
+    match: dict[str, str]
+    each: str
+    version: int
+
+
 class BudgetChildView(msgspec.Struct, frozen=True):
     """One budget's account in the current period; `child` is `` unless the budget is for each of something."""
 

@@ -27,6 +27,7 @@ from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, FOR_GOOD, Clamp, Shortener, 
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.exact_counts import ExactCounts
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
+from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
 from sidecar.proxy.stepping import aside
 
@@ -71,6 +72,7 @@ class Authority:
     """What a decision looks at and writes to. `rates_now` gives the rate cards in force.
 
     `counts` counts prompts whose bound would refuse them; None where the `[tokenizers]` extra is not installed.
+    `rate_desk` counts windows; None where no standing has any.
     """
 
     table: LeaseTable
@@ -81,6 +83,7 @@ class Authority:
     unknown_model: UnknownModel = UnknownModel.DENY
     clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
     counts: ExactCounts | None = None
+    rate_desk: RateDesk | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -112,9 +115,10 @@ class Admitted:
         held: None: nothing had to be held.
         prices: None: it has no price.
         remaining_atoms: what the tightest limit still had, the grants taken together; None where nothing is known.
+        room: what it took of windows, to be settled with it; None: no rate limit is the customer's.
     """
 
-    __slots__ = ("admission", "call", "held", "prices", "remaining_atoms")
+    __slots__ = ("admission", "call", "held", "prices", "remaining_atoms", "room")
 
     def __init__(
         self, call: Call, admission: Admission, held: Held | None, prices: Prices | None, remaining_atoms: int | None
@@ -124,6 +128,7 @@ class Admitted:
         self.held = held
         self.prices = prices
         self.remaining_atoms = remaining_atoms
+        self.room: Room | None = None
 
 
 async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
@@ -164,6 +169,8 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
             authority.table.release(covered.held)
         detail = f"This model has no price in {covered.standing.currency}, which this customer pays with."
         return Denied(Reason.MODEL_NOT_PRICED, detail, call.request_id)
+    if covered.standing.rate_limits:
+        return await _within_rates(call, covered, bound, authority, rates=rates, now_ms=now_ms)
     return _admit(call, covered, bound, authority, rates=rates, now_ms=now_ms)
 
 
@@ -245,7 +252,32 @@ async def _without_price(
         )
     if isinstance(verdict, Denied):
         return msgspec.structs.replace(verdict, request_id=call.request_id, standing_age_ms=covered.standing_age_ms)
+    if covered.standing.rate_limits:
+        return await _within_rates(call, covered, None, authority, rates=rates, now_ms=now_ms)
     return _admit(call, covered, None, authority, rates=rates, now_ms=now_ms)
+
+
+async def _within_rates(
+    call: Call, covered: Covered, bound: Priced | None, authority: Authority, *, rates: RateBook, now_ms: int
+) -> Admitted | Denied:
+    """Admit a call for which there is room in every window; else what is held for it is free again."""
+    desk, standing, verdict = authority.rate_desk, covered.standing, None
+    room: Room | Denied | None = None
+    try:
+        if desk is not None:
+            room = await find_room(call, standing, _placed(call.subject, standing), bound, desk)
+        if isinstance(room, Denied):
+            return msgspec.structs.replace(room, standing_age_ms=covered.standing_age_ms)
+        verdict = _admit(call, covered, bound, authority, rates=rates, now_ms=now_ms)
+        if isinstance(verdict, Admitted):
+            verdict.room = room
+        return verdict
+    finally:
+        if not isinstance(verdict, Admitted):
+            if room is not None and not isinstance(room, Denied):
+                room.give_back()
+            if covered.held is not None and not covered.held.resolved:
+                authority.table.release(covered.held)
 
 
 def _admit(

@@ -23,6 +23,7 @@ from sidecar.ports import Ids
 from sidecar.providers.dialect import Shape
 from sidecar.providers.registry import shape_at
 from sidecar.proxy.error_bodies import Row, Said, amazons_type, error_body
+from sidecar.proxy.rate_facts import RATE_LIMIT, rate_facts, rate_headers
 from sidecar.proxy.refusals import Header, Refusal, RefusalReason, RefusalShape, Reply
 from sidecar.proxy.unfit import Unfit, UnfitReason
 
@@ -50,6 +51,7 @@ TABLE: Final[Mapping[str, Row]] = {
     Reason.REQUEST_EXCEEDS_BUDGET: _MONEY,
     Reason.DEBT_LIMIT: _MONEY,
     Reason.BUDGET_IN_FLIGHT: Row(429, "rate_limit_error", "rate_limit_error", retry=True, wait_ms=1000),
+    Reason.RATE_LIMITED: Row(429, "rate_limit_error", "rate_limit_error", retry=True),
     # not allowed
     UnfitReason.INVALID_API_KEY: _KEY,
     UnfitReason.PROVIDER_KEY_MISSING: _FORBIDDEN,
@@ -129,6 +131,7 @@ def deny(
     headers = _headers(denied.request_id, shape, row, retry=retry, wait_ms=wait_ms if retry else None)
     if "resets_at" in facts:
         headers.append((b"Spend-Resets-At", facts["resets_at"].encode()))
+    headers += rate_headers(denied.binding)
     waited = wait_ms if retry else None
     body = error_body(shape, row, Said(str(denied.reason), denied.detail, denied.request_id, facts, wait_ms=waited))
     return row.status, headers, body
@@ -207,6 +210,8 @@ def _account(consulted: Consulted, now_ms: int, currencies: Mapping[str, Currenc
     """How one budget or grant stands. `held` is by open calls here, `elsewhere` by other sidecars."""
     currency = currencies.get(consulted.currency)
     facts: dict[str, Any] = {"unit": consulted.currency}
+    if consulted.kind == RATE_LIMIT:
+        return rate_facts(consulted) | _resets(consulted, now_ms)
     if consulted.child:
         facts["child"] = consulted.child
     for name, atoms in (
@@ -218,9 +223,11 @@ def _account(consulted: Consulted, now_ms: int, currencies: Mapping[str, Currenc
     ):
         if atoms is not None:
             facts |= _amount(name, atoms, currency)
-    if consulted.resets_in_ms is not None:
-        facts["resets_at"] = _instant(now_ms + consulted.resets_in_ms)
-    return facts
+    return facts | _resets(consulted, now_ms)
+
+
+def _resets(consulted: Consulted, now_ms: int) -> dict[str, str]:
+    return {} if consulted.resets_in_ms is None else {"resets_at": _instant(now_ms + consulted.resets_in_ms)}
 
 
 def _amount(name: str, atoms: int, currency: Currency | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sidecar.proxy.contexts import Contexts
 from sidecar.proxy.log_lines import settled_line
 from sidecar.proxy.observe import NOTHING_READ, reading
 from sidecar.proxy.outcomes import Cause, Outcome
+from sidecar.proxy.rates import used_tokens
 from sidecar.proxy.recent import RecentDecisions
 from sidecar.proxy.record import record
 from sidecar.proxy.refusals import Header
@@ -109,6 +110,8 @@ class Passage:
         )
         if self._contexts is not None:
             self._contexts.learn(admitted.call.facts.model, event.usage)
+        if admitted.room is not None:
+            admitted.room.settle(used_tokens(event))
         self._recent.remember(self._admitted.call.request_id, recorded)
         self._metrics.settlements.add(outcome.ending.value, "no" if ESTIMATED in event.flags else "yes")
         self._metrics.requests.add(self._admitted.call.provider, status_class(outcome.status))

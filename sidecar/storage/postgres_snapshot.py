@@ -134,7 +134,7 @@ def empty_database(url: str) -> Iterator[Empty]:
             raise ConfigurationError([f"{WHERE}: a book stands there, with customer {row['customer']}"])
         if runner.run(connection.fetch("SELECT sequence FROM entries LIMIT 1")):
             raise ConfigurationError([f"{WHERE}: a book stands there, in which somebody has done something"])
-        for table in ("meta", "incarnations", "idempotency", "customers", "api_tokens"):
+        for table in ("meta", "incarnations", "idempotency", "customers", "api_tokens", "fleet"):
             runner.run(connection.execute(emptying(table)))  # of what a ledger's start left there
         yield Empty(runner, connection)
         runner.run(connection.execute("COMMIT"))

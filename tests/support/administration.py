@@ -26,9 +26,11 @@ from sidecar.ledger.administration import (
     NewBudget,
     NewGrant,
     NewKey,
+    NewRateLimit,
     NewToken,
     NodeAct,
     NodeMove,
+    RateLimitRemoval,
 )
 from sidecar.ledger.views import (
     ActView,
@@ -45,6 +47,7 @@ from sidecar.ledger.views import (
     HoldersView,
     KeyView,
     NodeView,
+    RateLimitView,
     SidecarTokenView,
     SilentLeaseView,
     SumView,
@@ -102,6 +105,7 @@ class FakeAdministration:
         self.held = [HoldersView("acme", 1, 2, 2)]
         self.lots: list[GrantView] = []
         self.limits: dict[str, BudgetView] = {}
+        self.rates: dict[str, RateLimitView] = {}
         self.named = 0
         self.calls: list[UsageView] = []
         self.summed: list[list[SumView]] = []  # pages
@@ -215,6 +219,32 @@ class FakeAdministration:
             raise errors.NotFound("budget", budget.budget_id)
         self.acts.append(act)
         return self.limits.pop(budget.budget_id)
+
+    async def set_rate_limit(self, limit: NewRateLimit, act: Act) -> RateLimitView:
+        """Set a new one, whatever is there."""
+        customer = limit.path.partition("/")[0]
+        self._known(customer)
+        self.acts.append(act)
+        self.named += 1
+        view = RateLimitView(
+            customer, f"rate_{self.named}", limit.path, limit.counts, limit.limit, limit.window_s, limit.match,
+            limit.each, 1,
+        )  # fmt: skip
+        self.rates[view.limit_id] = view
+        return view
+
+    async def remove_rate_limit(self, limit: RateLimitRemoval, act: Act) -> RateLimitView:
+        """That one."""
+        self._known(limit.customer)
+        if limit.limit_id not in self.rates:
+            raise errors.NotFound("rate limit", limit.limit_id)
+        self.acts.append(act)
+        return self.rates.pop(limit.limit_id)
+
+    async def rate_limits(self, customer: str) -> list[RateLimitView]:
+        """All."""
+        self._known(customer)
+        return [limit for limit in self.rates.values() if limit.customer == customer]
 
     async def frozen(self, customer: str) -> list[FrozenView]:
         """All."""

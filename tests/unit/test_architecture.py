@@ -46,6 +46,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "splintr": ("app.tokenizing",),
     "sqlite3": ("storage.sqlite",),
     "asyncpg": ("storage.postgres",),
+    "redis": ("storage.redis_",),
     "yaml": ("catalog", "app"),
     "click": ("cli",),
     "prometheus_client": ("telemetry", "app"),

@@ -70,6 +70,8 @@ EXAMPLES = {
     "SPEND_UNKNOWN_MODEL": "meter",
     "SPEND_LEDGER__LISTEN__PORT": "1",
     "SPEND_PASS_THROUGH": "GET /v1/models",
+    "SPEND_REDIS__URL": "redis://127.0.0.1:6379",
+    "SPEND_REDIS__CLUSTER": "false",
 }
 
 

@@ -49,7 +49,7 @@ STATEMENT = re.compile(
     r"\s*(SELECT|INSERT (INTO|OR)|UPDATE \w+ SET|DELETE FROM|WITH \w+|CREATE|ALTER|DROP|BEGIN|COMMIT|ROLLBACK|"
     r"SAVEPOINT|RELEASE|PRAGMA|LOCK|LISTEN|NOTIFY|PREPARE|SET \w+|VACUUM|REPLACE INTO)\b",
 )
-KEYED_OTHERWISE = {"meta", "incarnations", "calls", "migrations"}
+KEYED_OTHERWISE = {"meta", "incarnations", "calls", "migrations", "fleet"}
 """Tables of no customer; and calls, which are found by their id alone, the customer being the rest of the key."""
 
 

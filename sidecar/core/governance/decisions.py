@@ -27,6 +27,7 @@ class Reason(StrEnum):
     BUDGET_EXCEEDED = "budget_exceeded"
     BUDGET_IN_FLIGHT = "budget_in_flight"
     CREDITS_EXHAUSTED = "credit_balance_exhausted"
+    RATE_LIMITED = "rate_limit_exceeded"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     OUTBOX_FULL = "outbox_full"
     OVERLOADED = "sidecar_overloaded"

@@ -13,6 +13,7 @@ import msgspec
 
 from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget, applies
+from sidecar.core.governance.rate_limits import RateLimit
 from sidecar.core.governance.tenancy import Node, Subject
 
 
@@ -29,7 +30,7 @@ class Standing(msgspec.Struct, frozen=True):
     `path` is the canonical one, with every ancestor. `budgets` are all on the path, hard and
     soft, outermost node first; `grants` all that may pay now, in burn order. `plan` names the
     plan version; `revision` the last entry it was compiled from. After `fresh_for_ms` (from the
-    moment it was asked for) it is asked for again.
+    moment it was asked for) it is asked for again. `rate_limits` are all on the path, outermost first.
     """
 
     customer: str
@@ -42,6 +43,7 @@ class Standing(msgspec.Struct, frozen=True):
     plan: str
     revision: int
     fresh_for_ms: int
+    rate_limits: tuple[RateLimit, ...] = ()
 
     def budgets_for(self, subject: Subject, *, model: str, provider: str) -> tuple[Budget, ...]:
         """The budgets that apply to a request, outermost node first (L30)."""
