@@ -23,7 +23,8 @@ same history, on every machine. So a failure is looked at by
 
     python -m tests.scenarios.run --seed 17            # the trace, to the law that broke
     python -m tests.scenarios.run --seed 17 --mutant refund_at_expiry
-    make soak SEEDS=20000                              # many more of them
+    python -m tests.scenarios.run --seeds 1000         # only which of them break a law
+    make soak SEEDS=20000                              # the same on two processes, with the rest of the soak
 
 Read a trace from its end: the last line names the law and the account or lease; look for that name upwards, until
 the sidecar's figure and the book's part ways. Lines that begin with FAULT say what was done to the world. Times are

@@ -17,11 +17,12 @@ from sidecar.ledger.administration import Act, NewBudget, NewGrant
 from sidecar.ledger.service import LedgerService
 from tests.scenarios import faults
 from tests.scenarios.laws import all_laws
+from tests.scenarios.mutants import MUTANTS
 from tests.scenarios.pods import Plan
 from tests.scenarios.world import CUSTOMER, DEPARTMENTS, TEAMS, USERS, Broken, Law, World, scratch, subject
 from tests.support.ledger import usd
 
-TROUBLE_S = 150.0
+TROUBLE_S = 120.0
 """How long things go wrong."""
 
 HEALING_S = 100.0
@@ -44,6 +45,8 @@ class Mix:
     doubled: float = 0.03
     late: float = 0.03
     overruns: float = 0.0
+    sync_s: float = 0.004
+    """What an fsync takes (F-14)."""
     every_s: float = 12.0
     """Between two faults."""
     weights: dict[str, int] = field(default_factory=lambda: dict.fromkeys(faults.FAULTS, 1))
@@ -55,7 +58,7 @@ def mix_of(seed: int) -> Mix:
     mix = Mix(
         pods=rng.choice((2, 3, 3, 4)),
         ledgers=rng.choice((1, 1, 2)),
-        calls_each_s=rng.choice((0.3, 0.6, 1.0)),
+        calls_each_s=rng.choice((0.2, 0.4, 0.8)),
         limit=rng.choice((1_500, 6_000, 30_000)),
         wallet=rng.random() < 0.35,
         lost=rng.choice((0.0, 0.02, 0.1)),
@@ -63,6 +66,7 @@ def mix_of(seed: int) -> Mix:
         late=rng.choice((0.0, 0.03, 0.1)),
         overruns=rng.choice((0.0, 0.0, 0.3)),
         every_s=rng.choice((6.0, 12.0, 25.0)),
+        sync_s=rng.choice((0.004, 0.004, 0.2, 3.0)),
     )
     for name in faults.FAULTS:
         mix.weights[name] = rng.choice((0, 1, 1, 3))
@@ -79,6 +83,7 @@ class History:
         self.world.weather.lost = mix.lost
         self.world.weather.doubled = mix.doubled
         self.world.weather.late = mix.late
+        self.world.loop.thread_s = mix.sync_s
         self.calls_go_on = True
         self.whole = ""
         """The budget that every call draws on."""
@@ -102,10 +107,10 @@ class History:
             await world.live(self.rng.expovariate(1 / self.mix.every_s))
             await faults.happen(self)
         await faults.heal(self)
-        await world.live(HEALING_S / 2)
+        await world.live(HEALING_S / 4)
         self.calls_go_on = False
         await calling
-        await world.live(HEALING_S / 2)
+        await world.live(HEALING_S * 3 / 4)
         await self._probe()
         world.quiet()
         for pod in world.pods:
@@ -243,3 +248,19 @@ def run(seed: int, mix: Mix | None = None, laws: Sequence[Law] | None = None) ->
             random.setstate(state)
             logging.disable(logging.NOTSET)
     return Outcome(seed, broken, history)
+
+
+def directed(mutant: str, seed: int) -> Mix:
+    """A history in which what a mutant does matters."""
+    mix = mix_of(seed)
+    mix.weights = dict(MUTANTS[mutant].faults)
+    mix.every_s = 15.0
+    mix.overruns = 0.0
+    mix.sync_s = 3.0
+    return mix
+
+
+def run_mutant(mutant: str, seed: int) -> Outcome:
+    """Run a history of the product as it must not be."""
+    with MUTANTS[mutant].applied():
+        return run(seed, directed(mutant, seed))

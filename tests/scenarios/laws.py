@@ -140,17 +140,16 @@ class Holds(Law):
     name = "L21"
 
     def on_look(self, world: World) -> None:
-        held: Counter[str] = Counter()
+        held: dict[Life, Counter[str]] = {life: Counter() for life in _running(world)}
         for made in world.truth.made.values():
-            if made.event is None:
-                held.update(dict.fromkeys(made.admission.budget_leases, made.admission.held_atoms))
-                held.update(dict(made.admission.slices))
-        for life in _running(world):
+            if made.event is None and made.life in held:
+                held[made.life].update(dict.fromkeys(made.admission.budget_leases, made.admission.held_atoms))
+                held[made.life].update(dict(made.admission.slices))
+        for life, by_lease in held.items():
             for lease in life.office.table.leases():
-                if lease.held != held[lease.lease_id]:
-                    raise Broken(
-                        self.name, f"{lease.lease_id}: {lease.held} held, open calls hold {held[lease.lease_id]}"
-                    )
+                calls_hold = by_lease[lease.lease_id]
+                if lease.held != calls_hold:
+                    raise Broken(self.name, f"{lease.lease_id}: {lease.held} held, open calls hold {calls_hold}")
 
 
 class InPeriod(Law):

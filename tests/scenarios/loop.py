@@ -81,6 +81,8 @@ class PretendLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self.thread_s = 0.004
+        """What a thread takes: it is a disk's time, since only an fsync is done in one."""
         self._turn = 0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._tasks: set[asyncio.Task[Any]] = set()  # a dead process's too: nothing else would keep them
@@ -137,9 +139,12 @@ class PretendLoop(asyncio.BaseEventLoop):
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        """What would be done in a thread is done a few milliseconds from now."""
+        """What would be done in a thread is done at once, and heard of `thread_s` later."""
         future: asyncio.Future[Any] = self.create_future()
-        self.call_later(0.004, _do, future, func, args)
+        try:
+            self.call_later(self.thread_s, _tell, future, func(*args), None)
+        except OSError as problem:
+            self.call_later(self.thread_s, _tell, future, None, problem)
         return future
 
     def resume(self, process: Process) -> None:
@@ -183,10 +188,10 @@ def _nothing() -> None:
     """What more is to be done when a process goes on."""
 
 
-def _do(future: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ...]) -> None:
-    if future.cancelled():
+def _tell(future: asyncio.Future[Any], result: object, problem: OSError | None) -> None:
+    if future.done():
         return
-    try:
-        future.set_result(func(*args))
-    except OSError as problem:
+    if problem is None:
+        future.set_result(result)
+    else:
         future.set_exception(problem)

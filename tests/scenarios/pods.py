@@ -17,6 +17,7 @@ from sidecar.errors import SpoolFull
 from sidecar.leases.options import KeeperOptions
 from sidecar.outbox.shipper import ShipperOptions
 from sidecar.outbox.spool import SpoolOptions
+from sidecar.ports import Ids
 from sidecar.providers.dialect import Ending, RequestFacts
 from sidecar.proxy.authorize import Authority, Call, authorize
 from sidecar.proxy.outcomes import Cause, Outcome
@@ -65,7 +66,7 @@ class Life:
     """One start of a sidecar. Made by `Pod.start`."""
 
     def __init__(self, world: World, pod: Pod) -> None:
-        self._world = world
+        self.world = world
         self.pod = pod
         self.volume = pod.volume
         self.process = world.loop.new_process(pod.name)
@@ -81,17 +82,21 @@ class Life:
         self.process.call(self.office.start_apart)
 
     def _open(self) -> BackOffice:
-        ledger = RemoteLedger(self.pod.way, self._world.some_ledger, self._world.loop)
+        ledger = RemoteLedger(self.pod.way, self.world.some_ledger, self.world.loop)
         return BackOffice(
             self.volume.folder,
             ledger,
             clock=self.pod.clock,
-            ids=self._world.ids,
+            ids=self.ids(),
             outbox=SPOOLING,
             shipping=SHIPPING,
             leases=KEEPING,
             disk=self.disk,
         )
+
+    def ids(self) -> Ids:
+        """Where this start's names come from."""
+        return self.world.ids
 
     @property
     def incarnation(self) -> str:
@@ -112,10 +117,10 @@ class Life:
         try:
             await self._call(plan)
         except Exception as bug:
-            self._world.on_bug(bug)
+            self.world.on_bug(bug)
 
     async def _call(self, plan: Plan) -> None:
-        world = self._world
+        world = self.world
         facts = RequestFacts(Ceiling(MODEL, plan.tokens_in, plan.most_out), stream=False, body=b"")
         call = Call(world.ids.new("req"), plan.subject, facts, PROVIDER, "openai_chat")
         verdict = await authorize(call, self.authority)
@@ -168,7 +173,7 @@ class Pod:
     """A place for a sidecar: a machine's clock, a volume, a way to the ledgers; and who runs there now."""
 
     def __init__(self, world: World, name: str, volume: Volume, clock: PretendClock, way: Way) -> None:
-        self._world = world
+        self.world = world
         self.name = name
         self.volume = volume
         self.clock = clock
@@ -185,12 +190,12 @@ class Pod:
         if not self.is_down:
             return
         try:
-            self.life = Life(self._world, self)
+            self.life = Life(self.world, self)
         except SpoolFull:
-            self._world.note(self.name, "cannot start: its disk is full")
-            self._world.loop.call_later(5.0, self.start_if_down)
+            self.world.note(self.name, "cannot start: its disk is full")
+            self.world.loop.call_later(5.0, self.start_if_down)
             return
-        self._world.started(self.life)
+        self.world.started(self.life)
 
     def kill(self) -> bool:
         """Kill it; False if nothing runs."""

@@ -7,7 +7,8 @@ import sys
 import time
 import traceback
 
-from tests.scenarios.history import Outcome, run
+from tests.scenarios.history import Outcome, run, run_mutant
+from tests.scenarios.mutants import MUTANTS
 
 
 def main() -> int:
@@ -15,15 +16,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios.run", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the history to run, or the first of them")
     parser.add_argument("--seeds", type=int, default=1, help="how many; more than one are run without their traces")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="run a variant that a law must find")
     parser.add_argument("--last", type=int, default=200, help="lines of the trace to show, from its end")
     options = parser.parse_args()
     if options.seeds == 1:
-        outcome = run(options.seed)
+        outcome = run_mutant(options.mutant, options.seed) if options.mutant else run(options.seed)
         show(outcome, options.last)
         return int(outcome.broken is not None)
     began, failed = time.monotonic(), 0
     for seed in range(options.seed, options.seed + options.seeds):
-        outcome = run(seed)
+        outcome = run_mutant(options.mutant, seed) if options.mutant else run(seed)
         if outcome.broken is not None:
             failed += 1
             print(f"seed {seed}: {outcome.broken}", flush=True)

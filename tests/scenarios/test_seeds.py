@@ -9,7 +9,7 @@ import pytest
 from tests.scenarios.history import run
 
 SEEDS = 500
-A_TIME = 20
+A_TIME = 10
 SOAKED = int(os.environ.get("SEEDS", "5000"))
 
 
@@ -24,7 +24,11 @@ def failures(seeds: range) -> list[str]:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, A_TIME))
 def test_the_laws_hold(first: int) -> None:
-    """L0, L6, L9, L21, L29, L37, L39, L42, L48, L49, F-03, the book as the provider's truth, and liveness."""
+    """L0, L6, L9, L21, L29, L37, L39, L42, L48, L49, the book is the provider's truth, and all is well in the end.
+
+    What goes wrong meanwhile: F-01, F-02, F-03, F-09, F-10, F-14, F-16, F-31, F-31b, F-32, F-33, F-35, F-36, F-37,
+    F-41, F-42, F-43, F-44, F-45, F-46, F-60, F-61, F-62.
+    """
     assert failures(range(first, first + A_TIME)) == []
 
 
