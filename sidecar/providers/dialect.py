@@ -84,6 +84,7 @@ class Shape(StrEnum):
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
     BEDROCK = "bedrock"
+    OLLAMA = "ollama"
 
 
 class Ending(StrEnum):

@@ -13,6 +13,7 @@ from sidecar.providers.anthropic import AnthropicMessages
 from sidecar.providers.cloud_doors import CLOUD_DOORS
 from sidecar.providers.dialect import Dialect, Shape
 from sidecar.providers.doors import PATH_SHOWN_MAX, Door, DoorTable, Kind
+from sidecar.providers.ollama import Ollama, OllamaEmbeddings
 from sidecar.providers.openai_chat import OpenAIChat
 from sidecar.providers.openai_completions import OpenAICompletions
 from sidecar.providers.openai_embeddings import OpenAIEmbeddings, OpenAIModerations
@@ -27,6 +28,8 @@ OPENAI_COMPLETIONS: Final = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final = OpenAIEmbeddings()
 OPENAI_MODERATIONS: Final = OpenAIModerations()
 ANTHROPIC_MESSAGES: Final = AnthropicMessages()
+OLLAMA: Final = Ollama()
+OLLAMA_EMBEDDINGS: Final = OllamaEmbeddings()
 
 _OPENAI: Final = Shape.OPENAI
 _ANTHROPIC: Final = Shape.ANTHROPIC
@@ -59,6 +62,13 @@ OPENAI_DOORS: Final = (
 )
 """OpenAI's, Azure's, and every server's that speaks as they do."""
 
+OLLAMA_DOORS: Final = (
+    Door("POST", "/api/(?:chat|generate)", Shape.OLLAMA, OLLAMA),
+    Door("POST", "/api/(?:embed|embeddings)", Shape.OLLAMA, OLLAMA_EMBEDDINGS),
+    Door("GET", "/api/(?:tags|ps|version)", Shape.OLLAMA, kind=Kind.FREE),
+    Door("POST", "/api/show", Shape.OLLAMA, kind=Kind.FREE),
+)
+
 ANTHROPIC_DOORS: Final = (
     Door("POST", "/messages", _ANTHROPIC, ANTHROPIC_MESSAGES, behind=_BARE),
     Door("POST", "/messages/count_tokens", _ANTHROPIC, kind=Kind.FREE, behind=_BARE),
@@ -68,11 +78,13 @@ ANTHROPIC_DOORS: Final = (
     Door("*", rf"/(?:sessions|agents){_BELOW}", _ANTHROPIC, kind=Kind.AGENTS, behind=_BARE),
 )
 
-ALL_DOORS: Final = (*ANTHROPIC_DOORS[:2], ANTHROPIC_DOORS[3], *CLOUD_DOORS, *OPENAI_DOORS)
+ALL_DOORS: Final = (*ANTHROPIC_DOORS[:2], ANTHROPIC_DOORS[3], *CLOUD_DOORS, *OLLAMA_DOORS, *OPENAI_DOORS)
 """Below a further upstream's name; where two protocols have a path in common, OpenAI's form of errors is given."""
 
 DIALECTS: Final[tuple[Dialect, ...]] = tuple(
-    dict.fromkeys(door.dialect for door in (*OPENAI_DOORS, *ANTHROPIC_DOORS, *CLOUD_DOORS) if door.dialect is not None)
+    dict.fromkeys(
+        door.dialect for door in (*OPENAI_DOORS, *ANTHROPIC_DOORS, *CLOUD_DOORS, *OLLAMA_DOORS) if door.dialect
+    )
 )
 """Every dialect, once."""
 

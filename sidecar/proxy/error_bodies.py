@@ -56,6 +56,11 @@ def _openai(row: Row, said: Said) -> dict[str, Any]:
     return {"error": error | {"spend": said.spend}}
 
 
+def _ollama(row: Row, said: Said) -> dict[str, Any]:
+    """Its clients take the error itself for the message."""
+    return {"error": said.message, "type": row.openai_type, "code": said.code, "spend": said.spend}
+
+
 def _anthropic(row: Row, said: Said) -> dict[str, Any]:
     error = {"type": row.anthropic_type, "message": said.message, "spend": said.spend}
     return {"type": "error", "error": error, "request_id": said.request_id}
@@ -119,6 +124,7 @@ def _bedrock(row: Row, said: Said) -> dict[str, Any]:
 WRITERS: Final[Mapping[Shape, Callable[[Row, Said], dict[str, Any]]]] = {
     Shape.OPENAI: _openai,
     Shape.ANTHROPIC: _anthropic,
+    Shape.OLLAMA: _ollama,
     Shape.GEMINI: _gemini,
     Shape.BEDROCK: _bedrock,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -32,7 +32,8 @@ class Client:
     """A client library: how an application is built on it, and what it does with a refusal.
 
     `raises` is, by status, the class that an application would catch; `tries_of_429` how many requests a 429 with
-    `x-should-retry: false` costs; `streams_usage` whether its streams ask for usage by themselves.
+    `x-should-retry: false` costs; `streams_usage` whether its streams have usage; `first_word` the number of the
+    first word of a stream.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Client:
     protocol: str = "openai"
     tries_of_429: int = 1
     streams_usage: bool = True
+    first_word: int = 1
 
 
 OPENAI_NODE = Client(
@@ -53,6 +55,7 @@ ANTHROPIC_NODE = Client(
     partial(NodeApplication, "anthropic.cjs"),
     {402: "PaymentRequiredError", 403: "PermissionDeniedError", 429: "RateLimitError"},
     protocol="anthropic",
+    first_word=0,
 )
 # Vercel's tries again whenever the status alone invites to, whatever `x-should-retry` says.
 VERCEL = {402: "APICallError", 403: "APICallError", 429: "RetryError"}
@@ -63,6 +66,7 @@ VERCEL_ANTHROPIC = Client(
     VERCEL,
     protocol="anthropic",
     tries_of_429=3,
+    first_word=0,
 )
 LANGCHAIN = Client(
     "langchain-openai",
@@ -75,7 +79,32 @@ PYDANTIC_AI = Client(
     PydanticAIApplication,
     dict.fromkeys((402, 403, 429), "ModelHTTPError"),
 )
-CLIENTS = (OPENAI_NODE, ANTHROPIC_NODE, VERCEL_OPENAI, VERCEL_ANTHROPIC, LANGCHAIN, PYDANTIC_AI)
+OVER_RESPONSES = (
+    replace(OPENAI_NODE, name="openai-node-responses", start=partial(NodeApplication, "openai.cjs", "responses")),
+    replace(
+        VERCEL_OPENAI,
+        name="vercel-openai-responses",
+        start=partial(NodeApplication, "vercel_ai.cjs", "openai-responses"),
+    ),
+    replace(
+        LANGCHAIN,
+        name="langchain-openai-responses",
+        start=partial(LangChainApplication, responses=True),
+        streams_usage=True,
+    ),
+    replace(PYDANTIC_AI, name="pydantic-ai-responses", start=partial(PydanticAIApplication, responses=True)),
+)
+"""The same over OpenAI's Responses API, which tells its usage unasked."""
+
+CLIENTS = (
+    OPENAI_NODE,
+    ANTHROPIC_NODE,
+    VERCEL_OPENAI,
+    VERCEL_ANTHROPIC,
+    LANGCHAIN,
+    PYDANTIC_AI,
+    *(replace(client, first_word=0) for client in OVER_RESPONSES),
+)
 
 each_client = pytest.mark.parametrize("client", CLIENTS, ids=[client.name for client in CLIENTS])
 
@@ -175,8 +204,7 @@ def test_a_stream(client: Client, stage: Stage, begin: Begin) -> None:
     assert heard.classes == ()
     [call] = stage.provider.served[served:]
     assert call.body["stream"] is True
-    first = 0 if client.protocol == "anthropic" else 1
-    assert heard.text == "".join(f"word{number} " for number in range(first, 8))
+    assert heard.text == "".join(f"word{number} " for number in range(client.first_word, 8))
     assert (heard.input, heard.output) == ((10, 5) if client.streams_usage else (None, None))
     assert requests_seen(stage.product) == before + 1
     [row] = stage.product.usage(customer)

@@ -81,6 +81,63 @@ def test_openai_answers_are_the_providers_own(funded: Product, provider: LLMProv
     assert {row["user"] for row in rows} == {"ada"}
 
 
+def test_the_further_calls_of_openai(funded: Product, provider: LLMProvider) -> None:
+    """Responses whole, streamed and by the helper; completions, embeddings: equal to a direct call, booked exactly."""
+    words: dict[str, Any] = {"model": "gpt-4o-mini", "input": "Count the sheep."}
+    with openai_client(funded.proxy) as ours, openai_client(provider.address) as direct:
+        calls: list[Callable[[Any], list[Any]]] = [
+            lambda c: [c.responses.create(**words)],
+            lambda c: list(c.responses.create(**words, stream=True)),
+            lambda c: [c.completions.create(model="davinci-002", prompt="Once", max_tokens=9)],
+            lambda c: [c.embeddings.create(model="text-embedding-3-small", input="sheep", encoding_format="float")],
+        ]
+        for client_call in calls:
+            got, wanted = client_call(ours), client_call(direct)
+            assert [without_numbers(x.to_dict()) for x in got] == [without_numbers(x.to_dict()) for x in wanted]
+        with ours.responses.stream(model="gpt-4o-mini", input="Count the sheep.") as stream:
+            assert stream.get_final_response().output_text.startswith("word0 ")
+    rows = funded.usage("acme")
+    assert [(row["state"], row["usage"]["input_tokens"]) for row in rows] == [("final", 10)] * 5
+    assert sorted(row["usage"].get("output_tokens") or 0 for row in rows) == [0, 5, 5, 5, 5]
+
+
+def without_numbers(value: Any) -> Any:
+    """An answer without what differs from one call to the next."""
+    if isinstance(value, dict):
+        return {k: without_numbers(v) for k, v in value.items() if k not in ("id", "item_id") and v is not None}
+    return [without_numbers(item) for item in value] if isinstance(value, list) else normal(value)
+
+
+def test_a_response_continues_one_that_went_through_here(funded: Product, provider: LLMProvider) -> None:
+    """L0: what was said before is billed again, and bounded by what it was settled at; any other has no bound."""
+    del provider
+    ask: dict[str, Any] = {"model": "gpt-4o-mini", "input": "Go on.", "max_output_tokens": 50}
+    counter = Counter()
+    with openai_client(funded.proxy, counter) as client:
+        first = client.responses.create(**ask)
+        assert client.responses.create(**ask, previous_response_id=first.id).status == "completed"
+        with pytest.raises(openai.PermissionDeniedError) as raised:
+            client.responses.create(**ask, previous_response_id="resp_of_another")
+        assert (raised.value.code, counter.sent) == ("request_not_boundable", 3)
+        with pytest.raises(openai.PermissionDeniedError) as raised:
+            client.responses.create(**ask, background=True)
+        assert (raised.value.code, counter.sent) == ("endpoint_not_metered", 4)
+        assert "doors.background" in str(raised.value)
+
+
+def test_a_response_is_shortened_near_a_limit(product: Product, provider: LLMProvider) -> None:
+    """Its own output limit is lowered to what the budget buys, and the client is told."""
+    provider.plan = Plan(usage=lambda body, _raw: (10, min(5, body["max_output_tokens"])))
+    product.spend("customers", "add", "acme", "--wallet", "none")
+    product.spend("budgets", "set", "acme", "--limit", "0.005", "--per", "day")
+    with openai_client(product.proxy) as client:
+        raw = client.responses.with_raw_response.create(model="gpt-4o-mini", input="Count the sheep.")
+    sent = provider.served[-1].body
+    assert 256 <= sent["max_output_tokens"] < 16_384
+    assert raw.headers["spend-clamped"] == str(sent["max_output_tokens"])
+    assert [row["state"] for row in product.usage("acme")] == ["final"]
+
+
 async def test_openai_async(funded: Product, provider: LLMProvider) -> None:
     """The async client, whole and streamed."""
     http = httpx.AsyncClient()

@@ -10,6 +10,7 @@ from tests.recordings import (
     bedrock_exchanges,
     completions_exchanges,
     gemini_exchanges,
+    ollama_exchanges,
     openai_exchanges,
     responses_exchanges,
 )
@@ -19,6 +20,7 @@ EXCHANGES = (
     *openai_exchanges.EXCHANGES,
     *responses_exchanges.EXCHANGES,
     *completions_exchanges.EXCHANGES,
+    *ollama_exchanges.EXCHANGES,
     *anthropic_exchanges.EXCHANGES,
     *gemini_exchanges.EXCHANGES,
     *bedrock_exchanges.EXCHANGES,

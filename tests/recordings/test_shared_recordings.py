@@ -23,6 +23,7 @@ from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.exact_tokens import countable, counted
 from sidecar.providers.registry import (
     ANTHROPIC_MESSAGES,
+    OLLAMA,
     OPENAI_CHAT,
     OPENAI_COMPLETIONS,
     OPENAI_EMBEDDINGS,
@@ -37,6 +38,8 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "openai.responses_compact": OPENAI_RESPONSES,
     "openai.completions": OPENAI_COMPLETIONS,
     "openai.embeddings": OPENAI_EMBEDDINGS,
+    "ollama.chat": OLLAMA,
+    "ollama.generate": OLLAMA,
     "anthropic.messages": ANTHROPIC_MESSAGES,
 }
 NOT_JSON: Final = 6

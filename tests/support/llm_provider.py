@@ -1,6 +1,6 @@
 """A provider that answers as a test tells it to, and remembers the truth.
 
-OpenAI chat completions and Anthropic messages, streamed and not, on a loopback port in a
+OpenAI's chat completions and responses and Anthropic's messages, streamed and not, on a loopback port in a
 thread of its own, so that it outlives whatever process a test kills. It counts what it would
 bill for every request that reached it: the truth that the book is held against.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.llm_responses import completion_answer, embedding_answer, responses_answer, responses_events
 from tests.support.threads import in_thread
 
 
@@ -37,7 +38,8 @@ class Served:
     @property
     def is_cut(self) -> bool:
         """Whether the answer is as long as its output limit lets it be."""
-        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
+        fields = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+        limit = next((self.body[name] for name in fields if self.body.get(name)), None)
         return limit is not None and self.output_tokens >= limit * (self.body.get("n") or 1)
 
 
@@ -73,20 +75,31 @@ class LLMProvider:
         served = Served(next(self._numbers), request.path, dict(request.headers), body, given, made)
         self.served.append(served)
         await asyncio.sleep(plan.delay_s)
-        anthropic = request.path.endswith("/messages")
+        whole, streamed = _spoken(request.path)
         if not body.get("stream"):
-            answer = _anthropic_answer(served) if anthropic else _openai_answer(served)
             served.finished = True
-            return web.json_response(answer, headers=plan.headers)
+            return web.json_response(whole(served), headers=plan.headers)
         response = web.StreamResponse(headers={"content-type": "text/event-stream", **plan.headers})
         await response.prepare(request)
-        events = _anthropic_events(served, plan.chunks) if anthropic else _openai_events(served, plan.chunks)
-        for event in events:
+        for event in streamed(served, plan.chunks):
             await response.write(event)
             await asyncio.sleep(plan.chunk_delay_s)
         served.finished = True
         await response.write_eof()
         return response
+
+
+def _spoken(path: str) -> tuple[Callable[[Served], dict[str, Any]], Callable[[Served, int], Iterator[bytes]]]:
+    """What answers a path, whole and streamed."""
+    if path.endswith("/messages"):
+        return _anthropic_answer, _anthropic_events
+    if path.endswith("/responses"):
+        return responses_answer, responses_events
+    if path.endswith("/embeddings"):
+        return embedding_answer, _openai_events
+    if path.endswith("/completions") and not path.endswith("/chat/completions"):
+        return completion_answer, _openai_events
+    return _openai_answer, _openai_events
 
 
 def _openai_answer(served: Served) -> dict[str, Any]:

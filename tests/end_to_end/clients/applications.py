@@ -23,7 +23,7 @@ from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 from pydantic_ai import Agent
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 Word = Literal["answer", "stream"]
@@ -106,12 +106,13 @@ class NodeApplication:
 
 
 class LangChainApplication:
-    """`ChatOpenAI`, synchronously."""
+    """`ChatOpenAI`, synchronously, over either API."""
 
-    def __init__(self, *, proxy: str, customer: str) -> None:
+    def __init__(self, *, proxy: str, customer: str, responses: bool = False) -> None:
         self._http = httpx.Client()
         self._model = ChatOpenAI(
             model="gpt-4o-mini",
+            use_responses_api=responses,
             max_completion_tokens=MAX_TOKENS,
             base_url=f"{proxy}/v1",
             api_key=SecretStr("sk-test"),
@@ -146,12 +147,13 @@ def _of_message(message: AIMessage) -> Heard:
 class PydanticAIApplication:
     """An `Agent`, on an event loop of its own."""
 
-    def __init__(self, *, proxy: str, customer: str) -> None:
+    def __init__(self, *, proxy: str, customer: str, responses: bool = False) -> None:
         self._runner = asyncio.Runner()
         self._client = openai.AsyncOpenAI(
             base_url=f"{proxy}/v1", api_key="sk-test", default_headers={"Spend-Customer": customer}
         )
-        model = OpenAIChatModel("gpt-4o-mini", provider=OpenAIProvider(openai_client=self._client))
+        kind = OpenAIResponsesModel if responses else OpenAIChatModel
+        model = kind("gpt-4o-mini", provider=OpenAIProvider(openai_client=self._client))
         self._agent = Agent(model, model_settings={"max_tokens": MAX_TOKENS})
 
     def ask(self, word: Word) -> Heard:

@@ -1,4 +1,4 @@
-// openai for Node, made as the README says; its retries are left on.
+// openai for Node, made as the README says: `node openai.cjs [responses]`. Its retries are left on.
 const OpenAI = require('openai')
 const { converse, customer, prompt, proxy } = require('./conversation.cjs')
 
@@ -20,4 +20,23 @@ async function stream() {
   return { text, input: usage.prompt_tokens, output: usage.completion_tokens }
 }
 
-converse({ answer, stream }, ({ status, code, type, error }) => ({ status, code, type, spend: error?.spend }))
+const request = { model: 'gpt-4o-mini', max_output_tokens: 50, input: prompt }
+
+async function answerOfResponses() {
+  const { output_text, usage } = await client.responses.create(request)
+  return { text: output_text, input: usage.input_tokens, output: usage.output_tokens }
+}
+
+async function streamOfResponses() {
+  const events = await client.responses.create({ ...request, stream: true })
+  let [text, usage] = ['', null]
+  for await (const event of events) {
+    if (event.type === 'response.output_text.delta') text += event.delta
+    if (event.response?.usage) usage = event.response.usage
+  }
+  return { text, input: usage.input_tokens, output: usage.output_tokens }
+}
+
+const chat = { answer, stream }
+const responses = { answer: answerOfResponses, stream: streamOfResponses }
+converse(process.argv[2] === 'responses' ? responses : chat, ({ status, code, type, error }) => ({ status, code, type, spend: error?.spend }))

@@ -1,4 +1,4 @@
-// Vercel's ai with one of its providers, made as the README says: `node vercel_ai.cjs openai|anthropic`. Its retries are left on.
+// Vercel's ai with one of its providers, made as the README says: `node vercel_ai.cjs openai|openai-responses|anthropic`. Its retries are left on.
 const { createAnthropic } = require('@ai-sdk/anthropic')
 const { createOpenAI } = require('@ai-sdk/openai')
 const { generateText, streamText } = require('ai')
@@ -9,6 +9,7 @@ globalThis.AI_SDK_LOG_WARNINGS = false
 const settings = { baseURL: `${proxy}/v1`, apiKey: 'sk-test', headers: customer }
 const models = {
   openai: () => createOpenAI(settings).chat('gpt-4o-mini'),
+  'openai-responses': () => createOpenAI(settings)('gpt-4o-mini'),
   anthropic: () => createAnthropic(settings)('claude-haiku-4-5'),
 }
 const ask = { model: models[process.argv[2]](), maxOutputTokens: 50, prompt }
