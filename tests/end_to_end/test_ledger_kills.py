@@ -134,8 +134,8 @@ async def test_twenty_kills_of_a_ledger(tmp_path: Path, engine: str) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("engine", [SQLITE, POSTGRES])
-async def test_two_hundred_kills_of_a_ledger(tmp_path: Path, engine: str) -> None:
-    """The same, two hundred times, with the kills spread otherwise."""
-    await kill_ledgers(engine, tmp_path, 200, seed=7)
+async def test_three_hundred_kills_of_a_ledger(tmp_path: Path, engine: str) -> None:
+    """The same, three hundred times on either engine, with the kills spread otherwise."""
+    await kill_ledgers(engine, tmp_path, 300, seed=7)

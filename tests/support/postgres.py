@@ -27,6 +27,10 @@ SPEED = (
 """Settings of a server whose data need not outlive the test."""
 
 
+STANDBY = "standby"
+"""What a standby calls itself, for `synchronous_standby_names`."""
+
+
 def binaries() -> Path | None:
     """Where `initdb` and `postgres` are; None: they are not installed."""
     on_path = shutil.which("initdb")
@@ -39,7 +43,8 @@ def binaries() -> Path | None:
 class Server:
     """One server. `settings` are `name=value`, over PostgreSQL's defaults."""
 
-    def __init__(self, settings: tuple[str, ...] = SPEED) -> None:
+    def __init__(self, settings: tuple[str, ...] = SPEED, *, standby_of: Server | None = None) -> None:
+        """Make and start one: empty, or as the standby of another, which follows it until it is promoted."""
         found = binaries()
         if found is None:
             raise RuntimeError("PostgreSQL is not installed (Debian: apt install postgresql)")
@@ -51,10 +56,12 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
-        self._run(
-            "initdb", "-D", str(self.folder / "data"), "-U", "spend", "-A", "trust", "--no-sync", "-E", "UTF8",
-            "--locale=C.UTF-8",
-        )  # fmt: skip
+        data = str(self.folder / "data")
+        if standby_of is None:
+            self._run("initdb", "-D", data, "-U", "spend", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+        else:
+            source = f"host=127.0.0.1 port={standby_of.port} user=spend application_name={STANDBY}"
+            self._run("pg_basebackup", "-D", data, "-d", source, "-R", "-c", "fast", "--no-sync")
         self.port = _free_port()
         self.start()
 
@@ -130,6 +137,15 @@ class Server:
         name = f"book_{self._databases}"
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "spend", name)
         return self.url(name)
+
+    def promote(self) -> None:
+        """Let a standby take over."""
+        self._run("pg_ctl", "promote", "-D", str(self.folder / "data"), "-t", str(round(START_TIMEOUT_S)))
+
+    def query(self, sql: str) -> str:
+        """What a statement gives, as `psql` prints it bare."""
+        command = [str(self._binaries / "psql"), "-XAtq", "-c", sql, f"{self.url('postgres')}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def kill(self) -> None:
         """SIGKILL to all of its processes: what a machine's loss looks like to who is connected."""
