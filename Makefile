@@ -2,7 +2,7 @@
 # sentence that names what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak bench bench-peers lock clean
+.PHONY: help run test lint soak bench bench-peers bench-refusals lock clean
 SHELL := /bin/bash
 
 # The first Python of at least 3.11 that really starts; give another with `make PYTHON=/path/to/python3.12`.
@@ -17,7 +17,7 @@ export SEEDS
 ARGS ?=
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run ## start the sidecar, its ledger and, without a provider key, a demo provider
 	@exec $(VENV)/bin/spend up $(ARGS)
@@ -46,6 +46,9 @@ bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
 bench-peers: $(VENV)/.test ## measure it beside other gateways, from PyPI, with their limits on (10 minutes)
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux redis-server=redis-server
 	@$(VENV)/bin/python -m tests.benchmarks.peers $(ARGS)
+
+bench-refusals: $(VENV)/.test $(VENV)/.postgres ## whether the time of a refusal tells what is there, on both engines (some minutes)
+	@$(VENV)/bin/python -m tests.benchmarks.refusals $(ARGS)
 
 lock: $(VENV)/.test ## write what is installed here into constraints.txt, and the Node clients' lock
 	@set -o pipefail; { sed -n '/^#/p' constraints.txt && $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | \

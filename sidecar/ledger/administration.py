@@ -404,10 +404,11 @@ class Administration(Protocol):
         """What the cursors of this book are signed with: the same for every process on it."""
         ...
 
-    async def explain(self, request_id: str, customer: str = "") -> ExplainView:
+    async def explain(self, request_id: str, customer: str = "", *, evenly: bool = False) -> ExplainView:
         """One call's decision and charge, from the book; of a `customer`, or (``) whosever it is.
 
         Another customer's call is not looked for: that it is there takes no time that could be told (S-34).
+        `evenly`: for an asker who may not see all of the customer, it takes as long where there is no such call.
         """
         ...
 

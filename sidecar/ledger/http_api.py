@@ -431,7 +431,8 @@ class AdminAPI:
     async def _explain(self, call: Call) -> object:
         """The book knows what is settled; the sidecar beside it, what it denied or has open."""
         try:
-            return await self._administration.explain(call.parts["request_id"], call.scope.customer)
+            evenly = call.scope.node is not None
+            return await self._administration.explain(call.parts["request_id"], call.scope.customer, evenly=evenly)
         except errors.NotFound:
             remembered = self._recent(call.parts["request_id"]) if self._recent is not None else None
             if remembered is None:

@@ -9,7 +9,7 @@ from sidecar.ledger import rate_acts
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.showing import Shower, entry_view, totals, whole_path
 from sidecar.ledger.timezones import zones_of
-from sidecar.ledger.usage_reading import calls_since, find_call, read_cursor
+from sidecar.ledger.usage_reading import FoundCall, calls_since, find_call, read_cursor
 from sidecar.ledger.views import (
     BalanceView,
     BudgetView,
@@ -108,12 +108,24 @@ class Reader:
         views = [self._show.usage(call.read()) for call in calls[:size]]
         return views, calls[size - 1].cursor if len(calls) > size else ""
 
-    async def explain(self, tx: Transaction, request_id: str, customer: str = "") -> ExplainView:
-        """One settled call, of a customer or (``) of any: what decided it, and what it cost."""
-        found = await find_call(tx, request_id, customer)
+    async def explain(
+        self, tx: Transaction, request_id: str, customer: str = "", *, evenly: bool = False
+    ) -> ExplainView:
+        """One settled call, of a customer or (``) of any: what decided it, and what it cost.
+
+        `evenly`: where there is none, another call of the customer is read in its place and thrown away, so that
+        an asker to whom a call is not shown cannot tell by the time whether it is there (S-34).
+        """
+        found = await find_call(tx, request_id, customer, evenly=evenly)
         if found is None:
             raise NotFound("request", request_id)
-        call, row = found
+        call, row, is_it = found
+        view = self._explained(request_id, call, row)
+        if not is_it:
+            raise NotFound("request", request_id)
+        return view
+
+    def _explained(self, request_id: str, call: FoundCall, row: Row) -> ExplainView:
         body = call.read()
         facts = body.facts
         subject = {

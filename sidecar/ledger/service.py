@@ -415,9 +415,9 @@ class LedgerService(SystemDesk):
         """Leases in quarantine."""
         return await self._look(customer, lambda tx: silent_leases(tx, self._show, self._clock.now_ms(), customer))
 
-    async def explain(self, request_id: str, customer: str = "") -> ExplainView:
+    async def explain(self, request_id: str, customer: str = "", *, evenly: bool = False) -> ExplainView:
         """One call's story."""
-        return await self._look(customer, lambda tx: self._reader.explain(tx, request_id, customer))
+        return await self._look(customer, lambda tx: self._reader.explain(tx, request_id, customer, evenly=evenly))
 
     async def entries(self, customer: str, *, after: int, kind: str, limit: int) -> tuple[list[EntryView], int]:
         """The journal."""

@@ -7,8 +7,9 @@ know. A page ends after any call, so its cursor names a place inside of an entry
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -109,18 +110,40 @@ def calls_of(row: Row) -> Iterator[FoundCall]:
         yield FoundCall(*place, position, row["recorded_at_ms"], "", batch)
 
 
-async def find_call(tx: Transaction, request_id: str, customer: str = "") -> tuple[FoundCall, Row] | None:
-    """A call, of a customer or (``) of any, and the row of its entry (body, hash …); None: it is not booked."""
+async def find_call(
+    tx: Transaction, request_id: str, customer: str = "", *, evenly: bool = False
+) -> tuple[FoundCall, Row, bool] | None:
+    """A call by its id, of a customer or (``) of any; None: it is not booked.
+
+    Gives the call, the row of its entry (body, hash …), and whether it is the one that was asked for.
+
+    Args:
+        tx: the snapshot.
+        request_id: its id.
+        customer: whose.
+        evenly: for an asker to whom it is perhaps not shown (S-34): where it is not booked another call of the
+            customer's is given, and both are looked up whether it is or not, so that the time tells nothing.
+    """
     rows = await tx.fetch(
         "SELECT e.*, c.position FROM calls AS c"
         " JOIN entries AS e ON e.customer = c.customer AND e.sequence = c.sequence"
         " WHERE c.request_id = ? AND (? = '' OR c.customer = ?) LIMIT 1",
         (request_id, customer, customer),
     )
-    if not rows:
-        return None
-    row = rows[0]
-    return next(call for call in calls_of(row) if call.position == row["position"]), row
+    number = crc32(request_id.encode())
+    others = await _some_entry(tx, customer, number) if evenly else ()
+    for row in (*rows, *others)[:1]:
+        calls = list(calls_of(row))
+        return calls[row["position"] if rows else number % len(calls)], row, bool(rows)
+    return None
+
+
+async def _some_entry(tx: Transaction, customer: str, number: int) -> Sequence[Row]:
+    """The entry of some of a customer's calls, for one number always the same."""
+    heads = await tx.fetch("SELECT head_sequence FROM customers WHERE customer = ?", (customer,))
+    first = number % heads[0]["head_sequence"] if heads and heads[0]["head_sequence"] else 0
+    sql = "SELECT * FROM entries WHERE customer = ? AND kind = 'usage' AND sequence >= ? ORDER BY sequence LIMIT 1"
+    return await tx.fetch(sql, (customer, first)) or await tx.fetch(sql, (customer, 0))
 
 
 async def calls_since(tx: Transaction, customer: str, since_ms: int, after: Cursor, limit: int) -> list[FoundCall]:

@@ -450,7 +450,7 @@ class FakeAdministration:
         """Always the same."""
         return b"secret"
 
-    async def explain(self, request_id: str, customer: str = "") -> ExplainView:
+    async def explain(self, request_id: str, customer: str = "", *, evenly: bool = False) -> ExplainView:
         """From the book."""
         if self.failure is not None:
             raise self.failure

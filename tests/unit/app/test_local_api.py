@@ -20,7 +20,7 @@ async def found() -> Past:
     entry = EntryView("acme", 7, "usage", "", "sidecar:s", 1, 1, (), {}, "ab")
     view = ExplainView("req_1", "settled", "acme", SUBJECT, "openai", "gpt", None, None, None, None, entry=entry)
 
-    async def explain(_request_id: str, _customer: str = "") -> ExplainView:
+    async def explain(_request_id: str, _customer: str = "", **_more: bool) -> ExplainView:
         return view
 
     async def settle_up() -> None:
