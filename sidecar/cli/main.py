@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "journal": "The entries of a customer's book.",
     "audit": "Who changed what, when and why.",
     "verify": "Check a book: its hash chains, its balances, and the checkpoints that left it.",
+    "outbox": "What a sidecar keeps of settled calls on its own disk: list, and send it again.",
     "catalog": "The prices: check a catalog file.",
     "simulate": "What a recorded request could cost, without sending it.",
     "doctor": "What is wrong with this set-up, and what to do about it.",
