@@ -13,7 +13,7 @@ async def test_it_is_listed_and_sent_again(shell: Shell) -> None:
         depot.call(f"r{number}")
     (row,) = shell.json("outbox", "list")
     assert (row["segment"], row["settled"], row["waiting"], row["incarnation"]) == (1, 2, 2, "i1")
-    assert "waiting" in shell.run("outbox", "list").stdout
+    assert "WAITING" in shell.run("outbox", "list").stdout
     assert "stop that sidecar first" in shell.run("outbox", "replay", code=1).stderr
     assert await depot.shipper.flush(10.0)
     depot.die()
