@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from sidecar.app.data_folder import BOOK
 from sidecar.app.database_clock import DatabaseClock
@@ -18,8 +19,7 @@ from sidecar.storage.options import DatabaseOptions
 from sidecar.telemetry.logs import redact_also
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedBook:
+class OpenedBook(msgspec.Struct, frozen=True):
     """A book that can be used, and the clock that goes with it.
 
     `is_shared`: other processes write it as well. `obstacles` says what stands in the way of using it now.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from sidecar.app.settings import OFFICIAL, SidecarSettings, UpstreamSettings
 from sidecar.app.tokenizing import exact_counts
 from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.errors import ConfigurationError
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.table import LeaseTable
 from sidecar.outbox.shipper import Shipper
@@ -20,6 +21,7 @@ from sidecar.providers.registry import DIALECTS
 from sidecar.proxy.authorize import Authority
 from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
+from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.price import UnknownModel
@@ -27,7 +29,7 @@ from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.rates import RateDesk
 from sidecar.proxy.route import Routes
 from sidecar.proxy.sweep import Sweep
-from sidecar.proxy.upstream_pool import PoolOptions, Upstream, read_origin, tls_context
+from sidecar.proxy.upstream_pool import Upstream, read_origin, tls_context
 from sidecar.telemetry.metrics import Metrics
 
 KEY_HEADERS: Final = {"anthropic": ("x-api-key", ""), "gemini": ("x-goog-api-key", "")}
@@ -83,11 +85,10 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         ),
         identifier=Identifier(subject),
         authority=authority,
-        providers={name: _provider(name, entry, ours.pool, parts.sweep) for name, entry in upstreams.items()},
+        providers={name: _provider(name, entry, ours, parts.sweep) for name, entry in upstreams.items()},
         ids=parts.ids,
         sweep=parts.sweep,
         metrics=parts.metrics,
-        forwarding=ours.provider,
         denying=DenyOptions(ours.compat_status),
         ring=parts.ring,
         requires_key=ours.require_key,
@@ -109,14 +110,31 @@ def provider_secrets(providers: Iterable[Provider]) -> list[str]:
     return [secret.decode("ascii") for key in keys for secret in (key.secret, key.former) if secret]
 
 
-def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Sweep) -> Provider:
+def forwarding_of(name: str, entry: UpstreamSettings, provider: ForwardOptions) -> ForwardOptions:
+    """How calls are passed on there: as to any provider, but for what the upstream says of callers who have gone.
+
+    Raises:
+        ConfigurationError: `abort`, of a provider that is not known to stop billing then.
+    """
+    mine = replace(provider, on_caller_gone=entry.on_caller_gone or provider.on_caller_gone)
+    if mine.on_caller_gone == "abort" and not entry.stops_billing_on_disconnect:
+        raise ConfigurationError(
+            [
+                f"upstreams.{name}: on_caller_gone: abort leaves uncounted what is generated after we hang up; say in"
+                " stops_billing_on_disconnect by which source and date that is not billed, or choose estimate"
+            ]
+        )
+    return mine
+
+
+def _provider(name: str, entry: UpstreamSettings, ours: SidecarSettings, sweep: Sweep) -> Provider:
     origin = read_origin(entry.base_url)
     upstream = Upstream(
         name,
         origin,
         sweep=sweep,
         tls=tls_context() if origin.scheme == "https" else None,
-        options=pool,
+        options=ours.pool,
         key=None if entry.key_file is None else _key(name, entry, entry.key_file, sweep),
     )
     own_field = knows_own_field(origin.host)
@@ -127,6 +145,7 @@ def _provider(name: str, entry: UpstreamSettings, pool: PoolOptions, sweep: Swee
         bool(entry.stops_billing_on_disconnect),
         entry.needs_key,
         entry.models or None,
+        forwarding_of(name, entry, ours.provider),
         shorten,
     )
 

@@ -130,7 +130,8 @@ class UpstreamSettings:
     the caller's, in the header `key_header` where the provider's usual one is not wanted. `needs_key` false: it
     takes calls without any, as models on one's own machines do.
     `stops_billing_on_disconnect` is empty, or the source and date by which this provider is known
-    to stop billing when we hang up (L25). `doors`: what becomes of what is not metered there, see `proxy.route`.
+    to stop billing when we hang up (L25). `on_caller_gone`: what becomes of an answer whose caller has gone, if not
+    what `provider` says; see `ForwardOptions`. `doors`: what becomes of what is not metered there, see `proxy.route`.
     `prices_of`: the provider whose rate cards price it, where that is not the upstream's own name; `models`: what
     those call a model that callers name otherwise.
     """
@@ -140,6 +141,7 @@ class UpstreamSettings:
     key_header: str = ""
     needs_key: bool = True
     stops_billing_on_disconnect: str = ""
+    on_caller_gone: Literal["", "drain", "estimate", "abort"] = ""
     doors: dict[str, str] = field(default_factory=dict)
     prices_of: str = ""
     models: dict[str, str] = field(default_factory=dict)

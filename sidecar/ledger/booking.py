@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from zlib import crc32
+
+import msgspec
 
 from sidecar.contract.messages import AnySync, lease_account
 from sidecar.core.credits.amounts import MAX_ATOMS
@@ -46,12 +47,11 @@ def counted_account(currency: str) -> str:
     return f"counted:{currency}"
 
 
-@dataclass(slots=True)
-class _Charged:
+class _Charged(msgspec.Struct):
     """What one call moves, and what was odd about it, while it is being put together."""
 
-    flags: list[str] = field(default_factory=list)
-    moves: CallMoves = field(default_factory=CallMoves)
+    flags: list[str] = msgspec.field(default_factory=list)
+    moves: CallMoves = msgspec.field(default_factory=CallMoves)
     debt_atoms: int = 0
 
     def flag(self, word: str) -> None:
@@ -59,8 +59,7 @@ class _Charged:
             self.flags.append(word)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True):
     """Where a call's subject stood when it was admitted: the whole path that the ledger had told its sidecar.
 
     A node of it may have moved since; the call counts where it was let run (L31, L35). `is_unknown`: a node of
@@ -72,8 +71,7 @@ class _Place:
     is_unknown: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True):
     """A lease that calls name: None if the sender may not charge it. `flag` is what is odd about it."""
 
     lease: Lease | None
@@ -88,8 +86,7 @@ _Key = tuple[_Kind, bytes, tuple[str, ...]]
 """What decides which accounts a call charges: its kind, its budgets' leases, the leases that paid."""
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(msgspec.Struct):
     """Calls that charge the same accounts: the leases they name, and the budgets that apply without one.
 
     `plain` calls of them are posted together, `charge` and `legs` (one for each of `paying`) are their
@@ -105,7 +102,7 @@ class _Group:
     is_odd: bool
     plain: int = 0
     charge: int = 0
-    legs: list[int] = field(default_factory=list)
+    legs: list[int] = msgspec.field(default_factory=list)
 
 
 class Booking:

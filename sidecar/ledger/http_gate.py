@@ -11,11 +11,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from sidecar import errors
 from sidecar.core.governance.rights import RIGHTS, Right, Role

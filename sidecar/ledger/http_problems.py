@@ -6,7 +6,6 @@ is our own mistake: the caller hears `internal_error` and a request id, and neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -127,8 +126,7 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """A refusal, ready to be sent."""
 
     status: int

@@ -10,7 +10,6 @@ which route it is.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -27,8 +26,7 @@ PAGE: Final = frozenset({"cursor", "limit"})
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request as a handler sees it: named parts of the path, the query, the body, and who asks.
 
     `form` is the body as the route's `takes`; of a route that takes none, None. `headers` are those
@@ -41,9 +39,9 @@ class Call:
     body: bytes
     act: Act
     form: object = None
-    scope: Scope = Scope()  # noqa: RUF009 (frozen)
+    scope: Scope = Scope()
     role: Role = Role.PLATFORM_ADMIN
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def read(self, kind: type[_T]) -> _T:
         """The body, which the route takes as `kind`.
@@ -56,8 +54,7 @@ class Call:
         return self.form
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a handler gives that has headers of its own."""
 
     body: object
@@ -67,8 +64,7 @@ class Answer:
 Handler = Callable[[Call], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table. `pattern` has parts in braces; `query` names the parameters it takes.
 
     Args:

@@ -8,7 +8,6 @@ compared as bytes, and read once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -41,8 +40,7 @@ class Event(msgspec.Struct, gc=False):
     paid: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(slots=True)
-class Recorded:
+class Recorded(msgspec.Struct):
     """One event: what was read of it, and its bytes."""
 
     event: Event
@@ -50,8 +48,7 @@ class Recorded:
     subject: bytes  # a key of `Events.subjects`
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
+class Events(msgspec.Struct, frozen=True):
     """The events of a part, each id once. `unreadable` counts those that are none."""
 
     calls: list[Recorded]

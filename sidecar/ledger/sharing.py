@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from sidecar.errors import LedgerUnavailable, SidecarError
 
@@ -25,9 +26,8 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-@dataclass(slots=True)
-class _Lane(Generic[Q, A]):
-    waiting: deque[tuple[Q, asyncio.Future[A]]] = field(default_factory=deque)
+class _Lane(msgspec.Struct, Generic[Q, A]):
+    waiting: deque[tuple[Q, asyncio.Future[A]]] = msgspec.field(default_factory=deque)
 
 
 class Sharing(Generic[Q, A]):

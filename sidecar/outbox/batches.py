@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -58,13 +57,12 @@ class _Whose(msgspec.Struct, gc=False):
 _WHOSE: Final = msgspec.msgpack.Decoder(_Whose)
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """At most `most` events from a place on, as they were recorded, by customer; and the place behind the last."""
 
     end: Position
     most: int = MAX_EVENTS_PER_SYNC
-    events: dict[str, list[msgspec.Raw]] = field(default_factory=dict)
+    events: dict[str, list[msgspec.Raw]] = msgspec.field(default_factory=dict)
     count: int = 0
     size: int = 0
     reaches_end: bool = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from sidecar.errors import WireFormatError
 from sidecar.outbox.frames import Span, scan
@@ -16,17 +17,15 @@ from sidecar.ports import Disk
 logger = logging.getLogger("sidecar.outbox")
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(msgspec.Struct):
     """One file: its header (None: damaged), and why it cannot be trusted (empty: it can)."""
 
     number: int
     header: Header | None
-    doubts: list[str] = field(default_factory=list)
+    doubts: list[str] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Remains:
+class Remains(msgspec.Struct):
     """What the segments add up to.
 
     Attributes:
@@ -38,9 +37,9 @@ class Remains:
         damaged_spans: in how many places.
     """
 
-    segments: list[Segment] = field(default_factory=list)
-    open: dict[str, Admitted] = field(default_factory=dict)
-    tallies: Tallies = field(default_factory=Tallies)
+    segments: list[Segment] = msgspec.field(default_factory=list)
+    open: dict[str, Admitted] = msgspec.field(default_factory=dict)
+    tallies: Tallies = msgspec.field(default_factory=Tallies)
     settled: int = 0
     damaged_bytes: int = 0
     damaged_spans: int = 0

@@ -66,6 +66,8 @@ class Provider:
     models: Mapping[str, str] | None = None
     """What the rate cards call a model that callers name otherwise (a deployment); None: nothing."""
 
+    forwarding: ForwardOptions = field(default_factory=ForwardOptions)
+
     shorten: Mapping[str, Shortener] = field(default_factory=dict)
     """By dialect, how an output limit is lowered there; a dialect that is not named is never shortened."""
 
@@ -84,7 +86,6 @@ class Desk:
     recent: RecentDecisions = field(default_factory=RecentDecisions)
     keys: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     unfit_lines: LineBudget = field(default_factory=LineBudget)
-    forwarding: ForwardOptions = field(default_factory=ForwardOptions)
     denying: DenyOptions = field(default_factory=DenyOptions)
     contexts: Contexts = field(default_factory=Contexts)
     local: Callable[[Arrival, Subject | None], Coroutine[Any, Any, None]] | None = None
@@ -175,7 +176,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
             meter_for=passage.meter_for,
             on_end=passage.on_end,
             sweep=desk.sweep,
-            options=desk.forwarding,
+            options=provider.forwarding,
             added=passage.headers(),
             whole=not facts.stream,
             hides_usage=facts.hide_usage,
@@ -208,7 +209,7 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
         meter_for=unread,
         on_end=lambda _: (),
         sweep=desk.sweep,
-        options=desk.forwarding,
+        options=desk.providers[route.upstream].forwarding,
         added=[FROM_PROVIDER, (b"Spend-Request-Id", request_id.encode())],
     )
     passed = {"request_id": request_id, "upstream": route.upstream, "kind": str(kind), "status": outcome.status}

@@ -10,7 +10,6 @@ Sources: the error sections of the OpenAI and Anthropic API references, googleap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +19,7 @@ from sidecar.providers.dialect import Shape
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One kind of refusal: its status, the word each protocol has for it, and whether trying again may help.
 
     `wait_ms` is the wait asked for where the denial itself names none.

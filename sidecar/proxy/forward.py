@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from sidecar.errors import UpstreamUnavailable
 from sidecar.providers.dialect import AnswerMeter
@@ -57,6 +57,9 @@ class ForwardOptions:
     """Between two pieces of an answer; time in which the caller does not read is not counted."""
 
     total_timeout_s: float = 1800.0
+    on_caller_gone: Literal["drain", "estimate", "abort"] = "drain"
+    """`drain` reads on, within the next two bounds; `estimate` hangs up (L25), `abort` where nothing is billed then."""
+
     drain_s: float = 60.0
     drain_max_bytes: int = 8 * 2**20
     gather_bytes: int = 64 * 1024
@@ -406,10 +409,12 @@ class Exchange:
     # -- from the caller (`Watcher`)
 
     def caller_gone(self) -> None:
-        """Go on reading for the measurement; nobody is written to any more."""
+        """Go on reading for the measurement, unless it is not wanted; nobody is written to any more."""
+        if self._options.on_caller_gone != "drain" and self._sent:
+            return self.end(self._gone_cause())
         self._gone_at = self._sweep.now
         self._drained_from = self._answer_bytes
-        self.caller_ready()
+        return self.caller_ready()
 
     def caller_slow(self) -> None:
         """Read no more from the provider."""

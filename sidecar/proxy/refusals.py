@@ -7,8 +7,9 @@ caller speaks. Nothing of the request is repeated in them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 Header = tuple[bytes, bytes]
 """One header line: name as it is to be written, value; both without CR, LF or NUL."""
@@ -46,8 +47,7 @@ class RefusalReason(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"  # 504; sent, and may be billed: not to be repeated
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """One refusal: `message` is for a person; `closes` says that the connection cannot go on after it."""
 
     reason: RefusalReason

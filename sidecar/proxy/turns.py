@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Final, Protocol
 
 logger = logging.getLogger(__name__)
+
+GATHERED_BYTES_MAX: Final = 32 * 1024
+"""A longer read is worked on at once. It may have filled the loop's buffer, and then more is read from that socket in
+the same turn, which whoever cannot take it must have had the chance to stop."""
 
 
 class Reader(Protocol):
@@ -36,10 +40,12 @@ class Turns:
         self._reads: list[tuple[Reader, bytes]] = []
 
     def add(self, reader: Reader, data: bytes) -> None:
-        """Give it to the reader at the end of this turn, in the order of adding."""
+        """Give it to the reader at the end of this turn, in the order of adding; at once if it is long."""
         reads = self._reads
         reads.append((reader, data))
-        if len(reads) == 1:
+        if len(data) > GATHERED_BYTES_MAX:
+            self.finish()
+        elif len(reads) == 1:
             self._loop.call_soon(self.finish)
 
     def finish(self) -> None:

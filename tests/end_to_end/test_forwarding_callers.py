@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Literal
 
 import pytest
 
@@ -64,6 +65,25 @@ async def test_draining_is_bounded(script: ScriptedProvider, bound: str) -> None
         assert (outcome.ending, outcome.cause) == (Ending.ABANDONED, Cause.CALLER_GONE)
         assert by_time or outcome.answer_bytes < 1_000_000
         await until(lambda: script.lost)
+
+
+@pytest.mark.parametrize("how", ["estimate", "abort"])
+@on_both_loops
+async def test_where_draining_is_not_wanted_the_provider_is_hung_up_on(
+    script: ScriptedProvider, how: Literal["estimate", "abort"]
+) -> None:
+    """F-23: at once, whatever is still to come; what was seen so far is what the call is settled by."""
+    script.then(Script.stream([b"x" * 1000, Wait(0.05)] * 3000))
+    async with running_rig(script.url, options=ForwardOptions(on_caller_gone=how)) as rig:
+        async with calling(rig.port) as caller:
+            caller.post()
+            await caller.head()
+            caller.reset()
+        outcome = await rig.outcome()
+        assert (outcome.ending, outcome.cause) == (Ending.ABANDONED, Cause.CALLER_GONE)
+        assert outcome.answer_bytes < 3_000_000
+        await until(lambda: script.lost)
+        assert len(rig.outcomes) == 1
 
 
 @on_both_loops

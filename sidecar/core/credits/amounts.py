@@ -9,7 +9,8 @@ cannot say 0.1, and a budget that is wrong by a rounding error is wrong.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 MAX_ATOMS = 2**62 - 1
 """Largest amount taken. Two of them still add up within a signed 64-bit column."""
@@ -21,8 +22,7 @@ class AmountError(ValueError):
     """Not an amount of this currency: the message says what was expected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Currency:
+class Currency(msgspec.Struct, frozen=True):
     """A kind of credit. `scale` is the number of decimal digits of one unit (0 … 12)."""
 
     code: str

@@ -92,12 +92,14 @@ async def site(
             routes=Routes(pass_through=("GET /v1/models",)),
             identifier=Identifier(),
             authority=on.authority,
-            providers={"openai": Provider(upstream, "openai", stops), "anthropic": Provider(upstream, "anthropic")},
+            providers={
+                "openai": Provider(upstream, "openai", stops, forwarding=ForwardOptions(**options)),
+                "anthropic": Provider(upstream, "anthropic", forwarding=ForwardOptions(**options)),
+            },
             ids=ids,
             sweep=sweep,
             metrics=Metrics(),
             recent=RecentDecisions(),
-            forwarding=ForwardOptions(**options),
             **(keys or {}),
         )
 

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.proxy.answer_framing import AnswerHead
 from sidecar.proxy.sweep import Sweep
-from sidecar.proxy.turns import Turns
+from sidecar.proxy.turns import GATHERED_BYTES_MAX, Turns
 from sidecar.proxy.upstream_connection import Break, UpstreamConnection
 from sidecar.proxy.upstream_pool import Upstream, read_origin
 
@@ -85,6 +85,19 @@ async def test_reads_are_worked_on_in_their_order_when_the_turn_is_over() -> Non
     assert seen == [("one", b"1"), ("other", b"2"), ("one", b"3")]
     await asyncio.sleep(0)
     turns.finish()
+    assert len(seen) == 3
+
+
+async def test_a_long_read_is_worked_on_at_once_behind_what_came_before() -> None:
+    """F-50: more may be read of that socket in the same turn, unless its reader says stop."""
+    seen: list[tuple[str, bytes]] = []
+    turns = Turns(asyncio.get_running_loop())
+    one, other = Reader(seen, "one"), Reader(seen, "other")
+    turns.add(one, b"1")
+    turns.add(other, b"x" * (GATHERED_BYTES_MAX + 1))
+    assert [(name, len(data)) for name, data in seen] == [("one", 1), ("other", GATHERED_BYTES_MAX + 1)]
+    turns.add(one, b"2")
+    await asyncio.sleep(0)
     assert len(seen) == 3
 
 
