@@ -62,7 +62,7 @@ class Server:
         else:
             source = f"host=127.0.0.1 port={standby_of.port} user=spend application_name={STANDBY}"
             self._run("pg_basebackup", "-D", data, "-d", source, "-R", "-c", "fast", "--no-sync")
-        self.port = _free_port()
+        self.port: int = _free_port()
         self.start()
 
     def _as_user(self) -> dict[str, object]:
