@@ -31,6 +31,7 @@ class Kind(StrEnum):
     BACKGROUND = "background"  # an answer that is made after its request was answered
     REALTIME = "realtime"  # conversations over sockets
     AUDIO = "audio"
+    IMAGES = "images"  # pictures that are changed: they come as a form, which is not read
     VIDEO = "video"
     AGENTS = "agents"  # work in many calls at the provider: assistants, threads, sessions
     TRAINING = "training"  # tuning and grading of models

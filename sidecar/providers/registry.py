@@ -17,6 +17,7 @@ from sidecar.providers.ollama import Ollama, OllamaEmbeddings
 from sidecar.providers.openai_chat import OpenAIChat
 from sidecar.providers.openai_completions import OpenAICompletions
 from sidecar.providers.openai_embeddings import OpenAIEmbeddings, OpenAIModerations
+from sidecar.providers.openai_images import OpenAIImages
 from sidecar.providers.openai_responses import OpenAIResponses
 
 PATHS_REMEMBERED: Final = 256
@@ -27,6 +28,7 @@ OPENAI_RESPONSES: Final = OpenAIResponses()
 OPENAI_COMPLETIONS: Final = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final = OpenAIEmbeddings()
 OPENAI_MODERATIONS: Final = OpenAIModerations()
+OPENAI_IMAGES: Final = OpenAIImages()
 ANTHROPIC_MESSAGES: Final = AnthropicMessages()
 OLLAMA: Final = Ollama()
 OLLAMA_EMBEDDINGS: Final = OllamaEmbeddings()
@@ -46,6 +48,8 @@ OPENAI_DOORS: Final = (
     Door("POST", "/agents/completions", _OPENAI, kind=Kind.AGENTS),
     Door("POST", "(?:/fim)?/completions", _OPENAI, OPENAI_COMPLETIONS),
     Door("POST", "/embeddings", _OPENAI, OPENAI_EMBEDDINGS),
+    Door("POST", "/images/generations", _OPENAI, OPENAI_IMAGES),
+    Door("POST", "/images/(?:edits|variations)", _OPENAI, kind=Kind.IMAGES),
     Door("POST", "/(?:chat/)?(?:moderations|classifications)", _OPENAI, OPENAI_MODERATIONS),
     Door("GET", rf"/models(?:{_ID})?", _OPENAI, kind=Kind.FREE),
     Door("POST", "/responses/input_tokens", _OPENAI, kind=Kind.FREE),

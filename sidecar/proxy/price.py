@@ -17,7 +17,7 @@ from sidecar.core.credits.amounts import MAX_ATOMS, Currency
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Subject
-from sidecar.core.pricing.ceilings import Bound, Ceiling, Unbounded, bound_of
+from sidecar.core.pricing.ceilings import Bound, Ceiling, Unbounded, bound_of, unit_atoms
 from sidecar.core.pricing.rate_cards import RateBook, RateCard
 
 REMEMBERED_BOUNDS: Final = 4096
@@ -67,6 +67,11 @@ def price(ceiling: Ceiling, rates: RateBook, *, provider: str, at_ms: int) -> Pr
         rates.remembered[key] = known
     limit = known.card.max_output_tokens if ceiling.output_limit is None else ceiling.output_limit
     atoms = known.bound.atoms(ceiling.input_tokens, limit * ceiling.choices)
+    if ceiling.units:
+        try:
+            atoms += unit_atoms(ceiling, known.card, known.currency)
+        except Unbounded as unbounded:
+            return _without_bound(unbounded)
     if atoms > MAX_ATOMS:
         return Denied(Reason.REQUEST_NOT_BOUNDABLE, "The most this call could cost is beyond any amount.")
     return Priced(known.card, known.currency, atoms)
@@ -91,9 +96,13 @@ def _look_up(ceiling: Ceiling, rates: RateBook, provider: str, at_ms: int) -> _K
     try:
         bound = bound_of(ceiling, card, currency)
     except Unbounded as unbounded:
-        detail = f"The cost of this call has no bound, and its money is limited: {', '.join(unbounded.features)}."
-        return Denied(Reason.REQUEST_NOT_BOUNDABLE, detail)
+        return _without_bound(unbounded)
     return _Known(card, currency, bound, at_ms, rates.next_change(provider, ceiling.model, at_ms))
+
+
+def _without_bound(unbounded: Unbounded) -> Denied:
+    detail = f"The cost of this call has no bound, and its money is limited: {', '.join(unbounded.features)}."
+    return Denied(Reason.REQUEST_NOT_BOUNDABLE, detail)
 
 
 def admit_unpriced(standing: Standing, subject: Subject, *, model: str, provider: str, at_ms: int) -> Unpriced | Denied:
@@ -116,6 +125,8 @@ def admit_unpriced(standing: Standing, subject: Subject, *, model: str, provider
 def affordable_output_tokens(ceiling: Ceiling, priced: Priced, remaining_atoms: int) -> int | None:
     """The largest output limit (per choice) whose ceiling still fits, None if not even one token's does."""
     bound = bound_of(ceiling, priced.card, priced.currency)
+    if ceiling.units:
+        remaining_atoms -= unit_atoms(ceiling, priced.card, priced.currency)
     low, high = 0, priced.card.max_output_tokens if ceiling.output_limit is None else ceiling.output_limit
     while low < high:
         middle = (low + high + 1) // 2

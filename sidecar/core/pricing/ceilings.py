@@ -26,7 +26,8 @@ class Ceiling(msgspec.Struct, frozen=True):
     `output_limit` is the request's own limit per choice, None where it sets none: then the
     model's. `cache_write` is the dearest lifetime that the request may write to a cache (``,
     `5m`, `1h`). `tier` and `geo` are what the request asks for, None where it leaves them to the
-    provider. `unbounded` names each feature of the request whose cost nothing bounds.
+    provider. `unbounded` names each feature of the request whose cost nothing bounds. `units` has what is
+    billed by the piece beside tokens, each with the most of it.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Ceiling(msgspec.Struct, frozen=True):
     cache_write: str = ""
     audio: bool = False
     unbounded: tuple[str, ...] = ()
+    units: tuple[tuple[str, int], ...] = ()
 
     def output_tokens(self, card: RateCard) -> int:
         """Output tokens at most, over all choices."""
@@ -116,7 +118,23 @@ def price_ceiling(ceiling: Ceiling, card: RateCard, currency: Currency) -> int:
     Raises:
         Unbounded: as `bound_of`.
     """
-    return bound_of(ceiling, card, currency).atoms(ceiling.input_tokens, ceiling.output_tokens(card))
+    atoms = bound_of(ceiling, card, currency).atoms(ceiling.input_tokens, ceiling.output_tokens(card))
+    return atoms + unit_atoms(ceiling, card, currency) if ceiling.units else atoms
+
+
+def unit_atoms(ceiling: Ceiling, card: RateCard, currency: Currency) -> int:
+    """The most that a ceiling's units can cost, rounded up, so that with the tokens' it is no less than the charge.
+
+    Raises:
+        Unbounded: the card has no price for a unit.
+    """
+    pico = 0
+    for unit, count in ceiling.units:
+        rate = card.unit_rates.get(unit)
+        if rate is None:
+            raise Unbounded((f"{unit}: this model has no price for it",))
+        pico += rate * count
+    return -(-pico // round_atom(currency, parts=1))
 
 
 def _steps(
