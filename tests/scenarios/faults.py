@@ -57,6 +57,7 @@ async def heal(history: History) -> None:
         if pod.life is not None:
             pod.life.process.go_on()
         pod.start_if_down()
+        later(history, 30.0, pod.start_if_down)  # one that was being stopped when it fell asleep
     await history.act(lambda s, act: s.unfreeze(NodeAct(f"{CUSTOMER}/team:data", "well again"), act))
 
 
