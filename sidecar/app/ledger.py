@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -32,7 +33,8 @@ from sidecar.ledger.http_access import admin_access
 from sidecar.ledger.http_api import AdminAPI
 from sidecar.ledger.http_contract import ContractAPI
 from sidecar.ledger.service import LedgerService
-from sidecar.ledger.watching import BookWatch
+from sidecar.storage.redis_bus import connect_bus
+from sidecar.storage.redis_options import RedisOptions
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -65,7 +67,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
         async with (
             checkpoints_made(checkpoints, ours.checkpoints.every_s),
-            _watching(ledger.watch(clock.monotonic) if opened.is_shared else None),
+            _watching(ledger, opened.is_shared, ours.redis, metrics, clock.monotonic),
             ledger_port(api, ours.listen, contract=contract) as address,
             health_port(metrics, lambda: ["stopping"] if stop.is_set() else opened.obstacles(), ours.health) as health,
         ):
@@ -82,15 +84,33 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
 
 
 @asynccontextmanager
-async def _watching(watch: BookWatch | None) -> AsyncIterator[None]:
-    """Hear of what other ledgers change, for as long as a block runs."""
-    if watch is None:
+async def _watching(
+    ledger: LedgerService, is_shared: bool, redis: RedisOptions, metrics: Metrics, monotonic: Callable[[], float]
+) -> AsyncIterator[None]:
+    """Hear of what other ledgers change, for as long as a block runs: by looking, and sooner where they say so."""
+    if not is_shared:
         yield
         return
-    looking = asyncio.create_task(watch.run())
+    watch = ledger.watch(monotonic)
+    works: list[Coroutine[Any, Any, None]] = [watch.run()]
+    bus = connect_bus(redis) if redis.url else None
+    stop: Callable[[], None] | None = None
+    if bus is not None:
+        told = bus.tell
+        stop = ledger.subscribe(lambda _: None if watch.telling else told())
+        hearing = bus
+        metrics.gauge(
+            "spend_redis_heard", "1 while ledgers hear of each other by Redis; 0: they look.", lambda: hearing.hears
+        )
+        works.append(bus.run(watch.wake))
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if stop is not None:
+            stop()
+        if bus is not None:
+            await bus.close()

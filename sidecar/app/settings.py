@@ -86,6 +86,10 @@ LEAST: Final[dict[Place, float]] = {
     ("sidecar", "shipping", "min_backoff_s"): 0.01,
     ("sidecar", "shipping", "max_backoff_s"): 0.01,
     ("ledger", "database", "connections"): 1,
+    ("ledger", "redis", "deadline_s"): 0.001,
+    ("ledger", "redis", "failures"): 1,
+    ("ledger", "redis", "open_s"): 0.01,
+    ("ledger", "redis", "max_open_s"): 0.01,
     ("ledger", "database", "customers_together"): 1,
     ("ledger", "rules", "valid_for_ms"): 1000,
     ("ledger", "rules", "refresh_every_ms"): 100,
@@ -203,6 +207,7 @@ class LedgerSettings:
     admin_token_file: Path | None = None
     rules: LedgerOptions = field(default_factory=LedgerOptions)
     checkpoints: CheckpointOptions = field(default_factory=CheckpointOptions)
+    redis: RedisOptions = field(default_factory=RedisOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,8 +350,9 @@ def _check(settings: Settings, document: Document, variables: Mapping[Place, str
     if outbox.max_bytes < MIN_SEGMENTS * outbox.segment_bytes + outbox.ballast_bytes:
         expected = f"expected room for {MIN_SEGMENTS} segments of segment_bytes and the ballast_bytes"
         wrong(("sidecar", "outbox", "max_bytes"), expected)
-    for key, expected in check_options(ours.redis).items():
-        wrong(("sidecar", "redis", key), expected)
+    for section, redis in (("sidecar", ours.redis), ("ledger", settings.ledger.redis)):
+        for key, expected in check_options(redis).items():
+            wrong((section, "redis", key), expected)
     if 0 < settings.ledger.checkpoints.every_s < 1:
         wrong(("ledger", "checkpoints", "every_s"), "expected 1 or more seconds, or 0 for none")
     if ours.shipping.max_backoff_s < ours.shipping.min_backoff_s:

@@ -80,6 +80,7 @@ def _many(count: int, what: str) -> str:
 def _findings(said: Connection, config: Path | None, catalog: Path | None, older_than: int) -> Iterator[Finding]:
     from sidecar.cli.checks.machine import machine  # noqa: PLC0415 (not for --help)
     from sidecar.cli.checks.providers import providers  # noqa: PLC0415
+    from sidecar.cli.checks.redis import redis  # noqa: PLC0415
     from sidecar.cli.checks.running import running  # noqa: PLC0415
 
     setup, found = _setup(said, config, catalog, older_than)
@@ -87,6 +88,7 @@ def _findings(said: Connection, config: Path | None, catalog: Path | None, older
     yield from running(setup)
     yield from machine(setup)
     yield from providers(setup)
+    yield from redis(setup)
     yield from _business(setup)
 
 

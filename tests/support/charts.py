@@ -13,7 +13,13 @@ from tests.support.helm_engine import CHART, Rendered, render
 
 POD_UID = "0b5e8f0a-6a0f-4d6c-9f0e-2f3a4b5c6d7e"
 DATABASE_URL = "postgresql://spend:secret@db.example.net:5432/spend"
-"""What the Secret that the chart refers to would hold."""
+REDIS_URL = "redis://:secret@one.example.net:6379,two.example.net:6379"
+SECRETS = {
+    "SPEND_LEDGER__DATABASE__URL": DATABASE_URL,
+    "SPEND_LEDGER__REDIS__URL": REDIS_URL,
+    "SPEND_REDIS__URL": REDIS_URL,
+}
+"""What the Secrets that the chart refers to would hold."""
 
 
 def render_application(folder: Path, values: Mapping[str, Any]) -> Rendered:
@@ -70,7 +76,7 @@ def _value(variable: Mapping[str, Any]) -> str:
         assert isinstance(value, str)
         return value
     if "secretKeyRef" in variable["valueFrom"]:
-        assert variable["name"] == "SPEND_LEDGER__DATABASE__URL"
-        return DATABASE_URL
+        assert variable["name"] in SECRETS
+        return SECRETS[variable["name"]]
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
     return POD_UID

@@ -20,6 +20,7 @@ from tests.support.helm_engine import CHART, RefusedValues, Rendered, lint, rend
 
 OLDEST_KUBERNETES = "1.29"
 EVERYTHING: dict[str, Any] = {
+    "redis": {"secret": {"name": "redis"}, "cluster": True},
     "imagePullSecrets": [{"name": "registry"}],
     "catalog": {"configMap": "prices"},
     "ledger": {"storage": {"className": "fast"}, "env": {"SPEND_LEDGER__RULES__CURRENCY": "usd"}},

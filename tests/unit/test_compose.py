@@ -25,7 +25,7 @@ def settings_of(name: str, said: dict[str, str] | None = None) -> Settings:
 
 def test_it_has_a_ledger_and_an_application_with_its_sidecar() -> None:
     """And nothing that is not used."""
-    assert set(SERVICES) == {*OURS, "application", "postgres"}
+    assert set(SERVICES) == {*OURS, "application", "postgres", "redis"}
     used = {volume for name in SERVICES for volume in compose.mounts(name)}
     assert set(yaml.safe_load(compose.FILE.read_text())["volumes"]) == used
 
@@ -47,6 +47,13 @@ def test_no_container_has_more_than_it_needs(name: str) -> None:
     assert service["stop_grace_period"] == "30s"
     assert {"user", "privileged"}.isdisjoint(service)
     assert (compose.FILE.parent / service["build"] / "Dockerfile").exists()
+
+
+def test_redis_is_put_to_use() -> None:
+    """By the sidecar for rate limits and by the ledger for changes, by its service's name; it keeps nothing."""
+    assert settings_of("sidecar").sidecar.redis.url == settings_of("ledger").ledger.redis.url == "redis://redis:6379"
+    assert SERVICES["redis"]["command"][1:5] == ["--save", "", "--appendonly", "no"]
+    assert "ports" not in SERVICES["redis"]
 
 
 def test_ports_are_those_that_are_listened_on() -> None:
@@ -98,6 +105,7 @@ def test_each_waits_for_what_it_needs() -> None:
     waits = {name: service.get("depends_on") for name, service in SERVICES.items()}
     assert waits == {
         "postgres": None,
+        "redis": None,  # nobody waits for it: without it changes are looked for, and rate limits go by share
         "ledger": {"postgres": {"condition": "service_healthy"}},
         "token": {"ledger": {"condition": "service_healthy"}},
         "sidecar": {"token": {"condition": "service_completed_successfully"}},

@@ -72,6 +72,7 @@ EXAMPLES = {
     "SPEND_PASS_THROUGH": "GET /v1/models",
     "SPEND_REDIS__URL": "redis://127.0.0.1:6379",
     "SPEND_REDIS__CLUSTER": "false",
+    "SPEND_LEDGER__REDIS__URL": "redis://127.0.0.1:6379",
 }
 
 

@@ -24,6 +24,11 @@ before the application and end after it. Give it this chart's own scope, from a 
     {{- with .Values.sidecar.customer }}
     - {name: SPEND_SUBJECT__CUSTOMER, value: {{ . | quote }}}
     {{- end }}
+    {{- if .Values.redis.secret.name }}
+    - name: SPEND_REDIS__URL
+      valueFrom: {secretKeyRef: {name: {{ .Values.redis.secret.name }}, key: {{ .Values.redis.secret.key | quote }}}}
+    - {name: SPEND_REDIS__CLUSTER, value: {{ .Values.redis.cluster | quote }}}
+    {{- end }}
     {{- if .Values.catalog.configMap }}
     - {name: SPEND_CATALOG, value: /etc/spend/catalog/catalog.yaml}
     {{- end }}

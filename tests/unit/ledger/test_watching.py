@@ -35,6 +35,35 @@ async def test_what_another_process_changes_is_heard_here(tmp_path: Path) -> Non
     desk.close()
 
 
+async def test_whoever_wakes_it_lets_it_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hint shortens the wait, however many there are no more often than it may; what is told by it is marked so."""
+    monkeypatch.setattr(watching, "LOOK_EVERY_S", 3600)
+    book, looks = {"acme": 1}, 0
+    heard: list[tuple[Change, bool]] = []
+
+    async def look() -> dict[str, int]:
+        nonlocal looks
+        looks += 1
+        return dict(book)
+
+    watch = BookWatch(look, lambda change: heard.append((change, watch.telling)), lambda: 0.0)
+    task = asyncio.create_task(watch.run())
+    await asyncio.sleep(0.05)
+    book["acme"] = 2
+    for _ in range(100):
+        watch.wake()
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if heard:
+            break
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert heard == [(Change("acme", 2), True)]
+    assert not watch.telling
+    assert looks <= 3
+
+
 async def test_a_book_that_cannot_be_read_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what moved meanwhile is told then."""
     monkeypatch.setattr(watching, "LOOK_EVERY_S", 0)
