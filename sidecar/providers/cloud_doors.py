@@ -12,13 +12,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar.providers.anthropic_on_vertex import AnthropicOnVertex
 from sidecar.providers.bedrock import BedrockConverse
 from sidecar.providers.bedrock_invoke import BedrockInvoke
+from sidecar.providers.cohere import CohereChat, CohereEmbed
 from sidecar.providers.dialect import Shape
 from sidecar.providers.doors import Door, Kind
 from sidecar.providers.gemini import GeminiGenerate
+from sidecar.providers.gemini_embeddings import GeminiEmbed
+from sidecar.providers.gemini_interactions import GeminiInteractions
 
 GEMINI_GENERATE: Final = GeminiGenerate()
+GEMINI_EMBED: Final = GeminiEmbed()
+GEMINI_INTERACTIONS: Final = GeminiInteractions()
+ANTHROPIC_ON_VERTEX: Final = AnthropicOnVertex()
+COHERE_CHAT: Final = CohereChat()
+COHERE_CHAT_V1: Final = CohereChat(first=True)
+COHERE_EMBED: Final = CohereEmbed()
 BEDROCK_CONVERSE: Final = BedrockConverse()
 BEDROCK_INVOKE: Final = BedrockInvoke()
 
@@ -26,13 +36,18 @@ SIGNED: Final = frozenset({BEDROCK_CONVERSE.name, BEDROCK_INVOKE.name})
 """Dialects of a provider that takes signed requests: such a signature holds for the provider's own address alone."""
 
 _GEMINI: Final = Shape.GEMINI
+_ANTHROPIC: Final = Shape.ANTHROPIC
 _MODEL: Final = r"(?i:/(?:models|tunedModels)/[^/:%]+(?:%40[^/:%]+)?(?::|%3A)"
 _VERSION: Final = r"/v1(?:beta\d?|alpha)"
 _BELOW: Final = r"(?:/.*)?"
 
 GOOGLE_DOORS: Final = (
     Door("POST", rf"{_MODEL}(?:stream)?generateContent)", _GEMINI, GEMINI_GENERATE),
+    Door("POST", rf"{_MODEL}(?:embedContent|batchEmbedContents))", _GEMINI, GEMINI_EMBED),
+    Door("POST", r"(?i:/models/[^/:%]*embedding[^/:%]*(?:%40[^/:%]+)?(?::|%3A)predict)", _GEMINI, GEMINI_EMBED),
     Door("POST", rf"{_MODEL}countTokens)", _GEMINI, kind=Kind.FREE),
+    Door("POST", r"(?i:/publishers/anthropic/models/count-tokens(?::|%3A)rawPredict)", _ANTHROPIC, kind=Kind.FREE),
+    Door("POST", rf"(?i:/publishers/anthropic){_MODEL}(?:raw|streamRaw)Predict)", _ANTHROPIC, ANTHROPIC_ON_VERTEX),
     Door("POST", rf"{_MODEL}(?:batch|asyncBatch)\w+)", _GEMINI, kind=Kind.BATCH),
     Door("POST", rf"{_MODEL}predictLongRunning)", _GEMINI, kind=Kind.VIDEO),
     Door("*", rf"{_MODEL}\w+)", _GEMINI),
@@ -40,7 +55,9 @@ GOOGLE_DOORS: Final = (
     Door("*", rf"(?:/upload)?{_VERSION}/(?:files|fileSearchStores|cachedContents){_BELOW}", _GEMINI, kind=Kind.FILES),
     Door("*", rf"{_VERSION}/batches{_BELOW}", _GEMINI, kind=Kind.BATCH),
     Door("*", rf"{_VERSION}/tunedModels{_BELOW}", _GEMINI, kind=Kind.TRAINING),
-    Door("*", rf"{_VERSION}/interactions{_BELOW}", _GEMINI, kind=Kind.AGENTS),
+    Door("POST", r"/v1(?:beta\d?|alpha)?/interactions", _GEMINI, GEMINI_INTERACTIONS),
+    Door("GET DELETE", r"/v1(?:beta\d?|alpha)?/interactions/[^/]+", _GEMINI, kind=Kind.STORED),
+    Door("POST", r"/v1(?:beta\d?|alpha)?/interactions/[^/]+(?:/|:)cancel", _GEMINI, kind=Kind.STORED),
 )
 
 _BEDROCK: Final = Shape.BEDROCK
@@ -52,7 +69,18 @@ BEDROCK_DOORS: Final = (
     Door("POST", rf"{_HOSTED}count-tokens)", _BEDROCK, kind=Kind.FREE),
     Door("*", rf"{_HOSTED}invoke-with-bidirectional-stream)", _BEDROCK, kind=Kind.REALTIME),
     Door("*", rf"/async-invoke{_BELOW}", _BEDROCK, kind=Kind.BATCH),
-    Door("*", r"(?i:/(?:model|guardrail)/[^/]+/.+)", _BEDROCK),
+    Door("*", r"/guardrail/[^/]+/version/[^/]+/apply", _BEDROCK),
 )
 
-CLOUD_DOORS: Final = (*GOOGLE_DOORS, *BEDROCK_DOORS)
+_COHERE: Final = Shape.COHERE
+
+COHERE_DOORS: Final = (
+    Door("POST", "/v2/chat", _COHERE, COHERE_CHAT),
+    Door("POST", "/v1/chat", _COHERE, COHERE_CHAT_V1),
+    Door("POST", "/v[12]/embed", _COHERE, COHERE_EMBED),
+    Door("POST", "/v1/(?:tokenize|detokenize|check-api-key)", _COHERE, kind=Kind.FREE),
+    Door("POST", "/v2/rerank", _COHERE),
+    Door("*", rf"/v1/embed-jobs{_BELOW}", _COHERE, kind=Kind.BATCH),
+)
+
+CLOUD_DOORS: Final = (*GOOGLE_DOORS, *BEDROCK_DOORS, *COHERE_DOORS)

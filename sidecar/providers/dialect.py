@@ -85,6 +85,7 @@ class Shape(StrEnum):
     GEMINI = "gemini"
     BEDROCK = "bedrock"
     OLLAMA = "ollama"
+    COHERE = "cohere"
 
 
 class Ending(StrEnum):

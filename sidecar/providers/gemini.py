@@ -167,6 +167,7 @@ class GeminiReading(Reading):
     """What an answer has said so far, chunk by chunk or in one."""
 
     text_pattern = _TEXT
+    usage_key = b'"usageMetadata"'
 
     def __init__(self) -> None:
         super().__init__()

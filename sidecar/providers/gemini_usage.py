@@ -61,7 +61,9 @@ def read_usage(usage: dict[str, Any], *, generated: bool = True) -> GeminiUsage:
     # Without a total nothing tells whether a count is missing: a mask of fields can hide any. With one that the
     # prompt makes up alone, as where it was blocked, nothing was made.
     odd = counts.odd or prompt is None or (generated and total is None)
-    inputs = _modalities(usage, "promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails")
+    inputs = _modalities(usage, "promptTokensDetails", "toolUsePromptTokensDetails")
+    if not generated:  # Gemini names an embedding's list otherwise; of it only what costs otherwise than text matters
+        inputs |= {kind: count for kind, count in _modalities(usage, "promptTokenDetails").items() if kind != "TEXT"}
     outputs = _modalities(usage, "candidatesTokensDetails")
     cached = _modalities(usage, "cacheTokensDetails")
     tokens = Tokens(

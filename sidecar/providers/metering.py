@@ -59,8 +59,6 @@ UNSENT: Final = "unsent"
 _BEFORE_A_BODY: Final = b" \t\r\n\xef\xbb\xbf"
 """Blank lines (DeepSeek keeps a JSON answer alive with them) and the bytes of a byte order mark."""
 
-_USAGE_KEY: Final = b'"usage"'
-
 
 class Told(NamedTuple):
     """What a provider said of its usage so far.
@@ -87,6 +85,9 @@ class Reading:
 
     text_pattern: re.Pattern[bytes]
     """Finds the visible text of every delta; its one group is the text."""
+
+    usage_key: bytes = b'"usage"'
+    """The member of a JSON answer that has its usage, and near its end: where a very long one is read from."""
 
     def __init__(self) -> None:
         self.done = False
@@ -281,7 +282,9 @@ class Meter:
         if kept is None or len(kept) == self._json_read:
             return
         self._json_read = len(kept)
-        is_read = self._reading.read_whole(_last_members(kept) if self._json_cut else bytes(kept))
+        is_read = self._reading.read_whole(
+            _last_members(kept, self._reading.usage_key) if self._json_cut else bytes(kept)
+        )
         self._unreadable = complete and not is_read
 
     def _give_up(self, piece: bytes) -> bytes:
@@ -359,11 +362,11 @@ class Meter:
         )
 
 
-def _last_members(tail: bytearray) -> bytes:
+def _last_members(tail: bytearray, usage_key: bytes) -> bytes:
     """The end of a JSON object from its member `usage` on, as an object of its own.
 
     If it parses, the braces from there to the end balance, so `usage` is a member of the answer
     itself and not of something inside it.
     """
-    at = tail.rfind(_USAGE_KEY)
+    at = tail.rfind(usage_key)
     return b"{" + bytes(tail[at:]) if at >= 0 else b""

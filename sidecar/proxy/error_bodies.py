@@ -119,11 +119,17 @@ def _bedrock(row: Row, said: Said) -> dict[str, Any]:
     return {"message": said.message, "code": said.code, "spend": said.spend}
 
 
+def _cohere(row: Row, said: Said) -> dict[str, Any]:
+    del row
+    return {"id": said.request_id, "message": said.message, "code": said.code, "spend": said.spend}
+
+
 WRITERS: Final[Mapping[Shape, Callable[[Row, Said], dict[str, Any]]]] = {
     Shape.OPENAI: _openai,
     Shape.ANTHROPIC: _anthropic,
     Shape.OLLAMA: _ollama,
     Shape.GEMINI: _gemini,
     Shape.BEDROCK: _bedrock,
+    Shape.COHERE: _cohere,
 }
 """One for every shape; a test holds them against each other."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sidecar.core.pricing.usage import Line, Tokens, UsageState
 from sidecar.providers.dialect import Ending
-from tests.recordings.exchange import Exchange, sse
+from tests.recordings.exchange import Exchange, message, message_stream, sse
 
 FINAL, PARTIAL, ESTIMATED, ABSENT, ERROR = UsageState
 _BASE: Final = "/v1beta/models/gemini-2.5-flash"
@@ -61,7 +61,124 @@ CHUNKS: Final = (
 )
 GROUNDED: Final = {"groundingMetadata": {"webSearchQueries": ["a", "b"]}, "finishReason": "STOP"}
 
+CLAUDE_USAGE: Final = {"input_tokens": 11, "output_tokens": 7}
+EMBED: Final = {"content": {"parts": [{"text": "hi"}]}}
+PREDICT: Final = "/v1/projects/p/locations/l/publishers/google/models/gemini-embedding-001:predict"
+TALK: Final = {"model": "gemini-3-flash-preview", "input": "hi"}
+TALKED: Final = {
+    "total_input_tokens": 8,
+    "total_tool_use_tokens": 3,
+    "total_cached_tokens": 2,
+    "total_output_tokens": 4,
+    "total_thought_tokens": 3,
+    "total_tokens": 18,
+}
+TALK_TOKENS: Final = Tokens(
+    input_tokens=11, cache_read_tokens=2, output_tokens=7, reasoning_tokens=3, tool_input_tokens=3
+)
+
+
+def _talk(name: str, usage: Any, tokens: Tokens | None, state: UsageState = FINAL, **more: Any) -> Exchange:
+    said = {"id": "i1", "model": "gemini-3-flash-preview", "status": "completed", "usage": usage}
+    return Exchange(name, "/v1beta/interactions", TALK, json.dumps(said).encode(), state, tokens, **more)
+
+
+def _talk_events(name: str, *events: tuple[str, dict[str, Any] | str], **more: Any) -> Exchange:
+    answer = "".join(
+        f"event: {kind}\ndata: {data if isinstance(data, str) else json.dumps(data)}\n\n" for kind, data in events
+    )
+    facts: dict[str, Any] = {"state": FINAL, "tokens": TALK_TOKENS, "finished": True, **more}
+    request = TALK | {"stream": True}
+    return Exchange(name, "/v1beta/interactions", request, answer.encode(), **facts)
+
+
+TALK_BEGUN: Final = (
+    ("interaction.created", {"interaction": {"id": "i1", "status": "in_progress"}}),
+    ("step.delta", {"delta": {"type": "text", "text": "Hello"}}),
+)
+TALK_ENDED: Final = ("interaction.completed", {"interaction": {"id": "i1", "status": "completed", "usage": TALKED}})
+CLAUDE: Final = "/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-5@20250929:"
+CLAUDES: Final = {"anthropic_version": "vertex-2023-10-16", "max_tokens": 9, "messages": []}
+
+OTHERS: Final = (
+    Exchange(
+        "an embedding",
+        "/v1beta/models/gemini-embedding-001:embedContent",
+        EMBED,
+        b'{"embedding":{"values":[0.1]},"usageMetadata":{"promptTokenCount":3,"promptTokenDetails":[]}}',
+        FINAL,
+        Tokens(input_tokens=3),
+    ),
+    Exchange(
+        "an embedding without figures",
+        "/v1beta/models/gemini-embedding-001:embedContent",
+        EMBED,
+        b'{"embedding":{"values":[0.1]}}',
+        ABSENT,
+    ),
+    Exchange(
+        "embeddings on Vertex",
+        PREDICT,
+        {"instances": [{"content": "hi"}, {"content": "ho"}]},
+        b'{"predictions":[{"embeddings":{"statistics":{"token_count":3}}},'
+        b'{"embeddings":{"statistics":{"token_count":4.0}}}]}',
+        FINAL,
+        Tokens(input_tokens=7),
+    ),
+    Exchange(
+        "one of the embeddings is not told of",
+        PREDICT,
+        {"instances": [{"content": "hi"}]},
+        b'{"predictions":[{"embeddings":{"statistics":{"token_count":3}}},{"embeddings":{}}]}',
+        ABSENT,
+    ),
+    _talk("an interaction", TALKED, TALK_TOKENS),
+    _talk(
+        "an interaction whose total knows of more",
+        TALKED | {"total_tokens": 24_750},
+        Tokens(input_tokens=11, cache_read_tokens=2, output_tokens=24_739, reasoning_tokens=3, tool_input_tokens=3),
+        notes=("unattributed",),
+    ),
+    _talk("an interaction without figures", None, None, ABSENT),
+    _talk_events("a streamed interaction", *TALK_BEGUN, TALK_ENDED, ("done", "[DONE]")),
+    _talk_events(
+        "a streamed interaction that is cut",
+        *TALK_BEGUN,
+        state=ESTIMATED,
+        tokens=None,
+        finished=False,
+        ending=Ending.CUT,
+        notes=("hidden_reasoning",),
+    ),
+    _talk_events(
+        "a streamed interaction that fails",
+        ("error", {"error": {"code": 503}}),
+        state=ERROR,
+        tokens=None,
+        finished=False,
+        notes=("provider_error",),
+    ),
+    Exchange(
+        "a message of Claude's on Vertex",
+        f"{CLAUDE}rawPredict",
+        CLAUDES,
+        json.dumps(message(CLAUDE_USAGE)).encode(),
+        FINAL,
+        PLAIN,
+    ),
+    Exchange(
+        "a stream of Claude's on Vertex",
+        f"{CLAUDE}streamRawPredict",
+        CLAUDES | {"stream": True},
+        message_stream({"input_tokens": 11, "output_tokens": 1}, {"output_tokens": 7}),
+        FINAL,
+        PLAIN,
+        finished=True,
+    ),
+)
+
 EXCHANGES: Final = (
+    *OTHERS,
     _whole("plain", usage(), PLAIN),
     _whole(
         "thoughts and tools stand beside, the cache inside",

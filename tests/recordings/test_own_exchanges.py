@@ -8,6 +8,7 @@ import pytest
 from tests.recordings import (
     anthropic_exchanges,
     bedrock_exchanges,
+    cohere_exchanges,
     completions_exchanges,
     gemini_exchanges,
     images_exchanges,
@@ -26,6 +27,7 @@ EXCHANGES = (
     *anthropic_exchanges.EXCHANGES,
     *gemini_exchanges.EXCHANGES,
     *bedrock_exchanges.EXCHANGES,
+    *cohere_exchanges.EXCHANGES,
 )
 
 

@@ -1,4 +1,4 @@
-"""Recorded traffic of Google and Amazon, read as an independent, slow reading has it; skipped where it is absent."""
+"""Recorded traffic of Google, Amazon and Cohere, read as an independent, slow reading has it; skipped where absent."""
 
 from __future__ import annotations
 
@@ -52,6 +52,10 @@ PROTOCOLS: Final = {
         deviations={"pydantic-ai.jsonl.gz:756": ONLY_A_TIER},
         beyond={},
     ),
+    "embeddings": Protocol(
+        ("gemini.embed", "vertex.predict", "cohere.embed"), finals=19, bounded=19, deviations={}, beyond={}
+    ),
+    "cohere": Protocol(("cohere.chat_v1", "cohere.chat_v2"), finals=59, bounded=59, deviations={}, beyond={}),
     "bedrock.converse": Protocol(
         ("bedrock.converse", "bedrock.converse_stream"),
         finals=240,

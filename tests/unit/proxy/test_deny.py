@@ -255,7 +255,16 @@ def test_bedrock_hears_it_as_an_exception_of_its_own(denied: Denied, status: int
     assert "x-amzn-errortype" not in said(denied, Shape.OPENAI)[1]
 
 
-@pytest.mark.parametrize("how", ["converse", "converse-stream", "invoke", "count-tokens", "new"])
+@pytest.mark.parametrize("how", ["converse", "converse-stream", "invoke", "count-tokens"])
 def test_bedrocks_paths_have_bedrocks_errors(how: str) -> None:
     """Wherever its upstream stands, and whatever is done with a model."""
     assert shape_of(f"/bedrock/model/us.amazon.nova-lite-v1%3A0/{how}") is Shape.BEDROCK
+
+
+def test_cohere_hears_it_in_its_own_shape() -> None:
+    """An id and a message; its paths tell it, and Claude's on Vertex have Anthropic's."""
+    status, _, body = said(Denied(Reason.BUDGET_EXCEEDED, "because", request_id="r"), Shape.COHERE)
+    assert (status, body["id"], body["message"], body["code"]) == (402, "r", "because", "budget_exceeded")
+    assert shape_of("/cohere/v2/chat") is Shape.COHERE
+    claude = "/vertex/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-5@20250929:streamRawPredict"
+    assert shape_of(claude) is Shape.ANTHROPIC

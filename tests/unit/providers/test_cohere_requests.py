@@ -1,0 +1,84 @@
+"""Requests to Cohere: what they may cost at most, what has no bound, and how their output is limited."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.providers.cloud_doors import COHERE_CHAT, COHERE_CHAT_V1, COHERE_EMBED
+from sidecar.providers.dialect import BadRequest, Dialect
+from sidecar.providers.registry import dialect_for
+from sidecar.providers.token_estimates import family_of
+
+MODEL = "command-a-03-2025"
+V2: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+V1: dict[str, Any] = {"model": MODEL, "message": "hi"}
+EMBED: dict[str, Any] = {"model": "embed-v4.0", "texts": ["hi"], "input_type": "search_query"}
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [("/v2/chat", COHERE_CHAT), ("/v1/chat", COHERE_CHAT_V1), ("/v2/embed", COHERE_EMBED), ("/v1/embed", COHERE_EMBED)],
+)
+def test_each_version_has_its_door(path: str, dialect: Dialect) -> None:
+    """Below an upstream's name as well."""
+    assert dialect_for(path) is dialect
+    assert dialect_for(f"/cohere{path}") is dialect
+
+
+@pytest.mark.parametrize(("dialect", "body"), [(COHERE_CHAT, V2), (COHERE_CHAT_V1, V1), (COHERE_EMBED, EMBED)])
+def test_text_is_bounded_by_its_bytes(dialect: Dialect, body: dict[str, Any]) -> None:
+    """What the family's template adds is processed and not billed; it is in the bound all the same."""
+    raw = json.dumps(body).encode()
+    facts = dialect.read_request(raw)
+    assert facts.ceiling.input_tokens == len(raw) + family_of(body["model"]).base
+    assert not facts.ceiling.unbounded
+    assert (facts.body, facts.stream) == (raw, False)
+    with pytest.raises(BadRequest):
+        dialect.read_request(json.dumps(body | {"model": 1}).encode())
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        (COHERE_CHAT, V2 | {"new": 1}),
+        (COHERE_CHAT, V2 | {"messages": [1]}),
+        (COHERE_CHAT, V2 | {"messages": [{"role": "user", "content": [{"type": "new"}]}]}),
+        (COHERE_CHAT_V1, V1 | {"connectors": [{"id": "web-search"}]}),
+        (COHERE_CHAT_V1, V1 | {"conversation_id": "c"}),
+        (COHERE_EMBED, EMBED | {"images": ["data:"]}),
+    ],
+)
+def test_what_has_no_bound_says_so(dialect: Dialect, body: dict[str, Any]) -> None:
+    """L0: what runs or is held at Cohere, and what is not known."""
+    assert dialect.read_request(json.dumps(body).encode()).ceiling.unbounded
+
+
+def test_pictures_tools_and_schemas_add_what_the_family_adds() -> None:
+    """A picture's bytes are no text."""
+    family = family_of(MODEL)
+    url = f"data:image/png;base64,{'A' * 4000}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "x"}]
+    raw = json.dumps(V2 | {"messages": [{"role": "user", "content": content}]}).encode()
+    assert COHERE_CHAT.read_request(raw).ceiling.input_tokens == len(raw) - len(url) + family.base + family.image
+    raw = json.dumps(V2 | {"tools": [{}, {}], "response_format": {"type": "json_object"}}).encode()
+    added = family.base + family.first_tool + 2 * family.each_tool + family.structured
+    assert COHERE_CHAT.read_request(raw).ceiling.input_tokens == len(raw) + added
+
+
+def test_the_limit_is_spliced_in_unless_thinking_would_fill_it() -> None:
+    """`max_tokens`, in both versions; an embedding has no output."""
+    for dialect, body in ((COHERE_CHAT, V2), (COHERE_CHAT_V1, V1)):
+        facts = dialect.read_request(json.dumps(body | {"max_tokens": 9000}).encode())
+        limited = dialect.limit_output(facts, 300, own_field=True)
+        assert limited is not None
+        assert json.loads(limited.body) == body | {"max_tokens": 300}
+        assert (facts.ceiling.output_limit, limited.ceiling.output_limit) == (9000, 300)
+    thinking = COHERE_CHAT.read_request(json.dumps(V2 | {"thinking": {"token_budget": 500}}).encode())
+    assert COHERE_CHAT.limit_output(thinking, 500, own_field=True) is None
+    assert COHERE_CHAT.limit_output(thinking, 501, own_field=True) is not None
+    embedding = COHERE_EMBED.read_request(json.dumps(EMBED).encode())
+    assert embedding.ceiling.output_limit == 0
+    assert COHERE_EMBED.limit_output(embedding, 300, own_field=True) is None
