@@ -140,6 +140,8 @@ class ContractAPI:
             headers = {"Cache-Control": "no-store"}
             if refusal.code == "unauthenticated":
                 headers["WWW-Authenticate"] = "Bearer"
+            if refusal.retry_after_ms:  # also for what stands between: a balancer asks another ledger meanwhile
+                headers["Retry-After"] = str(-(-refusal.retry_after_ms // 1000))
             return web.Response(
                 status=_STATUS[refusal.code], body=encode(refusal), content_type=CONTENT_TYPE, headers=headers
             )

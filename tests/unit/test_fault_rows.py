@@ -12,7 +12,6 @@ import pytest
 HERE: Final = Path(__file__).resolve().parents[2]
 
 NOT_TESTED_HERE: Final = {
-    "F-12": "Redis holds windows, a bus and a copy of policies: its tests come with its adapter, and name the row",
     "F-15": "an fsync that fails under SQLite or PostgreSQL needs a library preloaded into them, which a stranger's "
     "machine cannot be taken to build; of the outbox, whose fsync is ours, it is F-41's tests that show it",
     "F-34": "the ladder that sheds load before memory runs out is not built; a process that is killed for want of it "

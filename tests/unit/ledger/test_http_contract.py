@@ -21,6 +21,7 @@ from sidecar.contract.messages import (
     Refusal,
     RegisterReply,
     RegisterRequest,
+    ResolveReply,
     ResolveRequest,
     SyncReply,
     SyncRequest,
@@ -28,7 +29,7 @@ from sidecar.contract.messages import (
 from sidecar.core.credits.checkpoints import MAX_LINE_BYTES
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import LedgerUnavailable, StaleIncarnation, WireFormatError
-from sidecar.ledger import http_server
+from sidecar.ledger import http_contract, http_server
 from sidecar.ledger.administration import NewBudget
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
@@ -288,3 +289,42 @@ async def test_a_ledger_that_ends_ends_its_streams(desk: Desk, monkeypatch: pyte
         async with served(desk.service) as address:
             ledger = await stack.enter_async_context(connected(address))
         await until(lambda: not ledger.hears_changes)
+
+
+async def test_more_messages_than_it_takes_at_once_are_told_to_come_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overload is 503 with Retry-After at a named bound, for this message alone; what is under way goes on.
+
+    So is a book whose queue is full. Nothing of it touches what a sidecar holds: that is spent without asking.
+    """
+    monkeypatch.setattr(http_contract, "MAX_CALLS_AT_ONCE", 2)
+    going_on = asyncio.Event()
+    began: list[int] = []
+
+    class Slow(LedgerService):
+        async def register(self, request: RegisterRequest) -> RegisterReply:
+            began.append(1)
+            await going_on.wait()
+            return await super().register(request)
+
+        async def resolve(self, request: ResolveRequest) -> ResolveReply:
+            raise LedgerUnavailable("4096 requests are waiting for the book", retry_after_s=1.2)
+
+    service = Slow(desk.book, desk.clock, desk.ids, RATES, LedgerOptions())
+    async with served(service) as address, aiohttp.ClientSession() as session:
+
+        async def ask(name: str, body: bytes) -> tuple[int, str | None]:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/msgpack"}
+            async with session.post(f"{address}/contract/v1/{name}", data=BytesIO(body), headers=headers) as answer:
+                await answer.read()
+                return answer.status, answer.headers.get("Retry-After")
+
+        under_way = [asyncio.create_task(ask("register", encode(REGISTER))) for _ in range(2)]
+        await until(lambda: len(began) == 2)
+        turned_away = await asyncio.gather(*(ask("register", encode(REGISTER)) for _ in range(20)))
+        assert set(turned_away) == {(503, "1")}
+        going_on.set()
+        assert [await one for one in under_way] == [(200, None), (200, None)]
+        assert await ask("register", encode(REGISTER)) == (200, None)
+        assert await ask("resolve", encode(desk.request(ACME, 1))) == (503, "2")
