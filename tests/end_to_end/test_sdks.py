@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -11,7 +12,7 @@ import openai
 import pytest
 
 from tests.support.llm_provider import LLMProvider, Plan
-from tests.support.product import Product
+from tests.support.product import Product, provider_environment, running_product
 
 HEADERS = {"Spend-Customer": "acme", "Spend-User": "ada"}
 ASK: list[Any] = [{"role": "user", "content": "Count the sheep."}]
@@ -272,3 +273,32 @@ def test_a_spent_budget_says_what_is_left_and_when_it_resets(product: Product, p
     left = child["remaining"]["atoms"] + child["leased"]["atoms"]  # no call is open: what is lent here is left too
     assert left == spend["remaining_atoms"]
     assert child["used"]["atoms"] == sum(row["charge"]["atoms"] for row in product.usage("acme"))
+
+
+def test_azures_client_and_its_deployments(tmp_path: Path, provider: LLMProvider) -> None:
+    """The deployment in the path is the model, priced as the settings name it; its key's header passes untouched."""
+    azure = {
+        "SPEND_UPSTREAMS__AZURE__BASE_URL": provider.address,
+        "SPEND_UPSTREAMS__AZURE__PRICES_OF": "openai",
+        "SPEND_UPSTREAMS__AZURE__MODELS__MINE": "gpt-4o-mini",
+    }
+    with running_product(tmp_path / "azure", provider_environment(provider.address) | azure) as product:
+        product.spend("customers", "add", "acme")
+        product.spend("grants", "add", "acme", "5")
+        client = openai.AzureOpenAI(
+            azure_endpoint=f"{product.proxy}/azure", api_key="key", api_version="2024-10-21", default_headers=HEADERS
+        )
+        with client:
+            assert client.chat.completions.create(model="mine", messages=ASK).usage is not None
+            assert client.embeddings.create(model="mine", input="sheep", encoding_format="float").data
+            with pytest.raises(openai.PermissionDeniedError) as raised:
+                client.chat.completions.create(model="another", messages=ASK)
+        assert raised.value.code == "model_not_priced"
+        chat, vector = provider.served
+        assert chat.path == "/openai/deployments/mine/chat/completions"
+        assert vector.path == "/openai/deployments/mine/embeddings"
+        assert {name.lower(): value for name, value in chat.headers.items()}["api-key"] == "key"
+        rows = product.usage("acme")
+        assert [(row["state"], row["provider"], row["model"]) for row in rows] == [
+            ("final", "openai", "gpt-4o-mini")
+        ] * 2
