@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
+from sidecar.cli.choices import Duration
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
@@ -26,6 +27,7 @@ def command() -> None:
 @click.option("--session", default="")
 @click.option("--feature", default="")
 @click.option("--product", default="")
+@click.option("--expires", type=Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.  [for ever]")
 @why_option
 @json_option
 @with_ledger
@@ -38,6 +40,7 @@ def create(
     session: str,
     feature: str,
     product: str,
+    expires: int | None,
     as_json: bool,
 ) -> None:
     """Make a key that names PATH, and print it: acme, acme/team:data, acme/user:ada, acme/team:data/user:ada.
@@ -50,7 +53,8 @@ def create(
 
     key = write_key(secrets.token_bytes(SECRET_BYTES))
     said = {"name": name, "agent": agent, "session": session, "feature": feature, "product": product}
-    raw = client.post("/v1/keys", {"path": path, "sha256": key_digest(key).hex(), **said})
+    form = {"path": path, "sha256": key_digest(key).hex(), "expires_in_ms": expires, **said}
+    raw = client.post("/v1/keys", form)
     made = decoded(raw, KeyView)
     if as_json:
         click.echo(msgspec.json.encode({"key": key} | msgspec.to_builtins(made)).decode())
@@ -70,10 +74,18 @@ def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
     if as_json:
         return each_row(pages)
     rows = [
-        (key.key_id, key.name, _whom(key), key.fingerprint, show_instant(key.created_at_ms), _state(key))
+        (
+            key.key_id,
+            key.name,
+            _whom(key),
+            key.fingerprint,
+            show_instant(key.created_at_ms),
+            key.last_used_on or "-",
+            _state(key),
+        )
         for key in all_rows(pages, KeyView)
     ]
-    titles = ("key", "name", "names", "fingerprint", "created", "state")
+    titles = ("key", "name", "names", "fingerprint", "created", "last used", "state")
     show_table(titles, rows, nothing=f"No keys. Make one with `spend keys create {customer}`.")
     return None
 
@@ -105,4 +117,6 @@ def _whom(key: KeyView) -> str:
 
 
 def _state(key: KeyView) -> str:
-    return "good" if key.revoked_at_ms is None else f"revoked {show_instant(key.revoked_at_ms)}"
+    if key.revoked_at_ms is not None:
+        return f"revoked {show_instant(key.revoked_at_ms)}"
+    return "good" if key.expires_at_ms is None else f"until {show_instant(key.expires_at_ms)}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 
 import click
 import msgspec
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
-from sidecar.cli.choices import OneOf
+from sidecar.cli.choices import Duration, OneOf
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.tables import show_instant, show_table
@@ -17,25 +16,11 @@ from sidecar.core.governance.rights import Role
 from sidecar.ledger.views import TokenView
 
 _ROLES = [role.value for role in Role]
-_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 @click.group("tokens")
 def command() -> None:
     """Tokens of the ledger's API: create, list and revoke. Each is somebody, with a role, for a part of the tree."""
-
-
-class _Duration(click.ParamType[int]):
-    """`30m`, `12h`, `90d`, as milliseconds."""
-
-    name = "90d"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read one."""
-        match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", str(value), re.ASCII)
-        if match is None:
-            self.fail(f"{str(value)[:32]!r}: expected a number of minutes, hours or days, such as 90d.", param, ctx)
-        return int(match[1]) * _UNITS_MS[match[2]]
 
 
 @command.command("create")
@@ -44,7 +29,7 @@ class _Duration(click.ParamType[int]):
     "--role", type=OneOf([role.value for role in Role]), required=True, help="What it may do; see the README."
 )
 @click.option("--path", default="", help="What it reaches: acme, or acme/team:data and below. By default everything.")
-@click.option("--expires", type=_Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.")
+@click.option("--expires", type=Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.")
 @why_option
 @json_option
 @with_ledger

@@ -106,13 +106,14 @@ class ResolveKeyReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """The subject that a good key names, the key's name in the book, and the revision of that customer.
 
     `subject` None: there is no such key, or it was revoked; the two are not told apart. A change of the
-    customer to a later `revision` may have revoked it.
+    customer to a later `revision` may have revoked it. `expires_in_ms` is how long it is good, None for ever.
     """
 
     subject: Subject | None = None
     key_id: str = ""
     revision: int = 0
     version: int = VERSION
+    expires_in_ms: int | None = None
 
 
 class LeaseGrant(msgspec.Struct, frozen=True, omit_defaults=True):

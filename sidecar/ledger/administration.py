@@ -139,6 +139,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """A virtual key that was made, known by the SHA-256 of its text (64 hex digits), and whom it names.
 
     `path` is `acme`, `acme/team:data` or `acme/user:ada`; what is left empty a request may say for itself.
+    `expires_in_ms` is from now; null for never.
     """
 
     path: str
@@ -148,6 +149,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     session: str = ""
     feature: str = ""
     product: str = ""
+    expires_in_ms: int | None = None
 
 
 class NodeAct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

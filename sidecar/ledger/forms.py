@@ -31,6 +31,8 @@ FIRST_ANCHOR, LAST_ANCHOR = date(1900, 1, 1), date(2999, 12, 31)
 MAX_REASON = 500
 """Characters of the reason that an act gives."""
 
+MAX_KEY_LIFE_MS: Final = 10 * 366 * 86_400_000
+
 MIN_WINDOW_S, MAX_WINDOW_S = 60, 366 * 86_400
 
 MAX_INSTANT_MS = 253_402_300_799_000
@@ -219,6 +221,8 @@ def key(form: NewKey) -> Subject:
         value: str = getattr(form, field)
         if value and not is_id(value):
             problems.add("invalid_field", field, "at most 128 of A-Z a-z 0-9 . _ : @ -")
+    if form.expires_in_ms is not None and not 0 < form.expires_in_ms <= MAX_KEY_LIFE_MS:
+        problems.add("invalid_field", "expires_in_ms", f"1 to {MAX_KEY_LIFE_MS}")
     problems.raise_any()
     user = nodes[-1].id if nodes and nodes[-1].kind == "user" else ""
     return Subject(

@@ -158,8 +158,7 @@ class LedgerService(SystemDesk):
         check_version(request.version, peer="sidecar")
         if len(request.sha256) != DIGEST_BYTES:
             raise WireFormatError("sidecar", f"a key's digest is {DIGEST_BYTES} bytes")
-        found = await self._book.read_everyone(lambda tx: virtual_keys.find(tx, request.sha256))
-        return ResolveKeyReply() if found is None else ResolveKeyReply(found.subject, found.key_id, found.revision)
+        return await virtual_keys.resolve_key(self._book, request.sha256, self._clock.now_ms())
 
     async def sync(self, request: AnySync) -> SyncReply:
         """Apply each customer's part in a transaction of its own; one that fails loses no other.

@@ -49,9 +49,15 @@ class CheckingKeys:
         if key is None:
             self._problem(f"key {key_id}: entry {row['sequence']} made it, and it is gone")
             return
-        said = (facts.get("fingerprint"), facts.get("name"), facts.get("subject"), row["sequence"])
+        said = (
+            facts.get("fingerprint"),
+            facts.get("name"),
+            facts.get("subject"),
+            facts.get("expires_at_ms"),
+            row["sequence"],
+        )
         subject = msgspec.json.decode(key["subject"])
-        if (fingerprint(key["sha256"]), key["name"], subject, key["sequence"]) != said:
+        if (fingerprint(key["sha256"]), key["name"], subject, key["expires_at_ms"], key["sequence"]) != said:
             self._problem(f"key {key_id}: is not the one that entry {row['sequence']} made")
 
     def finish(self) -> None:

@@ -225,7 +225,8 @@ class SidecarTokenView(msgspec.Struct, frozen=True):
 class KeyView(msgspec.Struct, frozen=True):
     """One virtual key. `path` is whom it names, as people write it: `acme/team:data/user:ada`.
 
-    `fingerprint` is the beginning of its SHA-256. `revoked_at_ms` is null while it is good.
+    `fingerprint` is the beginning of its SHA-256. `revoked_at_ms` is null while it is good, `expires_at_ms` for ever.
+    `last_used_on` is the last day (UTC) on which a sidecar asked for it, `` where none has.
     """
 
     customer: str
@@ -241,6 +242,8 @@ class KeyView(msgspec.Struct, frozen=True):
     created_by: str
     revoked_at_ms: int | None
     revoked_by: str
+    expires_at_ms: int | None = None
+    last_used_on: str = ""
 
 
 class TokenView(msgspec.Struct, frozen=True):

@@ -64,7 +64,7 @@ NO_WHOLE_KEY: Final = Unfit(
 )
 UNKNOWN_KEY: Final = Unfit(
     UnfitReason.INVALID_API_KEY,
-    "this virtual key is not known, or was revoked: `spend keys list CUSTOMER` shows which are",
+    "this virtual key is not known, was revoked, or has expired: `spend keys list CUSTOMER` shows which are",
 )
 _AWAY: Final = Denied(
     Reason.LEDGER_UNAVAILABLE, "the ledger, which knows the virtual keys, does not answer", retry_after_ms=2000
@@ -77,6 +77,7 @@ logger = logging.getLogger(__name__)
 class _Known(msgspec.Struct, gc=False):
     subject: Subject
     heard_at: float
+    ends_at: float
 
 
 class KeyRing:
@@ -123,7 +124,7 @@ class KeyRing:
             age_s = now - known.heard_at
             if age_s > ASK_AHEAD_S and digest not in self._flights and self._may_ask():
                 self._take_off(digest)
-            if age_s <= (self._outage_s if self._is_away(now) else BELIEVED_S):
+            if age_s <= (self._outage_s if self._is_away(now) else BELIEVED_S) and now < known.ends_at:
                 return known.subject
         elif not is_key(key.decode("latin-1")):
             return NO_WHOLE_KEY
@@ -160,7 +161,10 @@ class KeyRing:
             if answer is not None:
                 return answer
         known = self._known.get(digest)
-        if known is not None and self._monotonic() - known.heard_at <= self._outage_s:
+        now = self._monotonic()
+        if known is not None and now >= known.ends_at:
+            return UNKNOWN_KEY
+        if known is not None and now - known.heard_at <= self._outage_s:
             return known.subject
         return _AWAY if self._is_away(self._monotonic()) else _TOO_MANY
 
@@ -184,12 +188,15 @@ class KeyRing:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 for _ in range(TRIES_MAX):
                     overtaking.clear()
+                    asked_at = self._monotonic()
                     reply = await self._ask(digest)
                     subject = reply.subject
                     # An answer that is older than a change may be older than the key's end, or its beginning.
                     if overtaking if subject is None else subject.customer in overtaking:
                         continue
-                    self._remember(digest, subject)
+                    left_ms = reply.expires_in_ms
+                    ends_at = float("inf") if left_ms is None else asked_at + left_ms / 1000
+                    self._remember(digest, subject, ends_at)
                     self._failed_at = float("-inf")
                     return UNKNOWN_KEY if subject is None else subject
         except (SidecarError, TimeoutError) as problem:
@@ -201,7 +208,7 @@ class KeyRing:
             del self._overtaking[digest]
         return None
 
-    def _remember(self, digest: bytes, subject: Subject | None) -> None:
+    def _remember(self, digest: bytes, subject: Subject | None, ends_at: float) -> None:
         now = self._monotonic()
         self._forget(digest)
         if subject is None:
@@ -211,7 +218,7 @@ class KeyRing:
             return
         if len(self._known) >= KNOWN_MAX:
             self._forget(next(iter(self._known)))
-        self._known[digest] = _Known(subject, now)
+        self._known[digest] = _Known(subject, now, ends_at)
         self._of_customer.setdefault(subject.customer, set()).add(digest)
 
     def _forget(self, digest: bytes) -> None:

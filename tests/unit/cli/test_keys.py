@@ -25,7 +25,7 @@ def test_keys_are_listed_and_revoked(acme: Shell) -> None:
     key = acme.run("keys", "create", "acme", "--name", "ci").stdout.strip()
     digest = key_digest(key).hex()
     table = acme.run("keys", "list", "acme").stdout
-    assert table.splitlines()[0].split() == ["KEY", "NAME", "NAMES", "FINGERPRINT", "CREATED", "STATE"]
+    assert table.splitlines()[0].split() == ["KEY", "NAME", "NAMES", "FINGERPRINT", "CREATED", "LAST", "USED", "STATE"]
     assert digest[:12] in table
     assert "good" in table
     assert key not in table

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,7 +40,7 @@ def _close(desk: Desk) -> Iterator[None]:
 
 def named(path: str = "acme", key: str = KEY, **fields: str) -> NewKey:
     """A key to take."""
-    return NewKey(path, key_digest(key).hex(), **fields)
+    return msgspec.structs.replace(NewKey(path, key_digest(key).hex()), **fields)
 
 
 async def resolve(desk: Desk, key: str = KEY) -> ResolveKeyReply:
@@ -105,6 +107,49 @@ async def test_a_revoked_key_is_no_key_and_revoking_twice_is_once(desk: Desk) ->
     assert (await desk.service.keys("acme", after=0, limit=9)) == ([ended], 0)
     with pytest.raises(Conflict):  # and it cannot be taken up again
         await desk.service.add_key(named(), desk.act())
+
+
+async def test_a_key_ends_when_it_was_said_to(desk: Desk) -> None:
+    """Up to the instant it is good, and says for how long; from it on it is none. Its end is part of its entry."""
+    form = msgspec.structs.replace(named(), expires_in_ms=3_600_000)
+    view = await desk.service.add_key(form, desk.act())
+    assert view.expires_at_ms == desk.clock.wall_ms() + 3_600_000
+    desk.clock.advance(3599)
+    assert (await resolve(desk)).expires_in_ms == 1000
+    desk.clock.advance(1)
+    assert await resolve(desk) == ResolveKeyReply()
+    assert await desk.problems() == ()
+    await desk.book.transact("acme", lambda tx: tx.execute("UPDATE virtual_keys SET expires_at_ms = NULL"))
+    (told,) = await desk.problems()
+    assert told.startswith(f"key {view.key_id}: is not the one that entry")
+    with pytest.raises(Rejected):
+        await desk.service.add_key(msgspec.structs.replace(named(), expires_in_ms=0), desk.act())
+
+
+async def test_the_last_day_of_its_use_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written once a day, and without an entry: it changes nothing that a sidecar hears of."""
+    view = await desk.service.add_key(named(), desk.act())
+    before = (await desk.service.customer("acme")).entries
+    assert view.last_used_on == ""
+    written: list[str] = []
+    transact = desk.book.transact
+
+    async def counting(customer: str, work: Any) -> Any:
+        written.append(customer)
+        return await transact(customer, work)
+
+    monkeypatch.setattr(desk.book, "transact", counting)
+    for _ in range(3):
+        assert (await resolve(desk)).subject is not None
+    assert written == ["acme"]
+    ((first,), _) = await desk.service.keys("acme", after=0, limit=9)
+    desk.clock.advance(86_400)
+    await resolve(desk)
+    ((second,), _) = await desk.service.keys("acme", after=0, limit=9)
+    days = [date.fromisoformat(one.last_used_on) for one in (first, second)]
+    assert days[1] - days[0] == timedelta(days=1)
+    assert written == ["acme", "acme"]
+    assert (await desk.service.customer("acme")).entries == before
 
 
 async def test_asking_twice_with_one_idempotency_key_makes_one_key(desk: Desk) -> None:
@@ -175,7 +220,7 @@ CHANGES = {
     "ended unseen": ("UPDATE virtual_keys SET revoked_at_ms = 1 WHERE revoked_at_ms IS NULL", "no entry says so"),
     "taken away": ("DELETE FROM virtual_keys WHERE name = 'one'", "it is gone"),
     "put in": (
-        "INSERT INTO virtual_keys SELECT customer, 'key_new', 'ab', name, subject, 1, 'x', 99, NULL, ''"
+        "INSERT INTO virtual_keys SELECT customer, 'key_new', 'ab', name, subject, 1, 'x', 99, NULL, '', NULL, NULL"
         " FROM virtual_keys WHERE name = 'one'",
         "no entry made it",
     ),

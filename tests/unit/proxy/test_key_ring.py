@@ -40,6 +40,7 @@ class Ledger:
         self.good = {key_digest(TEXT): ACME}
         self.asked: list[bytes] = []
         self.away = False
+        self.expires_in_ms: int | None = None
         self.gate: asyncio.Event | None = None
         self.meanwhile: Callable[[], object] = lambda: None
         self.ring = KeyRing(self._ask, self.clock.monotonic)
@@ -53,7 +54,7 @@ class Ledger:
         if self.away:
             raise LedgerUnavailable("away")
         self.meanwhile()
-        return ResolveKeyReply(subject, "key_1", 1) if subject else ResolveKeyReply()
+        return ResolveKeyReply(subject, "key_1", 1, expires_in_ms=self.expires_in_ms) if subject else ResolveKeyReply()
 
     async def holder(self, key: bytes | None = KEY) -> object:
         """Whom the ring says it names."""
@@ -284,3 +285,23 @@ async def test_a_caller_who_leaves_does_not_take_the_answer_along(ledger: Ledger
     assert await second == ACME
     assert len(ledger.asked) == 1
     ledger.ring.close()
+
+
+async def test_a_key_that_ends_is_believed_no_longer(ledger: Ledger) -> None:
+    """Asked for again at its very end; while the ledger is away it is refused then, and not carried on."""
+    ledger.expires_in_ms = 3000
+    assert await ledger.holder() == ACME
+    ledger.clock.advance(2.9)
+    assert await ledger.holder() == ACME
+    assert len(ledger.asked) == 1
+    ledger.clock.advance(0.2)
+    ledger.good.clear()
+    assert await ledger.holder() is UNKNOWN_KEY
+    assert len(ledger.asked) == 2
+
+    other = Ledger()
+    other.expires_in_ms = 3000
+    assert await other.holder() == ACME
+    other.away = True
+    other.clock.advance(3.1)
+    assert await other.holder() is UNKNOWN_KEY
