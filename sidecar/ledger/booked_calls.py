@@ -32,6 +32,9 @@ FORMAT: Final = 1
 COMPRESSION: Final = 1
 """Of zlib: what is alike in a batch is found at the fastest level already."""
 
+MIN_WINDOW_BITS: Final = 10
+"""Of zlib: a window of 1 KiB."""
+
 MAX_CALLS_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 """Of one entry's calls before compression: the events of a message, and what the ledger adds to each."""
 
@@ -100,7 +103,11 @@ def write_call(shape: int, occurred_at_ms: int, event: msgspec.Raw, *added: tupl
 def write_batch(sidecar: str, incarnation: str, shapes: Sequence[Shape], calls: Iterable[bytes]) -> bytes:
     """What stands beside an entry."""
     whole = _ENCODER.encode((FORMAT, sidecar, incarnation, shapes, [msgspec.Raw(call) for call in calls]))
-    return zlib.compress(whole, COMPRESSION)
+    # A window no larger than what there is to look at: to make one of 32 KiB ready costs many times what it takes to
+    # compress two calls.
+    window_bits = min(max(len(whole).bit_length(), MIN_WINDOW_BITS), zlib.MAX_WBITS)
+    compressing = zlib.compressobj(COMPRESSION, zlib.DEFLATED, window_bits, window_bits - 7)
+    return compressing.compress(whole) + compressing.flush()
 
 
 class Batch:

@@ -95,7 +95,7 @@ T = TypeVar("T")
 MAX_LISTENERS = 4096
 """Who hears of changes, at most: one for each sidecar connected here."""
 
-PARTS_AT_ONCE = 32
+PARTS_AT_ONCE = 64
 """Parts of one sync that are in the book's queue at a time: enough to share commits."""
 
 

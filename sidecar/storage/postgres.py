@@ -113,7 +113,6 @@ class PostgresBook:
         self._begin = begin
         self._max_customers = max_customers
         self._statements = Statements()
-        self._places: dict[Any, int] = {}
         self._lanes: dict[str, deque[_Job]] = {}
         self._ready: deque[str] = deque()  # customers in `_lanes` whose works nobody has taken
         self._queued = 0
@@ -279,7 +278,7 @@ class PostgresBook:
         sound = committing = False
         try:
             await connection.execute(begin)
-            together = Together(connection, self._statements, self._places)
+            together = Together(connection, self._statements)
             outcomes = await together.run([(customer, [job.work for job in jobs]) for customer, jobs in group])
             committing = True
             if await connection.execute("COMMIT") != "COMMIT":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ import asyncpg
 from sidecar.ports import Row
 from sidecar.storage.postgres_faults import ENGINE, MAX_TRIES_LOST, Unsettled
 from sidecar.storage.postgres_rows import EVERYONE, ONE_AGAIN
-from sidecar.storage.postgres_sql import locking, numbered, over_columns, over_rows, with_one
+from sidecar.storage.postgres_sql import NUMBERS, TEXTS, locking, numbered, over_columns, over_rows, with_one, written
 
 
 class Pool:
@@ -62,15 +62,17 @@ class Statements:
     """The ledger's statements as PostgreSQL takes them for many sets of parameters; they are some hundred."""
 
     def __init__(self) -> None:
-        self._over_columns: dict[str, str | None] = {}
-        self._over_rows: dict[str, str] = {}
+        self._types: dict[str, list[str]] = {}
+        self._over_columns: dict[tuple[str, ...], str | None] = {}
+        self._over_rows: dict[tuple[str, ...], str] = {}
 
     async def fetch(self, connection: asyncpg.Connection, sql: str, sets: Sequence[Parameters]) -> Sequence[Row]:
         """The rows of a SELECT with parameters for each of several sets of them, marked (`postgres_sql.MARK`)."""
-        whole = self._over_rows.get(sql)
+        types, columns = _columns(await self._types_of(connection, sql), sets)
+        whole = self._over_rows.get((sql, *types))
         if whole is None:
-            whole = self._over_rows[sql] = over_rows(sql, await _types(connection, sql))
-        rows: Sequence[Row] = await connection.fetch(whole, *_columns(sets))
+            whole = self._over_rows[sql, *types] = over_rows(sql, types)
+        rows: Sequence[Row] = await connection.fetch(whole, *columns)
         return rows
 
     async def execute(self, connection: asyncpg.Connection, sql: str, sets: Sequence[Parameters]) -> None:
@@ -78,21 +80,36 @@ class Statements:
         if len(sets) == 1:
             await connection.execute(numbered(sql), *sets[0])
             return
-        if sql not in self._over_columns:
-            self._over_columns[sql] = over_columns(sql, await _types(connection, sql))
-        whole = self._over_columns[sql]
+        types, columns = _columns(await self._types_of(connection, sql), sets)
+        key = (sql, *types)
+        if key not in self._over_columns:
+            self._over_columns[key] = over_columns(sql, types)
+        whole = self._over_columns[key]
         if whole is None:
             await connection.executemany(numbered(sql), sets)
         else:
-            await connection.execute(whole, *_columns(sets))
+            await connection.execute(whole, *columns)
+
+    async def _types_of(self, connection: asyncpg.Connection, sql: str) -> list[str]:
+        types = self._types.get(sql)
+        if types is None:
+            prepared = await connection.prepare(numbered(sql))
+            types = self._types[sql] = [kind.name for kind in prepared.get_parameters()]
+        return types
 
 
-async def _types(connection: asyncpg.Connection, sql: str) -> list[str]:
-    return [kind.name for kind in (await connection.prepare(numbered(sql))).get_parameters()]
-
-
-def _columns(sets: Iterable[Parameters]) -> list[list[Any]]:
-    return [list(column) for column in zip(*sets, strict=True)]
+def _columns(types: Sequence[str], sets: Sequence[Parameters]) -> tuple[list[str], list[Any]]:
+    """All values of each parameter, as one text where they can be, and what each is given as."""
+    given: list[str] = list(types)
+    columns: list[Any] = []
+    for number, values in enumerate(zip(*sets, strict=True)):
+        text = written(types[number], values) if len(values) > 1 else None
+        if text is None:
+            columns.append(list(values))
+        else:
+            given[number] = TEXTS if types[number] == "text" else NUMBERS
+            columns.append(text)
+    return given, columns
 
 
 class ReadTransaction:

@@ -14,6 +14,13 @@ from typing import Final
 MAX_STATEMENTS: Final = 1024
 """Statements whose translation is remembered; the ledger has some hundred."""
 
+TEXTS: Final = "texts"
+NUMBERS: Final = "numbers"
+"""Of many values that are given as one text: for the driver an array is much more work than what it holds."""
+
+_BETWEEN, _NULL = "\x1f", "\x1e"
+"""What stands between texts, and for NULL: no name and no JSON has them in it."""
+
 MARK: Final = "#"
 """The column of `over_rows` that says for whom a row is."""
 
@@ -46,9 +53,10 @@ def over_rows(sql: str, types: Sequence[str]) -> str:
 
     Args:
         sql: a SELECT, with `?` for its parameters, of which there are some.
-        types: PostgreSQL's names of the parameters' types, in their order.
+        types: PostgreSQL's names of the parameters' types, in their order; TEXTS or NUMBERS where all values of one
+            are written as one text (`written`).
     """
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, start=1))
+    arrays = ", ".join(_array(number, kind) for number, kind in enumerate(types, start=1))
     names = ", ".join(f"v{number}" for number in range(1, len(types) + 1))
     return (
         f'SELECT found.*, given.number AS "{MARK}" FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, number)'  # noqa: S608
@@ -77,6 +85,31 @@ def owners(sql: str) -> tuple[int, ...] | None:
     return tuple(found) or None
 
 
+def written(kind: str, values: Sequence[object]) -> str | None:
+    """All values of a parameter as one text; None where they must be an array.
+
+    Args:
+        kind: PostgreSQL's name of their type.
+        values: two or more.
+    """
+    try:
+        if kind == "int8":
+            return f"{{{','.join(['NULL' if one is None else int.__repr__(one) for one in values])}}}"
+        if kind != "text":
+            return None
+        nulls = values.count(None)
+        text = _BETWEEN.join([_NULL if one is None else one for one in values] if nulls else values)  # type: ignore[misc,arg-type]
+    except TypeError:  # a value of another type: the driver will say so
+        return None
+    return text if text.count(_BETWEEN) == len(values) - 1 and text.count(_NULL) == nulls else None
+
+
+def _array(number: int, kind: str) -> str:
+    if kind == TEXTS:
+        return f"string_to_array(${number}, E'\\x1f', E'\\x1e')"
+    return f"${number}::text::int8[]" if kind == NUMBERS else f"${number}::{kind}[]"
+
+
 def _with_names(sql: str, prefix: str) -> str:
     pieces = sql.split("'")
     count = 0
@@ -96,12 +129,12 @@ def over_columns(sql: str, types: Sequence[str]) -> str | None:
 
     Args:
         sql: with `?`; an INSERT of plain values, or an UPDATE of plain values by plain keys.
-        types: PostgreSQL's names of the parameters' types, in their order.
+        types: as for `over_rows`.
 
     Returns:
         The statement, or None where `sql` is none of these.
     """
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, start=1))
+    arrays = ", ".join(_array(number, kind) for number, kind in enumerate(types, start=1))
     # What follows is made of the words of a statement of ours, which has no values in it.
     insert = _INSERT.fullmatch(sql)
     if insert:

@@ -19,7 +19,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Final
 
 import asyncpg
 
@@ -27,23 +29,44 @@ from sidecar.ports import Row, Transaction
 from sidecar.storage.postgres_connections import Parameters, Statements
 from sidecar.storage.postgres_faults import Unsettled
 from sidecar.storage.postgres_rows import EVERYONE, ONE_AGAIN, beginning_for_one_of_them, beginning_for_several
-from sidecar.storage.postgres_sql import MARK, locking, numbered, owners, with_one
+from sidecar.storage.postgres_sql import MARK, MAX_STATEMENTS, locking, numbered, owners, with_one
 
 MAX_TURN_S: Final = 0.005
 """For so long the works compute before others on the event loop have a turn."""
+
+_PLACE: Final = attrgetter("place")
 
 Work = Callable[[Transaction], Awaitable[Any]]
 Outcome = tuple[Any, Exception | None]
 """What a work gave, or what it raised before it had written anything."""
 
 
-class _Words(NamedTuple):
-    """What is asked in: a query or not, of several sets of parameters at a time or of one; of one's own rows or all."""
+class _Words:
+    """What is asked in: there is one object for each text.
 
-    sql: str
-    is_query: bool
-    may_be_joined: bool
-    is_of_everyone: bool = False
+    Attributes:
+        sql: the text.
+        is_query: whether it has rows.
+        may_be_joined: whether it can be asked for several sets of parameters at a time.
+        is_of_everyone: whether it is about the rows of all customers.
+        owners: which parameters say whose rows it means (`postgres_sql.owners`).
+        place: how late in a work it came at the latest.
+    """
+
+    __slots__ = ("is_of_everyone", "is_query", "may_be_joined", "owners", "place", "sql")
+
+    def __init__(self, sql: str, is_query: bool, may_be_joined: bool, is_of_everyone: bool) -> None:
+        self.sql = sql
+        self.is_query = is_query
+        self.may_be_joined = may_be_joined
+        self.is_of_everyone = is_of_everyone
+        self.owners = owners(sql)
+        self.place = 0
+
+
+@lru_cache(maxsize=MAX_STATEMENTS)
+def _words(sql: str, is_query: bool, may_be_joined: bool, is_of_everyone: bool = False) -> _Words:
+    return _Words(sql, is_query, may_be_joined, is_of_everyone)
 
 
 class _Question:
@@ -72,7 +95,7 @@ class WorkTransaction:
         is_plain = sql.startswith("SELECT")
         if not is_plain:
             self.wrote = True
-        return await _Question(_Words(sql, True, is_plain and bool(parameters)), [parameters])
+        return await _Question(_words(sql, True, is_plain and bool(parameters)), [parameters])
 
     async def fetch_locked(self, sql: str, parameters: Parameters = (), *, share: bool = False) -> Sequence[Row]:
         """All rows of a query, which nobody else may change before this transaction ends."""
@@ -80,7 +103,7 @@ class WorkTransaction:
 
     async def fetch_of_everyone(self, sql: str, parameters: Parameters = ()) -> Sequence[Row]:
         """All rows of a query, whosever they are."""
-        return await _Question(_Words(sql, True, False, True), [parameters])
+        return await _Question(_words(sql, True, False, True), [parameters])
 
     async def fetch_in(
         self, sql: str, first: Parameters, values: Sequence[Sequence[str]], *, share: bool = False
@@ -89,18 +112,18 @@ class WorkTransaction:
         one = with_one(sql, len(values[0]))
         if share:
             one = locking(one, share=True)
-        return await _Question(_Words(one, True, True), [(*first, *value) for value in values])
+        return await _Question(_words(one, True, True), [(*first, *value) for value in values])
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> None:
         """A statement without rows."""
         self.wrote = True
-        await _Question(_Words(sql, False, bool(parameters)), [parameters])
+        await _Question(_words(sql, False, bool(parameters)), [parameters])
 
     async def execute_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         """One statement for each set of parameters."""
         self.wrote = True
         if parameters:
-            await _Question(_Words(sql, False, True), parameters)
+            await _Question(_words(sql, False, True), parameters)
 
 
 class Together:
@@ -109,13 +132,11 @@ class Together:
     Args:
         connection: where.
         statements: what was prepared before.
-        places: how late in a work each statement came at the latest; kept from one transaction to the next.
     """
 
-    def __init__(self, connection: asyncpg.Connection, statements: Statements, places: dict[_Words, int]) -> None:
+    def __init__(self, connection: asyncpg.Connection, statements: Statements) -> None:
         self._connection = connection
         self._statements = statements
-        self._places = places
         self._customers: list[str] = []
 
     async def run(self, lanes: Sequence[tuple[str, Sequence[Work]]]) -> list[list[Outcome]]:
@@ -128,13 +149,13 @@ class Together:
             Unsettled: a work failed after it had written: all of it must be taken back.
             asyncpg.PostgresError, OSError …: the database failed.
         """
-        voices = [_Voice(customer, works, self._places) for customer, works in lanes]
+        voices = [_Voice(customer, works) for customer, works in lanes]
         self._customers = [customer for customer, _ in lanes]
         try:
             await _go_on([(voice, ()) for voice in voices])
-            while asking := [voice for voice in voices if voice.question is not None]:
-                words = min((voice.words for voice in asking), key=self._places.__getitem__)
-                some = [voice for voice in asking if voice.words == words]
+            while asking := [voice for voice in voices if voice.words is not None]:
+                words = min([voice.words for voice in asking if voice.words is not None], key=_PLACE)
+                some = [voice for voice in asking if voice.words is words]
                 answers = await self._ask(words, some)
                 await _go_on(list(zip(some, answers, strict=True)))
         finally:
@@ -184,40 +205,24 @@ class Together:
 
 def _is_about(customer: str, words: _Words, sets: Sequence[Parameters]) -> bool:
     """Whether a statement says by its parameters that it means this customer's rows, or a table that is nobody's."""
-    where = owners(words.sql)
+    where = words.owners
     return where is not None and all(one[number] == customer for number in where for one in sets)
 
 
 class _Voice:
     """The works of one customer, one after another."""
 
-    __slots__ = ("_place", "_places", "_steps", "_tx", "_works", "customer", "outcomes", "question")
+    __slots__ = ("_place", "_steps", "_tx", "_works", "customer", "outcomes", "sets", "words")
 
-    def __init__(self, customer: str, works: Sequence[Work], places: dict[_Words, int]) -> None:
+    def __init__(self, customer: str, works: Sequence[Work]) -> None:
         self.customer = customer
         self._works: Iterator[Work] = iter(works)
-        self._places = places
         self._place = 0
         self._tx = WorkTransaction()
         self._steps: Generator[Any, Any, Any] | None = None
-        self.question: _Question | None = None
+        self.words: _Words | None = None  # of what it asks, if it asks anything
+        self.sets: Sequence[Parameters] = ()
         self.outcomes: list[Outcome] = []
-
-    @property
-    def words(self) -> _Words:
-        """Of its question, which there is."""
-        return self._asked.words
-
-    @property
-    def sets(self) -> Sequence[Parameters]:
-        """Of its question, which there is."""
-        return self._asked.sets
-
-    @property
-    def _asked(self) -> _Question:
-        if self.question is None:
-            raise RuntimeError("nothing was asked")
-        return self.question
 
     def go_on(self, rows: Sequence[Row]) -> None:
         """Compute with an answer until the next question, or to the end of all works.
@@ -226,7 +231,7 @@ class _Voice:
             Unsettled: a work failed after it had written.
         """
         answer: Sequence[Row] | None = rows
-        self.question = None
+        self.words = None
         while True:
             if self._steps is None:
                 work = next(self._works, None)
@@ -248,9 +253,10 @@ class _Voice:
                     raise Unsettled(raised, 1) from raised
                 self.outcomes.append((None, raised))
             else:
-                self._places[question.words] = max(self._place, self._places.get(question.words, 0))
+                words = question.words
+                words.place = max(words.place, self._place)
                 self._place += 1
-                self.question = question
+                self.words, self.sets = words, question.sets
                 return
 
     def close(self) -> None:

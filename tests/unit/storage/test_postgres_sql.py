@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.storage.postgres_sql import locking, numbered, over_columns, over_rows, owners, with_one
+from sidecar.storage.postgres_sql import (
+    NUMBERS,
+    TEXTS,
+    locking,
+    numbered,
+    over_columns,
+    over_rows,
+    owners,
+    with_one,
+    written,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +105,32 @@ def test_a_query_takes_rows() -> None:
 def test_whose_rows_a_statement_means_is_read_from_it(sql: str, expected: tuple[int, ...] | None) -> None:
     """Which of its parameters say so; none of a table that is nobody's; None where it cannot be told."""
     assert owners(sql) == expected
+
+
+def test_many_values_are_one_text() -> None:
+    """Of texts and whole numbers, with and without NULL; true is 1."""
+    assert written("text", ("a", "", "c")) == "a\x1f\x1fc"
+    assert written("text", ("a", None)) == "a\x1f\x1e"
+    assert written("int8", (1, -(2**63), None, True)) == "{1,-9223372036854775808,NULL,1}"
+    insert = over_columns("INSERT INTO t (a, b, c) VALUES (?, ?, ?)", (TEXTS, NUMBERS, "bytea"))
+    assert insert == (
+        "INSERT INTO t (a, b, c)"
+        " SELECT * FROM unnest(string_to_array($1, E'\\x1f', E'\\x1e'), $2::text::int8[], $3::bytea[])"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("text", ("a\x1fb", "c")),
+        ("text", ("a\x1e", "c")),
+        ("text", ("\x1e", None)),
+        ("text", ("a", 5)),
+        ("int8", (1, "2")),
+        ("int8", (1, 2.0)),
+        ("bytea", (b"a", b"b")),
+    ],
+)
+def test_what_one_text_cannot_say_is_left_to_the_driver(kind: str, values: tuple[object, ...]) -> None:
+    """A text with our own marks in it, and values of other types."""
+    assert written(kind, values) is None

@@ -228,3 +228,23 @@ async def test_who_goes_together_writes_no_row_of_another(book: PostgresBook) ->
     assert outcomes == [None] * 19
     rows = await book.read_everyone(lambda tx: tx.fetch("SELECT customer, id FROM nodes ORDER BY customer"))
     assert [(row["customer"], row["id"]) for row in rows] == [(one, f"of-{one}") for one in CUSTOMERS if one != "c03"]
+
+
+async def test_whatever_is_in_a_text_comes_back(book: PostgresBook) -> None:
+    """Marks of our own, nothing at all, quotes and letters of any kind; and numbers up to the last."""
+    paths = ["", "a\x1fb", "\x1e", "'{},\"\\", "ünïcode 🐑", "\n", "NULL", "$1"]
+    numbers = [0, 2**63 - 1, -(2**63), 7]
+
+    async def work(tx: Transaction, customer: str) -> list[tuple[str, str, int]]:
+        number = CUSTOMERS.index(customer)
+        written = [(str(n), paths[(number + n) % len(paths)], numbers[(number + n) % 4]) for n in range(number % 3 + 1)]
+        await tx.execute_many(
+            "INSERT INTO nodes (customer, kind, id, path, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+            [(customer, "k", name, path, at_ms) for name, path, at_ms in written],
+        )
+        sql = "SELECT id, path, created_at_ms FROM nodes WHERE customer = ? AND path IN ({})"
+        found = await tx.fetch_in(sql, (customer,), [(path,) for path in {path for _, path, _ in written}])
+        assert sorted((row["id"], row["path"], row["created_at_ms"]) for row in found) == written
+        return written
+
+    assert all(isinstance(one, list) for one in await all_at_once(book, work))
