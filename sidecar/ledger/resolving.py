@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.freezing import outermost_frozen
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, grant_target, overdraft_target
+from sidecar.ledger.new_children import Child, NewChildren
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Path, Refusal, load_budgets, load_paths, locate, nodes_named
 from sidecar.ledger.purse import Purse, debt_account
@@ -31,8 +33,6 @@ NEXT_PERIOD_REFRESHES = 6
 
 WANTED_REFRESHES = 2
 """For how long a request that found too little keeps asking the others' leases back."""
-
-HOUR_MS = 3_600_000
 
 
 Answer = ResolveReply | StaleIncarnation
@@ -92,6 +92,7 @@ class _Together:
         self._options = options
         self._answers: list[Answer | _Resolving] = []
         self._resolving: list[_Resolving] = []
+        self._children = NewChildren(journal, options.max_new_children_per_hour)
 
     @classmethod
     async def begin(cls, journal: Journal, requests: Sequence[ResolveRequest], options: LedgerOptions) -> _Together:
@@ -112,9 +113,8 @@ class _Together:
             accounts = BudgetAccounts(journal, [budget for budget in budgets if budget.node in at])
             subject = msgspec.structs.replace(request.subject, path=place)
             own_rates = tuple(rate for rate in rates if rate.node in at)
-            together._answers.append(
-                _Resolving(journal, purse, accounts, request, subject, options=options, rate_limits=own_rates)
-            )
+            shared = _Shared(journal, purse, together._children, options)
+            together._answers.append(_Resolving(shared, accounts, own_rates, request, subject))
         await together._load()
         if asking:
             for currency in together._currencies():
@@ -133,6 +133,7 @@ class _Together:
     async def answers(self) -> list[Answer]:
         """All of them; what they changed is then written."""
         answers = [await one.reply() if isinstance(one, _Resolving) else one for one in self._answers]
+        await self._children.write()
         await self._journal.write()
         return answers
 
@@ -169,6 +170,7 @@ class _Together:
         await self._journal.load_accounts([*map(debt_account, self._currencies()), *names])
         await self._journal.load_leases(one.lease_of(target) for one in resolving for target in one.targets)
         await self._journal.load_holders(names)
+        await self._children.load(child for one in resolving for child in one.first_accounts)
 
 
 def _nodes(request: ResolveRequest, place: Path) -> Path:
@@ -177,28 +179,32 @@ def _nodes(request: ResolveRequest, place: Path) -> Path:
     return (*place, Node("user", user)) if user else place
 
 
+class _Shared(NamedTuple):
+    """What the requests of a transaction have in common."""
+
+    journal: Journal
+    purse: Purse
+    children: NewChildren
+    options: LedgerOptions
+
+
 class _Resolving:
     """One request whose subject is known."""
 
     def __init__(
         self,
-        journal: Journal,
-        purse: Purse,
+        shared: _Shared,
         accounts: BudgetAccounts,
+        rate_limits: tuple[RateLimit, ...],
         request: ResolveRequest,
         subject: Subject,
-        *,
-        options: LedgerOptions,
-        rate_limits: tuple[RateLimit, ...],
     ) -> None:
-        self._journal = journal
-        self._purse = purse
+        self._journal, self._purse, self._children, self._options = shared
         self._rate_limits = rate_limits
         self._request = request
         self._subject = subject
-        self._options = options
         self._accounts = accounts
-        self._lender = Lender(journal, accounts, purse, Holder(request.sidecar, request.incarnation))
+        self._lender = Lender(self._journal, accounts, self._purse, Holder(request.sidecar, request.incarnation))
         self._holdings = {holding.lease_id: holding.left_atoms for holding in request.holdings}
         self._budgets: list[Target] = []
         self._grants: list[Target] = []
@@ -223,9 +229,18 @@ class _Resolving:
         """The accounts that matter to it."""
         return [*self._budgets, *self._grants, *self._overdrafts]
 
+    @property
+    def _hard(self) -> list[Target]:
+        return [target for target in self._budgets if target.budget is not None and target.budget.hard]
+
     def lease_of(self, target: Target) -> str:
         """The name of its lease on an account."""
         return lease_id(self._request.incarnation, target.account)
+
+    @property
+    def first_accounts(self) -> set[Child]:
+        """The children whose first account of a hard budget this may be; the accounts must have been loaded."""
+        return self._first_accounts(self._hard) if self._request.need_atoms else set()
 
     async def reply(self) -> ResolveReply:
         """The standing, and what was lent."""
@@ -235,16 +250,16 @@ class _Resolving:
             if debt > self._options.debt_limit_atoms:
                 detail = f"{self._journal.customer!r} owes {debt} atoms of {request.currency}; a paid grant repays them"
                 return ResolveReply(refusal=Reason.DEBT_LIMIT.value, detail=detail)
-        budgets, grants, targets = self._budgets, self._grants, self.targets
+        grants, targets = self._grants, self.targets
         leases: list[LeaseGrant | None] = []
         if request.need_atoms:
-            hard = [target for target in budgets if target.budget is not None and target.budget.hard]
-            new = await self._new_children(hard)
+            hard = self._hard
+            new = self._children.among(self._first_accounts(hard))
             if new is None:
                 detail = f"over {self._options.max_new_children_per_hour} new users, agents or sessions in an hour"
                 return ResolveReply(refusal=Reason.TOO_MANY_SUBJECTS.value, detail=detail)
             if self._lend(hard, grants):
-                await self._note_children(new)
+                self._children.note(new)
             # Also where nothing was lent: the asker's totals may have grown by a sync whose answer it
             # has not heard yet, and the readings alone would then look to it as if that were gone.
             leases = [self._lender.renew(target) for target in (*hard, *grants, *self._overdrafts)]
@@ -369,30 +384,10 @@ class _Resolving:
                 until_ms = now_ms + WANTED_REFRESHES * self._options.refresh_every_ms
                 self._journal.note_wanted(target.account, until_ms)
 
-    async def _new_children(self, hard: list[Target]) -> list[tuple[str, str]] | None:
-        """The children, by kind and id, that would get their first account; None: too many of late (L33)."""
-        children = {
+    def _first_accounts(self, hard: list[Target]) -> set[Child]:
+        """The children whose first account of a budget this would be."""
+        return {
             (target.budget.each.value, target.child)
             for target in hard
             if target.budget is not None and target.child and not self._journal.exists(target.account)
         }
-        if not children:
-            return []
-        tx, customer = self._journal.tx, self._journal.customer
-        sql = "SELECT kind, id FROM children WHERE customer = ? AND (kind, id) IN (VALUES {})"
-        known = {(row["kind"], row["id"]) for row in await fetch_in(tx, sql, (customer,), sorted(children))}
-        new = sorted(children - known)
-        counted = await tx.fetch(
-            "SELECT count(*) AS new FROM children WHERE customer = ? AND first_seen_at_ms > ?",
-            (customer, self._journal.now_ms - HOUR_MS),
-        )
-        if new and counted[0]["new"] + len(new) > self._options.max_new_children_per_hour:
-            return None
-        return new
-
-    async def _note_children(self, new: list[tuple[str, str]]) -> None:
-        if new:
-            await self._journal.tx.execute_many(
-                "INSERT INTO children (customer, kind, id, first_seen_at_ms) VALUES (?, ?, ?, ?)",
-                [(self._journal.customer, kind, name, self._journal.now_ms) for kind, name in new],
-            )
