@@ -28,6 +28,7 @@ TABLES: Final = (
     " JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'customer' AND NOT a.attisdropped"
     " WHERE c.relkind = 'r' ORDER BY c.relname"
 )
+POLICIES: Final = "SELECT tablename AS name, qual AS policy FROM pg_policies"
 SPOILED: Final = re.compile(r"\b((?:\w+\.)?customer) = (\$\d+|given\.v\d+)")
 """The WHERE that keeps customers apart, as the code says it."""
 
@@ -117,6 +118,10 @@ async def test_every_table_that_has_a_customer_is_walled(book: PostgresBook) -> 
     rows = await book.read("acme", lambda tx: tx.fetch(TABLES))
     assert {"entries", "calls", "customers", "accounts", "virtual_keys", "acts"} <= {row["name"] for row in rows}
     assert [row["name"] for row in rows if not row["is_walled"]] == []
+    policies = await book.read("acme", lambda tx: tx.fetch(POLICIES))
+    assert {row["name"] for row in policies} == {row["name"] for row in rows}
+    lonely = [row["name"] for row in policies if "'spend.customers'" not in row["policy"]]
+    assert lonely == [], "nothing of it is seen where customers share a transaction (as in migration 0014)"
     bound = "SELECT rolsuper OR rolbypassrls AS above FROM pg_roles WHERE rolname = current_user"
     assert [row["above"] for row in await book.read("acme", lambda tx: tx.fetch(bound))] == [False]
 
