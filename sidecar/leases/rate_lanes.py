@@ -140,6 +140,11 @@ class SharedRates:
                 discard(future.result())
             raise
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, and all that changed is told."""
+        return not self._lanes
+
     async def run(self) -> None:
         """Tell anew what counts, until cancelled."""
         if self._windows is None:

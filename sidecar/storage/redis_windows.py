@@ -47,7 +47,8 @@ class RedisWindows:
             reply = Reply(int(now_ms), msgspec.convert(rest[0] if rest else [], tuple[Answer, ...]))
         except (TypeError, ValueError, msgspec.ValidationError):
             raise WindowsUnavailable("the script's answer made no sense") from None
-        if len(reply.answers) != len(order.asks):
+        places = range(-1, len(order.windows))
+        if len(reply.answers) != len(order.asks) or not all(one.denied_by in places for one in reply.answers):
             raise WindowsUnavailable("the script's answer made no sense")
         return reply
 

@@ -102,14 +102,18 @@ class SlidingCount:
     counts in the slice that it is given for, so that a correction counts where the call did.
     """
 
-    __slots__ = ("_total", "slices")
+    __slots__ = ("_swept", "_total", "slices")
 
     def __init__(self) -> None:
         self.slices: dict[int, int] = {}
         self._total = 0
+        self._swept = -1
 
     def used(self, current: int) -> int:
         """All of the slices that count while one runs. Those before are forgotten, and what a clock set back left."""
+        if current == self._swept:  # nothing has ended since it was last asked
+            return self._total
+        self._swept = current
         oldest, latest = current - SLICES, current + SLICES
         for number in [number for number in self.slices if not oldest <= number <= latest]:
             self._total -= self.slices.pop(number)
@@ -117,7 +121,7 @@ class SlidingCount:
 
     def add(self, number: int, amount: int) -> None:
         """Count more, or (below zero) less in a slice, never less than nothing; one that is forgotten stays so."""
-        if amount < 0 and number not in self.slices:
+        if number not in self.slices and (amount < 0 or number < self._swept - SLICES):
             return
         before = self.slices.get(number, 0)
         after = max(0, before + amount)

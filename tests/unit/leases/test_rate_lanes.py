@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sidecar.core.governance.rate_limits import Counts, NoRoom, RateLimit
+from sidecar.core.governance.rate_orders import Answer, Order, Reply
 from sidecar.core.governance.standing import Standing
 from sidecar.leases import rate_lanes
 from sidecar.leases.breaker import Breaker, State
@@ -42,6 +43,11 @@ class Fleet:
         found = one.take_now(known, ACME, model="m", provider="p", tokens=tokens)
         return found or await one.take(known, ACME, model="m", provider="p", tokens=tokens)
 
+    async def told(self) -> None:
+        """Wait until all that ended is told."""
+        while not all(one.is_idle for one in self.sidecars):
+            await asyncio.sleep(0.001)
+
     async def crowd(self, calls: int, known: Standing, tokens: int = 1) -> list[Taken]:
         """Many calls at once, spread over all; those that found room."""
         found = await asyncio.gather(*(self.ask(number, known, tokens) for number in range(calls)))
@@ -56,7 +62,7 @@ async def test_a_crowd_over_three_sidecars_gets_the_limit() -> None:
     assert len(fleet.windows.orders) <= 9
     for one in passed:
         one.settle(2)
-    await asyncio.sleep(2 * rate_lanes.TIDY_S)
+    await fleet.told()
     assert len(await fleet.crowd(1500, known, tokens=10)) == 80
 
 
@@ -124,7 +130,7 @@ async def test_calls_at_once_are_freed_when_they_end_and_when_their_sidecar_dies
     passed = await fleet.crowd(10, known)
     assert len(passed) == 3
     passed[0].settle(1)
-    await asyncio.sleep(2 * rate_lanes.TIDY_S)
+    await fleet.told()
     assert len(await fleet.crowd(10, known)) == 1
     fleet.clock.advance(rate_lanes.KEEP_MS / 1000 + 1)
     assert isinstance(await fleet.ask(0, known), Taken | NoRoom)  # tells of its own again
@@ -140,8 +146,25 @@ async def test_who_leaves_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(2 * rate_lanes.TIDY_S)
+    await fleet.told()
     assert len(await fleet.crowd(20, known)) == 10
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [(), (Answer(7, 1, 1),), (Answer(-1), Answer(-1)), (Answer(0, -5, -5),)],
+    ids=["none", "whose", "two", "odd"],
+)
+async def test_an_answer_that_makes_no_sense_opens_nothing(nonsense: tuple[Answer, ...]) -> None:
+    """Whatever stands in Redis, every call is answered, and what is decided without it is decided by share."""
+    fleet, known = Fleet(2), standing(REQUESTS)
+
+    async def lie(order: Order) -> Reply:
+        return Reply(fleet.clock.wall_ms(), nonsense)
+
+    fleet.windows.order = lie  # type: ignore[method-assign]
+    found = [await fleet.ask(0, known) for _ in range(30)]
+    assert sum(isinstance(one, Taken) for one in found) in (0, 5)
 
 
 async def test_alone_it_is_one_step() -> None:

@@ -90,7 +90,8 @@ async def test_a_caller_who_leaves_while_it_is_asked_for_holds_nothing() -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.05)
+    while not desk.is_idle:
+        await asyncio.sleep(0.001)
     assert on.table.open_holds == 0
     assert desk.rates.counted() == []
 

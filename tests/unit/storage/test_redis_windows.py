@@ -80,6 +80,12 @@ def sidecar(windows: Windows, number: int, of: int = 3) -> SharedRates:
     return SharedRates(rates, windows, clock, incarnation=f"inc{number}", breaker=breaker)
 
 
+async def told(fleet: list[SharedRates]) -> None:
+    """Wait until all that ended is told."""
+    while not all(one.is_idle for one in fleet):
+        await asyncio.sleep(0.01)
+
+
 async def ask(one: SharedRates, *limits: RateLimit, tokens: int = 1, customer: str = "acme") -> Taken | NoRoom:
     known = msgspec.structs.replace(standing(*limits), customer=customer)
     found = one.take_now(known, ACME, model="m", provider="p", tokens=tokens)
@@ -96,7 +102,7 @@ async def test_1500_calls_over_three_sidecars_never_pass_a_window(windows: Redis
     assert sum(one.unanswered for one in fleet) == 0
     for taken in passed:
         taken.settle(5)
-    await asyncio.sleep(0.3)
+    await told(fleet)
     found = await asyncio.gather(*(ask(fleet[number % 3], *limits, tokens=10) for number in range(1500)))
     assert sum(isinstance(one, Taken) for one in found) == 200  # by now the requests are the narrower
     at_once = RateLimit("cc", Counts.CONCURRENT, 40, window_ms=0)
@@ -104,7 +110,7 @@ async def test_1500_calls_over_three_sidecars_never_pass_a_window(windows: Redis
     assert sum(isinstance(one, Taken) for one in found) == 40
     for taken in [one for one in found if isinstance(one, Taken)]:
         taken.settle(1)
-    await asyncio.sleep(0.3)
+    await told(fleet)
     found = await asyncio.gather(*(ask(fleet[number % 3], at_once) for number in range(300)))
     assert sum(isinstance(one, Taken) for one in found) == 40
 

@@ -76,6 +76,7 @@ def test_a_correction_counts_where_the_call_did() -> None:
     assert count.used(101) == 0
     assert count.used(100 + SLICES + 1) == 0
     count.add(100, -5)
+    count.add(100, 5)
     assert count.used(100 + SLICES + 1) == 0
 
 
