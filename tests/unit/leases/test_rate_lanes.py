@@ -150,11 +150,7 @@ async def test_who_leaves_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(await fleet.crowd(20, known)) == 10
 
 
-@pytest.mark.parametrize(
-    "nonsense",
-    [(), (Answer(7, 1, 1),), (Answer(-1), Answer(-1)), (Answer(0, -5, -5),)],
-    ids=["none", "whose", "two", "odd"],
-)
+@pytest.mark.parametrize("nonsense", [(), (Answer(7, 1, 1),), (Answer(0, -5, -5),)], ids=["none", "whose", "odd"])
 async def test_an_answer_that_makes_no_sense_opens_nothing(nonsense: tuple[Answer, ...]) -> None:
     """Whatever stands in Redis, every call is answered, and what is decided without it is decided by share."""
     fleet, known = Fleet(2), standing(REQUESTS)
