@@ -224,3 +224,22 @@ async def test_f_12_a_redis_that_goes_never_opens_a_limit(fresh: Server, fault: 
     after = sum([await crowd(300) for _ in range(4)])
     assert before + during + after <= 2 * 90
     await made.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, [], [1], [1, [[-1, 0, 0], [-1, 0, 0]]], [1, [[7, 0, 0]]], [1, [[-2, 0, 0]]], ["x", [[-1, 0, 0]]], [1, "no"]],
+)
+async def test_an_answer_that_makes_no_sense_is_none(answer: object) -> None:
+    """Too many, too few, of no window, or nothing like an answer: as if there had been none."""
+
+    class Liar:
+        async def initialize(self) -> None:
+            """Nothing to do."""
+
+        async def evalsha(self, *_: object) -> object:
+            return answer
+
+    state = WindowState("r:", Counts.REQUESTS, 5, 5000, ())
+    with pytest.raises(WindowsUnavailable):
+        await RedisWindows(Liar(), deadline_s=1).order(Order("acme", "i", 1, (state,), (Ask(((0, 1),)),), 1))
