@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import boto3
 import pytest
 from botocore import UNSIGNED
@@ -41,8 +42,11 @@ def product(tmp_path_factory: pytest.TempPathFactory, clouds: CloudProvider) -> 
     folder = tmp_path_factory.mktemp("clouds")
     key = folder / "bedrock-token"
     key.write_text("token")
-    settings = {f"SPEND_UPSTREAMS__{name}__BASE_URL": clouds.address for name in ("GEMINI", "BEDROCK", "AMAZON")}
+    settings = {
+        f"SPEND_UPSTREAMS__{name}__BASE_URL": clouds.address for name in ("GEMINI", "BEDROCK", "AMAZON", "VERTEX")
+    }
     settings |= {"SPEND_UPSTREAMS__BEDROCK__KEY_FILE": str(key), "SPEND_UPSTREAMS__AMAZON__PRICES_OF": "bedrock"}
+    settings |= {"SPEND_UPSTREAMS__VERTEX__PRICES_OF": "anthropic"}
     with running_product(folder / "data", settings) as running:
         yield running
 
@@ -137,6 +141,32 @@ def test_googles_answer_is_shortened_where_it_would_not_fit(product: Product, cl
     config = clouds.requests[-1].body["generationConfig"]
     assert config["temperature"] == 0.5
     assert 256 <= config["maxOutputTokens"] <= 4000
+
+
+def claude(address: str, who: str) -> anthropic.AnthropicVertex:
+    """Anthropic's client for Vertex."""
+    headers = {"Spend-Customer": who}
+    return anthropic.AnthropicVertex(
+        base_url=f"{address}/v1", region="eu", project_id="p", access_token="t", default_headers=headers
+    )
+
+
+def test_claude_on_vertex_is_answered_and_refused_as_by_anthropic(product: Product, clouds: CloudProvider) -> None:
+    """Whole, streamed, and refused with Anthropic's own error, once; priced by Anthropic's cards."""
+    who, model = customer(product, "5"), "claude-sonnet-4-5@20250929"
+    ask: dict[str, Any] = {"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": PROMPT}]}
+    ours, direct = claude(f"{product.proxy}/vertex", who), claude(clouds.address, who)
+    got, wanted = (c.messages.create(**ask) for c in (ours, direct))
+    assert got.to_dict() == wanted.to_dict()
+    events, direct_events = ([e.to_dict() for e in c.messages.create(**ask, stream=True)] for c in (ours, direct))
+    assert events == direct_events
+    rows = product.usage(who)
+    assert [(row["state"], row["charge"]["text"]) for row in rows] == [("final", "0.000138")] * 2  # 11 × 3, 7 × 15
+    before = len(clouds.requests)
+    with pytest.raises(anthropic.APIStatusError) as refused:
+        claude(f"{product.proxy}/vertex", customer(product)).messages.create(**ask)
+    assert refused.value.status_code == 402
+    assert len(clouds.requests) == before
 
 
 def test_bedrocks_answers_are_the_providers_own(product: Product, clouds: CloudProvider) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from sidecar.providers.binary_stream import write_message
+from tests.recordings.exchange import message, message_stream
 from tests.support.threads import in_thread
 
 WORDS = ("Once ", "there ", "were ", "sheep.")
@@ -38,6 +39,8 @@ class CloudProvider:
         body = json.loads(await request.read())
         self.requests.append(Request(request.raw_path, dict(request.headers), body))
         path = request.raw_path
+        if "awPredict" in path:
+            return await self._claude(request, streamed="streamRaw" in path)
         if "streamGenerateContent" in path:
             return await self._stream(request, "text/event-stream", [
                 b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n" for chunk in _gemini_chunks()
@@ -51,6 +54,13 @@ class CloudProvider:
             answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": _CONVERSE_USAGE}
             return web.json_response(answer | {"metrics": {"latencyMs": 1}})
         return web.json_response({"message": "no such operation"}, status=404)
+
+    async def _claude(self, request: web.Request, *, streamed: bool) -> web.StreamResponse:
+        """Anthropic's messages on Vertex."""
+        if not streamed:
+            return web.json_response(message({"input_tokens": 11, "output_tokens": 7}))
+        body = message_stream({"input_tokens": 11, "output_tokens": 1}, {"output_tokens": 7})
+        return await self._stream(request, "text/event-stream", [body])
 
     async def _stream(self, request: web.Request, content_type: str, events: list[bytes]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": content_type})
