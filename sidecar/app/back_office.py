@@ -9,12 +9,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from sidecar.app.data_folder import BOOK, OUTBOX, sidecar_name
 from sidecar.app.lending_gate import LendingGate
-from sidecar.contract.messages import RegisterRequest
 from sidecar.errors import ConfigurationError, SidecarError
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.options import KeeperOptions
@@ -81,7 +81,8 @@ class BackOffice:
         self.shipper = Shipper(ledger, self.spool, clock, shipping)
         self.table = LeaseTable()
         self._ledger = ledger
-        self._gate = LendingGate(ledger, lambda: self.shipper.is_replaying)
+        self._gate = LendingGate(ledger, self.shipper)
+        self._beat_every_s = leases.refresh_every_s
         self.keeper = Keeper(
             self._gate,
             self.table,
@@ -102,9 +103,11 @@ class BackOffice:
         Raises:
             ConfigurationError: the book does not take what it lacks.
         """
-        self.shipper.registered(await self._ledger.register(RegisterRequest(self.name, self.incarnation)))
-        self._run(self.spool.run(), self.shipper.run(), self.keeper.run())
+        await self.shipper.register()
+        self._run(self.spool.run(), self.shipper.run(), self.keeper.run(), self._stay_known())
         await self._replay()
+        if self.shipper.has_news:
+            await self.shipper.register()
         self._gate.open()
         self.joined = True
         if not await self._close_leases():
@@ -153,7 +156,7 @@ class BackOffice:
         failures = 0
         while True:
             try:
-                reply = await self._ledger.register(RegisterRequest(self.name, self.incarnation))
+                reply = await self.shipper.register()
                 break
             except SidecarError as problem:
                 if not failures:
@@ -161,12 +164,28 @@ class BackOffice:
                 longest = min(JOIN_MAX_BACKOFF_S, JOIN_MIN_BACKOFF_S * 2 ** min(failures, 10))
                 failures += 1
                 await asyncio.sleep(random.uniform(longest / 2, longest))
-        self.shipper.registered(reply)
-        self._run(self.shipper.run())
+        self._run(self.shipper.run(), self._stay_known())
         self._gate.open()
         self.joined = True
         logger.info("ledger_joined", extra={"facts": {"history_id": reply.history_id}})
         await self._close_leases_later()
+
+    async def _stay_known(self) -> None:
+        """Be heard of where nothing is said, and tell the ledger when its book was another and is caught up (L50a)."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._beat_every_s * random.uniform(0.9, 1.0)):
+                    await self.shipper.news.wait()
+            if not self.shipper.has_news:
+                self.shipper.news.clear()
+                self.shipper.beat()
+                continue
+            try:
+                await self.shipper.register()
+                logger.warning("book_caught_up", extra={"facts": {"history_id": self.shipper.caught_up}})
+            except SidecarError as problem:
+                logger.warning("ledger_not_told", extra={"facts": {"problem": str(problem)}})
+                await asyncio.sleep(JOIN_MAX_BACKOFF_S * random.uniform(0.5, 1.0))
 
     async def _replay(self) -> None:
         """Where another or an earlier book was put in place: nothing is lent before it has what it lacks (L50a).

@@ -20,6 +20,7 @@ from sidecar.app.checkpointing import history_of
 from sidecar.app.data_folder import BOOK
 from sidecar.app.proving import Witnesses, prove
 from sidecar.errors import ConfigurationError, NotFound
+from sidecar.ledger import learning
 from sidecar.ledger.administration import Act
 from sidecar.ledger.after_restore import EndedKeys, Good, end_others, good_of
 from sidecar.ledger.history import SYSTEM, renew_history
@@ -227,6 +228,7 @@ def made_ready(
             ended = [one for one in dict.fromkeys((before, replaced)) if one]
             act, now_ms = Act(f"operator:{_user()}", "", how.reason), how.clock.wall_ms()
             new = await renew_history(tx, how.ids, now_ms, act, {"ended": ended, "sha256": sha256})
+            await learning.begin(tx, now_ms, f"a backup was put in the place of the book by {act.actor}")
             return new, EndedKeys() if how.keep_keys else await end_others(tx, now_ms, still_good, act)
 
         history, keys = change_copy(part, renew)

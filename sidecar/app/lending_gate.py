@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
 
 from sidecar.contract.messages import (
     AnySync,
@@ -15,8 +18,21 @@ from sidecar.contract.messages import (
     ResolveRequest,
     SyncReply,
 )
-from sidecar.errors import LedgerUnavailable
+from sidecar.errors import LedgerUnavailable, StaleIncarnation
 from sidecar.ports import Ledger
+
+
+class Acquaintance(Protocol):
+    """Who knows how far the ledger has heard of this start: the shipper."""
+
+    @property
+    def claim(self) -> tuple[str, int]:
+        """The history of the book that has all that is kept here, `` while it has not; and its answers heard of."""
+        ...
+
+    async def register(self) -> RegisterReply:
+        """Tell the ledger of this start."""
+        ...
 
 
 class LendingGate:
@@ -24,33 +40,51 @@ class LendingGate:
 
     Args:
         ledger: the ledger itself.
-        is_replaying: whether the book was replaced or put back and lacks calls that are kept here (L50a).
+        acquaintance: what it has heard of us. Where the book was replaced or put back it lacks calls that are
+            kept here, and nothing is borrowed from it (L50a).
     """
 
-    def __init__(self, ledger: Ledger, is_replaying: Callable[[], bool]) -> None:
+    def __init__(self, ledger: Ledger, acquaintance: Acquaintance) -> None:
         self._ledger = ledger
-        self._is_replaying = is_replaying
+        self._acquaintance = acquaintance
         self._is_open = False
+        self._is_stale = False
 
     def open(self) -> None:
         """This start is known to the ledger."""
         self._is_open = True
 
-    async def register(self, request: RegisterRequest) -> RegisterReply:
-        """As the ledger does."""
-        return await self._ledger.register(request)
+    async def register(self, _request: RegisterRequest) -> RegisterReply:
+        """What the ledger has answered, or answers now if it has just said that it does not know us.
+
+        Raises:
+            LedgerUnavailable: the gate is shut, or there is no answer.
+        """
+        if not self._is_open:
+            raise LedgerUnavailable("the ledger has not answered since this start")
+        if self._is_stale:
+            reply = await self._acquaintance.register()
+            self._is_stale = False
+            return reply
+        return RegisterReply(*self._acquaintance.claim)
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """As the ledger does, once the gate is open.
 
         Raises:
             LedgerUnavailable: it is shut.
+            StaleIncarnation: its book does not know us, or not as we know it.
         """
         if not self._is_open:
             raise LedgerUnavailable("the ledger has not answered since this start")
-        if self._is_replaying():
+        history_id, heard = self._acquaintance.claim
+        if not history_id:
             raise LedgerUnavailable("the ledger lacks calls that are on their way to it")
-        return await self._ledger.resolve(request)
+        try:
+            return await self._ledger.resolve(msgspec.structs.replace(request, history_id=history_id, heard=heard))
+        except StaleIncarnation:
+            self._is_stale = True
+            raise
 
     async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
         """As the ledger does: it lends nothing."""

@@ -17,6 +17,7 @@ from sidecar.cli.book_files import backup, restore
 from sidecar.cli.connection import Connection, why_option, with_ledger
 from sidecar.cli.failures import Failed
 from sidecar.cli.ledger_client import LedgerClient
+from sidecar.cli.losses import accept_loss, learning
 from sidecar.cli.tables import show_instant
 from sidecar.ledger.views import ClockView, SidecarTokenView
 
@@ -45,6 +46,8 @@ def command() -> None:
 
 command.add_command(backup)
 command.add_command(restore)
+command.add_command(learning)
+command.add_command(accept_loss)
 
 
 @command.command("serve")

@@ -41,11 +41,19 @@ def lease_account(lease: str) -> str:
 
 
 class RegisterRequest(msgspec.Struct, frozen=True):
-    """A process started. `incarnation` is a random number drawn at this start (L43)."""
+    """A process started. `incarnation` is a random number drawn at this start (L43).
+
+    It says so again whenever the book has become another, and once more when it is `caught_up`: every call that
+    it keeps is booked there, and each of its leases was reported (L50a). `history_id` and `heard` are what it was
+    last told of the book; empty and 0 where nothing ever was.
+    """
 
     sidecar: str
     incarnation: str
     version: int = VERSION
+    history_id: str = ""
+    heard: int = 0
+    caught_up: bool = False
 
 
 class RegisterReply(msgspec.Struct, frozen=True):
@@ -79,6 +87,7 @@ class ResolveRequest(msgspec.Struct, frozen=True):
     `demand_atoms` is what the asker expects to need until it next talks (L44).
     `holdings` are its live leases on the accounts it believes to apply.
     `next_period` asks for leases on the period after this one, fetched ahead of its start.
+    `history_id` and `heard`: as in `SyncRequest`.
     """
 
     sidecar: str
@@ -92,6 +101,8 @@ class ResolveRequest(msgspec.Struct, frozen=True):
     holdings: tuple[Holding, ...] = ()
     next_period: bool = False
     version: int = VERSION
+    history_id: str = ""
+    heard: int = 0
 
 
 class ResolveKeyRequest(msgspec.Struct, frozen=True):
@@ -223,6 +234,8 @@ class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):
     `closed`: it will never admit on it again; `returned_atoms` is then granted − tally (L42). `tally_atoms`
     says with it what was charged on it in all: so what was lent in an answer that its holder never heard
     is free as well. None: it is not said.
+    `granted_atoms` is the total as its holder was told, 0 where it does not say: more than the book has
+    means that the book has lost something, and that so much more of the account is out (L50a).
     """
 
     lease_id: str
@@ -230,6 +243,7 @@ class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):
     want_atoms: int = 0
     closed: bool = False
     tally_atoms: int | None = None
+    granted_atoms: int = 0
 
 
 class CustomerPart(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -250,7 +264,9 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `ended`: this incarnation is over and gets no new grant. With it, `all_booked`: each call that it
     ever admitted is booked. What is left on any lease of it is then free again, also on one whose
-    grant it died before hearing of.
+    grant it died before hearing of. `history_id` is of the book that has all that the sender keeps, empty while
+    it is bringing that up; `heard` the greatest count that it was told of it. Either proves it, where the
+    book has lost something since (L50a).
     """
 
     sidecar: str
@@ -260,6 +276,8 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: bool = False
     all_booked: bool = False
     version: int = VERSION
+    history_id: str = ""
+    heard: int = 0
 
 
 class RecordedPart(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -285,6 +303,8 @@ class RecordedSync(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: bool = False
     all_booked: bool = False
     version: int = VERSION
+    history_id: str = ""
+    heard: int = 0
 
 
 AnyPart = CustomerPart | RecordedPart

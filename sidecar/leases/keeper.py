@@ -415,6 +415,15 @@ class Keeper:
         """Whether there is something to report."""
         return self._renewal.has_due
 
+    def declare(self) -> None:
+        """The book has become another: tell it of every lease (L50a)."""
+        self._renewal.declare()
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it has heard of all of them."""
+        return self._renewal.is_declared
+
     def due(self) -> dict[str, list[LeaseReport]]:
         """Reports on leases to send now, by customer."""
         return self._renewal.due()

@@ -20,6 +20,10 @@ RATE_OVER_S: Final = 1.0
 """What was spent since the keeper last looked is taken to have taken this long at least: a burst is not yet a rate."""
 
 
+MAX_DECLARATIONS: Final = 5
+"""Times that a book may refuse to hear of a customer's leases before the others go on without."""
+
+
 def demand(lease: Lease, cover_s: float, now: float) -> int:
     """What a lease's account is expected to need until it is next talked about (L44).
 
@@ -52,6 +56,8 @@ class Renewal:
         self._courier = courier
         self._options = options
         self._due: dict[str, Lease] = {}
+        self._undeclared: dict[str, Lease] = {}
+        self._refused = 0
         table.on_low = self.hasten
 
     def hasten(self, lease: Lease) -> None:
@@ -86,6 +92,16 @@ class Renewal:
                 lease.recalled = True
                 self.hasten(lease)
 
+    def declare(self) -> None:
+        """The book has become another: each lease is to be told to it, also those at rest (L50a)."""
+        self._undeclared = {lease.lease_id: lease for lease in self._table.all_leases()}
+        self._refused = 0
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the book has heard of every lease that there was when it became another."""
+        return not self._undeclared
+
     def close_all(self) -> None:
         """Close every lease on which no hold stands; those that one stands on give back what is free."""
         for lease in self._table.leases():
@@ -117,9 +133,11 @@ class Renewal:
     def due(self) -> dict[str, list[LeaseReport]]:
         """Reports to send now, by customer: at most MAX_LEASES_PER_SYNC; what is left over stays due.
 
-        What is sent in vain is due again at the next refresh.
+        What is sent in vain is due again at the next refresh; what is to be declared, at once.
         """
         now = self._clock.monotonic()
+        if self._undeclared:
+            self._due.update(self._undeclared)
         reports: dict[str, list[LeaseReport]] = {}
         for lease_id in list(self._due)[:MAX_LEASES_PER_SYNC]:
             lease = self._due.pop(lease_id)
@@ -137,16 +155,28 @@ class Renewal:
             facts = {"customer": part.customer, "problem": reply.error[:512]}
             logger.warning("lease_reports_refused", extra={"facts": facts})
             if not reply.booked:
+                self._give_up_declaring(part)
                 return
         grown = self._table.merge(part.customer, reply.leases, sent_at=sent_at, now=self._clock.monotonic())
         for lease in grown:
             self._notes.note_lease(lease.customer, lease.lease_id, lease.granted, lease.spent)
         answered = {grant.lease_id for grant in reply.leases}
         for report in part.leases:
+            self._undeclared.pop(report.lease_id, None)
             known = self._table.lease(report.lease_id)
             if known is not None:
                 refused = bool(reply.error) and report.lease_id not in answered and not report.closed
                 self._acknowledge(known, report, sent_at, refused=refused)
+
+    def _give_up_declaring(self, part: AnyPart) -> None:
+        """The book takes nothing of a customer's: after some tries what else it takes need not wait for that."""
+        if not self._undeclared:
+            return
+        self._refused += 1
+        if self._refused >= MAX_DECLARATIONS:
+            for report in part.leases:
+                self._undeclared.pop(report.lease_id, None)
+            logger.error("leases_not_declared", extra={"facts": {"customer": part.customer}})
 
     def _acknowledge(self, lease: Lease, report: LeaseReport, sent_at: float, *, refused: bool) -> None:
         if refused:  # the ledger does not know it: nothing may be admitted on it any more
@@ -180,7 +210,7 @@ class Renewal:
             needed, free = demand(lease, self._options.cover_s, now), lease.free
             want = needed - free if free * 2 < needed else 0
         tally = lease.spent if lease.closed else None
-        return LeaseReport(lease.lease_id, lease.returned, want_atoms=want, closed=lease.closed, tally_atoms=tally)
+        return LeaseReport(lease.lease_id, lease.returned, want, lease.closed, tally, lease.granted)
 
 
 def _may_close(lease: Lease) -> bool:

@@ -248,6 +248,10 @@ class LeaseTable:
         """All leases but those at rest."""
         return list(self._active.values())
 
+    def all_leases(self) -> list[Lease]:
+        """All leases, also those at rest."""
+        return [*self._active.values(), *self._resting.values()]
+
     def leases_of(self, customer: str) -> list[Lease]:
         """A customer's, of those."""
         return [lease for lease in self._active.values() if lease.customer == customer]

@@ -9,6 +9,7 @@ import msgspec
 
 from sidecar.core.governance.rights import Role, Scope
 from sidecar.errors import StaleWrite, VersionRequired
+from sidecar.ledger.fleet_views import LearningView
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -220,6 +221,13 @@ class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     expires_in_ms: int | None = None
 
 
+class LossAcceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A sidecar that is not waited for any longer, or (``) all of them, and why: what it knows is given up for good."""
+
+    reason: str
+    sidecar: str = ""
+
+
 class BackupDesk(Protocol):
     """Makes copies of the book, where it is the ledger's own file."""
 
@@ -350,6 +358,18 @@ class Administration(Protocol):
 
     async def accept_clock(self, act: Act) -> ClockView:
         """Believe the wall clock again after a jump, as it is now: periods begin and grants expire by it."""
+        ...
+
+    async def learning(self) -> LearningView:
+        """Whether the book has lost something, and whom the ledger waits for before it lends again (L50a)."""
+        ...
+
+    async def accept_loss(self, loss: LossAcceptance, act: Act) -> LearningView:
+        """Wait no longer for a sidecar, or for any: what they know of the lost span is given up.
+
+        Raises:
+            NotFound: that sidecar is not waited for.
+        """
         ...
 
     async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:

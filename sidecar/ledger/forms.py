@@ -142,6 +142,17 @@ def move(form: NodeMove) -> tuple[str, tuple[Node, ...], tuple[Node, ...]]:
     return name, nodes, to
 
 
+def reason(text: str) -> None:
+    """Refuse a reason that is none.
+
+    Raises:
+        Rejected: it is empty, too long, or not printable on one line.
+    """
+    problems = Problems()
+    check_reason(problems, text)
+    problems.raise_any()
+
+
 def about(name: str, reason: str) -> None:
     """Refuse an act on something of a customer's that names no customer, or does not say why."""
     problems = Problems()

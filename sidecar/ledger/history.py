@@ -18,6 +18,9 @@ SYSTEM: Final = "_system"
 RESTORED: Final = "book_restored"
 """The kind of the entry, in the ledger's own book, by which a restore renews the history."""
 
+FENCED: Final = "history_fenced"
+"""The same, where the ledger noticed by itself that the book has lost something."""
+
 
 async def lock_system(tx: Transaction) -> None:
     """What comes first in every transaction that writes what belongs to no customer: they come one by one."""
@@ -74,9 +77,10 @@ async def heads_after(tx: Transaction, after: str, limit: int) -> list[Head]:
 
 
 async def pasts_of(tx: Transaction) -> dict[str, int]:
-    """The histories that a restore ended, each with the instant of it, in Unix milliseconds."""
+    """The histories that are over, by a restore or a fence, each with the instant of that, in Unix milliseconds."""
     rows = await tx.fetch(
-        "SELECT recorded_at_ms, body FROM entries WHERE customer = ? AND kind = ? ORDER BY sequence", (SYSTEM, RESTORED)
+        "SELECT recorded_at_ms, body FROM entries WHERE customer = ? AND kind IN (?, ?) ORDER BY sequence",
+        (SYSTEM, RESTORED, FENCED),
     )
     pasts: dict[str, int] = {}
     for row in rows:
@@ -85,8 +89,10 @@ async def pasts_of(tx: Transaction) -> dict[str, int]:
     return pasts
 
 
-async def renew_history(tx: Transaction, ids: Ids, wall_ms: int, act: Act, facts: dict[str, object]) -> str:
-    """Begin another history, by an entry in the ledger's own book; gives its name (L50a).
+async def renew_history(
+    tx: Transaction, ids: Ids, wall_ms: int, act: Act, facts: dict[str, object], *, kind: str = RESTORED
+) -> str:
+    """Begin another history, by an entry of a kind in the ledger's own book; gives its name (L50a).
 
     Of the `facts`, `ended` are the histories that are over.
     """
@@ -97,7 +103,7 @@ async def renew_history(tx: Transaction, ids: Ids, wall_ms: int, act: Act, facts
         (new,),
     )
     journal = await system_journal(tx, wall_ms, act)
-    journal.post("book_restored", actor=act.actor, facts={**facts, "history_id": new})
+    journal.post(kind, actor=act.actor, facts={**facts, "history_id": new})
     await journal.write()
     return new
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from sidecar import errors
 from sidecar.core.governance.rights import Reach, Right, Role, may_make
-from sidecar.ledger import http_budgets
+from sidecar.ledger import http_budgets, http_fleet
 from sidecar.ledger.administration import (
     Administration,
     BackupDesk,
@@ -53,7 +53,6 @@ from sidecar.ledger.views import (
     Page,
     ShownDecision,
     SidecarTokenView,
-    SilentLeaseView,
     SumView,
     TokenView,
     UsageView,
@@ -216,10 +215,7 @@ class AdminAPI:
                 "/v1/usage/sums", usage, self._sums, SumView,
                 query=since | {"by", "this", "cursor"}, listing=True, reach=below, cost=SUMS_COST,
             ),
-            get(
-                "/v1/leases/silent", usage, self._silent_leases, SilentLeaseView,
-                query=PAGE, listing=True, reach=theirs,
-            ),
+            *http_fleet.routes(self._administration),
             get("/v1/clock", Right.ANY, self._clock, ClockView),
             post("/v1/clock/accept", platform, self._accept_clock, Nothing, ClockView),
             get("/v1/sidecar-tokens", platform, self._sidecar_tokens, SidecarTokenView, query=PAGE, listing=True),
@@ -374,9 +370,6 @@ class AdminAPI:
             node=str(call.scope.node or ""),
         )
         return Page(tuple(rows), cursor)
-
-    async def _silent_leases(self, call: Call) -> object:
-        return page_of(await self._administration.silent_leases(call.scope.customer), "lease_id", call)
 
     async def _clock(self, _call: Call) -> object:
         return await self._administration.clock()

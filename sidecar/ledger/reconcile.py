@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from msgspec.structs import replace
 
 from sidecar.contract.messages import AnyPart, AnySync, CustomerPart, LeaseGrant, LeaseReport, PartReply
@@ -17,32 +18,39 @@ from sidecar.ledger.booking import Booking
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.freezing import NOTHING_FROZEN, frozen_of
 from sidecar.ledger.journal import Journal, Lease
+from sidecar.ledger.learning import Claim, LossProven, borrowers
 from sidecar.ledger.lending import Holder, Lender, Target, grant_target, overdraft_target
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import budget_of
 from sidecar.ledger.purse import Purse
 from sidecar.ledger.recorded_events import read_events
-from sidecar.ledger.resolving import may_borrow
+from sidecar.ledger.redeclaring import Redeclaring
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.windows import window_of
 from sidecar.ports import Transaction
 
 
-async def apply_part(
-    tx: Transaction, request: AnySync, part: AnyPart, wall_ms: int, options: LedgerOptions
-) -> PartReply:
+class Applied(msgspec.Struct, frozen=True):
+    """What became of a part. `loss`: why it proves that the book has lost something; `` where it does not (L50a)."""
+
+    reply: PartReply
+    loss: str = ""
+
+
+async def apply_part(tx: Transaction, request: AnySync, part: AnyPart, wall_ms: int, options: LedgerOptions) -> Applied:
     """One part in one transaction. What is odd about a report is told in `error`; the rest is applied."""
     journal = await Journal.open(tx, part.customer, wall_ms)
     if journal is None:
-        return PartReply(part.customer, error=f"customer {part.customer!r} is not known")
+        return Applied(PartReply(part.customer, error=f"customer {part.customer!r} is not known"))
     events = read_events(part)
     strangers = events.customers - {part.customer}
     if strangers:
-        return PartReply(part.customer, error=f"events of {len(strangers)} other customers are among them")
+        return Applied(PartReply(part.customer, error=f"events of {len(strangers)} other customers are among them"))
     purse = await Purse.open(journal)
-    await Booking(journal, purse, request).book(events)
     reconciling = _Reconciling(journal, purse, request, options)
-    leases = await reconciling.apply(part.leases, part.heard)
+    await reconciling.begin(part.leases)  # so that calls find the leases that they were let run by
+    await Booking(journal, purse, request).book(events)
+    leases = await reconciling.apply(part.heard)
     currencies = {options.currency, *(call.event.admission.currency for call in events.calls)}
     for currency in sorted(currencies):
         await purse.repay(currency)
@@ -50,7 +58,8 @@ async def apply_part(
     if events.unreadable:
         reconciling.problems.append(f"{events.unreadable} events make no sense")
     problems = "; ".join(reconciling.problems)
-    return PartReply(part.customer, leases, error=problems, booked=True, revision=journal.revision)
+    reply = PartReply(part.customer, leases, error=problems, booked=True, revision=journal.revision)
+    return Applied(reply, reconciling.loss)
 
 
 async def end_incarnation(tx: Transaction, request: AnySync, wall_ms: int) -> None:
@@ -85,22 +94,41 @@ class _Reconciling:
         self._options = options
         self._holder = Holder(request.sidecar, request.incarnation)
         self._frozen = NOTHING_FROZEN
+        self._merged: dict[str, LeaseReport] = {}
+        self._lends = False
         self.problems: list[str] = []
+        self.loss = ""
 
-    async def apply(self, reports: Iterable[LeaseReport], heard: int) -> tuple[LeaseGrant, ...]:
+    async def begin(self, reports: Iterable[LeaseReport]) -> None:
+        """Take in the reports, and what they say was lent and the book does not have."""
+        self._merged = _merge(reports)
+        await self._journal.load_leases(self._merged)
+        redeclaring = Redeclaring(self._journal, self._purse, self._request.sidecar, self._options.valid_for_ms)
+        await redeclaring.take(self._merged.values())
+        if redeclaring.is_ahead and self._request.history_id:
+            self.loss = f"sidecar {self._request.sidecar} holds more than the book says it lent"
+
+    async def apply(self, heard: int) -> tuple[LeaseGrant, ...]:
         """Take what comes back, then renew the leases that stay and lend more on those that want it.
 
         `heard` is the revision by which their holder says that it decides.
         """
-        merged = _merge(reports)
-        await self._journal.load_leases(merged)
+        merged = self._merged
         known = [(lease, merged[one]) for one in merged if (lease := self._known(merged[one])) is not None]
         await self._purse.load(lease.account for lease, _ in known)
         self._take_back(known)
         mine = [(lease, r) for lease, r in known if lease.incarnation == self._request.incarnation]
         self._note_heard((lease for lease, _ in mine), heard)
-        if not mine or self._request.ended or not await may_borrow(self._journal.tx, self._holder):
+        if not mine or self._request.ended:
             return ()
+        found = await borrowers(self._journal.tx, frozenset([self._holder]))
+        if self._holder not in found.holders:
+            return ()
+        request = self._request
+        refusal = found.refusal(self._holder, Claim(request.sidecar, request.history_id, request.heard))
+        if isinstance(refusal, LossProven):
+            self.loss = self.loss or str(refusal)
+        self._lends = refusal is None and not self.loss  # what is lent goes on, whatever the book has lost
         return await self._renew([(lease, report) for lease, report in mine if not lease.closed])
 
     def _note_heard(self, leases: Iterable[Lease], heard: int) -> None:
@@ -116,7 +144,8 @@ class _Reconciling:
         if lease is None or lease.sidecar != self._request.sidecar:
             self.problems.append(f"lease {report.lease_id!r} is not known")
             return None
-        if not 0 <= report.returned_atoms <= lease.granted:
+        most = max(lease.granted, report.granted_atoms)
+        if not 0 <= report.returned_atoms <= most:
             self.problems.append(
                 f"lease {report.lease_id!r}: of {lease.granted} atoms, {report.returned_atoms} came back"
             )
@@ -132,6 +161,7 @@ class _Reconciling:
             if report.closed and report.tally_atoms is not None:
                 # Its holder may never have heard of the last that was lent on it, and will not admit on that either.
                 returned = max(returned, lease.granted - max(0, report.tally_atoms))
+            returned = min(returned, lease.granted)
             if returned <= lease.returned and report.closed <= lease.closed:
                 continue  # heard before
             lease.returned = max(lease.returned, returned)
@@ -205,7 +235,12 @@ class _Reconciling:
         Not while somebody waits for what is lent, nor where no call of it may run, nor from a grant while
         an earlier one that may pay for the same calls has anything left (L16).
         """
-        if target.pays_for_ms <= 0 or lender.is_recalled(target) or self._frozen.holds(target.budget):
+        if (
+            not self._lends
+            or target.pays_for_ms <= 0
+            or lender.is_recalled(target)
+            or self._frozen.holds(target.budget)
+        ):
             return False
         if target.grant is None:
             return target.budget is not None and target.budget.hard
@@ -225,6 +260,7 @@ def _merge(reports: Iterable[LeaseReport]) -> dict[str, LeaseReport]:
             max(before.want_atoms, report.want_atoms),
             before.closed or report.closed,
             _most(before.tally_atoms, report.tally_atoms),
+            max(before.granted_atoms, report.granted_atoms),
         )
     return merged
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,17 +14,17 @@ from sidecar.core.governance.overdrafts import overdraft_of
 from sidecar.core.governance.rate_limits import RateLimit
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.governance.tenancy import Node, Subject
-from sidecar.errors import StaleIncarnation
+from sidecar.errors import LedgerUnavailable, StaleIncarnation
 from sidecar.ledger.budget_accounts import BudgetAccounts
 from sidecar.ledger.freezing import outermost_frozen
 from sidecar.ledger.journal import Journal
+from sidecar.ledger.learning import Claim, borrowers
 from sidecar.ledger.lending import Holder, Lender, Loan, Target, budget_target, grant_target, overdraft_target
 from sidecar.ledger.new_children import Child, NewChildren
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import Path, Refusal, load_budgets, load_paths, locate, nodes_named
 from sidecar.ledger.purse import Purse, debt_account
 from sidecar.ledger.rate_acts import load_rate_limits
-from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.windows import window_to_lend_from
 from sidecar.ports import Transaction
 
@@ -35,7 +35,7 @@ WANTED_REFRESHES = 2
 """For how long a request that found too little keeps asking the others' leases back."""
 
 
-Answer = ResolveReply | StaleIncarnation
+Answer = ResolveReply | StaleIncarnation | LedgerUnavailable
 
 
 async def resolve(
@@ -55,7 +55,7 @@ async def resolve(
 
     Returns:
         For each what it is answered, in their order; StaleIncarnation: something is to be lent, and the
-        asker is not registered or has ended.
+        asker is not registered or has ended; LedgerUnavailable: the book has lost something (L50a).
     """
     customer = requests[0].subject.customer
     journal = await Journal.open(tx, customer, wall_ms)
@@ -68,19 +68,6 @@ async def resolve(
         recalls.clear()
         recalls.update(together.recalled)
     return answers
-
-
-async def may_borrow(tx: Transaction, holder: Holder) -> bool:
-    """Whether an incarnation is registered and has not ended (L43), nor does before this transaction."""
-    return holder in await _borrowers(tx, [holder])
-
-
-async def _borrowers(tx: Transaction, holders: Iterable[Holder]) -> set[Holder]:
-    """Those of some that may borrow."""
-    sql = "SELECT incarnation, sidecar FROM incarnations WHERE ended_at_ms IS NULL AND incarnation IN ({})"
-    wanted = set(holders)
-    rows = await fetch_in(tx, sql, (), sorted({holder.incarnation for holder in wanted}), share=True)
-    return wanted & {Holder(row["sidecar"], row["incarnation"]) for row in rows}
 
 
 class _Together:
@@ -142,15 +129,20 @@ class _Together:
         journal, requests = self._journal, self._requests
         named = {node for request in requests for node in nodes_named(request.subject)}
         paths = await load_paths(journal.tx, journal.customer, sorted(named))
-        holders = [Holder(one.sidecar, one.incarnation) for one in requests if one.need_atoms]
-        borrowers = await _borrowers(journal.tx, holders)
+        holders = frozenset(Holder(one.sidecar, one.incarnation) for one in requests if one.need_atoms)
+        lending = await borrowers(journal.tx, holders)
         places: list[Path | Answer] = []
         for request in requests:
             place = locate(request.subject, paths)
             if isinstance(place, Refusal):
                 places.append(ResolveReply(refusal=place.reason.value, detail=place.detail))
-            elif request.need_atoms and Holder(request.sidecar, request.incarnation) not in borrowers:
-                places.append(StaleIncarnation(f"incarnation {request.incarnation} is not registered, or has ended"))
+            elif request.need_atoms and (
+                refusal := lending.refusal(
+                    Holder(request.sidecar, request.incarnation),
+                    Claim(request.sidecar, request.history_id, request.heard),
+                )
+            ):
+                places.append(refusal)
             elif (frozen := await outermost_frozen(journal, _nodes(request, place))) is not None:
                 detail = f"{frozen} is frozen: its calls may not run"
                 places.append(ResolveReply(refusal=Reason.NODE_FROZEN.value, detail=detail, owner=frozen))

@@ -19,10 +19,7 @@ from sidecar.contract.messages import (
     AnyPart,
     AnySync,
     Change,
-    CustomerPart,
     PartReply,
-    RegisterReply,
-    RegisterRequest,
     ResolveKeyReply,
     ResolveKeyRequest,
     ResolveReply,
@@ -33,7 +30,7 @@ from sidecar.contract.versions import check_version
 from sidecar.core.credits.entries import PostingError
 from sidecar.core.governance.virtual_keys import DIGEST_BYTES
 from sidecar.core.pricing.rate_cards import RateBook
-from sidecar.errors import StaleIncarnation, Unavailable, WireFormatError
+from sidecar.errors import Unavailable, WireFormatError
 from sidecar.ledger import rate_acts, virtual_keys
 from sidecar.ledger.acts import Acts
 from sidecar.ledger.administration import (
@@ -52,21 +49,20 @@ from sidecar.ledger.administration import (
 )
 from sidecar.ledger.auditing import acts
 from sidecar.ledger.doing import Done
-from sidecar.ledger.fleet import Fleet, Share
-from sidecar.ledger.history import hear, history_id
+from sidecar.ledger.history_desk import HistoryDesk
 from sidecar.ledger.holders import holders
+from sidecar.ledger.learning import Claim, LossProven
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.quarantine import silent_leases
 from sidecar.ledger.reading import Reader
 from sidecar.ledger.recalls import Recalls
-from sidecar.ledger.reconcile import apply_part, end_incarnation, leases_left
-from sidecar.ledger.resolving import resolve
+from sidecar.ledger.reconcile import Applied, apply_part
+from sidecar.ledger.resolving import Answer, resolve
 from sidecar.ledger.sharing import Sharing
 from sidecar.ledger.showing import Shower
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.summing import sum_usage
-from sidecar.ledger.system_desk import SystemDesk
 from sidecar.ledger.tree_acts import TreeActs
 from sidecar.ledger.verifying import verify
 from sidecar.ledger.views import (
@@ -99,55 +95,38 @@ PARTS_AT_ONCE = 64
 """Parts of one sync that are in the book's queue at a time: enough to share commits."""
 
 
-class LedgerService(SystemDesk):
+class LedgerService(HistoryDesk):
     """`ports.Ledger` and `administration.Administration` over a book."""
 
     def __init__(self, book: Book, clock: Clock, ids: Ids, rates: RateBook, options: LedgerOptions) -> None:
-        super().__init__(book, LedgerClock(clock))
-        self._ids = ids
+        super().__init__(book, LedgerClock(clock), ids)
         self._options = options
         self._acts = Acts(ids, rates, options)
         self._tree = TreeActs(rates)
         self._reader = Reader(rates, options.currency)
         self._show = Shower(rates)
         self._recalls = Recalls()
-        self._fleet = Fleet()
         self._listeners: dict[object, Callable[[Change], None]] = {}
         self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve)
 
     # As a sidecar sees it.
-
-    async def register(self, request: RegisterRequest) -> RegisterReply:
-        """Note that an incarnation has started; saying so twice is saying it once."""
-        check_version(request.version, peer="sidecar")
-
-        async def work(tx: Transaction) -> tuple[str, int, Share]:
-            rows = await tx.fetch("SELECT sidecar FROM incarnations WHERE incarnation = ?", (request.incarnation,))
-            if rows and rows[0]["sidecar"] != request.sidecar:
-                raise StaleIncarnation(f"incarnation {request.incarnation} is another sidecar's")
-            await tx.execute(
-                "INSERT INTO incarnations (incarnation, sidecar, started_at_ms) VALUES (?, ?, ?)"
-                " ON CONFLICT (incarnation) DO NOTHING",
-                (request.incarnation, request.sidecar, self._clock.now_ms()),
-            )
-            history, heard = await history_id(tx, self._ids), await hear(tx, request.sidecar)
-            return history, heard, await self._fleet.heard(tx, request.sidecar, self._clock.now_ms())
-
-        history, heard, share = await self._transact_system(work)
-        self._fleet.keep(request.sidecar, share)
-        return RegisterReply(history, heard, sidecars=share.sidecars, rank=share.rank)
 
     async def resolve(self, request: ResolveRequest) -> ResolveReply:
         """Say who this is and what limits them, and lend enough for the call; see `ports.Ledger`.
 
         Raises:
             StaleIncarnation: something is to be lent, and the asker is not registered or has ended.
+            LedgerUnavailable: nothing is lent now, because the book has lost something (L50a).
             WireFormatError: another version of the contract, or an amount below zero.
         """
         check_version(request.version, peer="sidecar")
         if min(request.need_atoms, request.demand_atoms) < 0:
             raise WireFormatError("sidecar", "a need below zero")
-        return await self._resolves.ask(request.subject.customer, request)
+        try:
+            return await self._resolves.ask(request.subject.customer, request)
+        except LossProven as proven:
+            await self._lost(Claim(request.sidecar, request.history_id, request.heard), str(proven))
+            raise
 
     async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
         """Whom a virtual key names, as the book has it now.
@@ -171,40 +150,33 @@ class LedgerService(SystemDesk):
             raise WireFormatError("sidecar", f"a sync has at most {MAX_EVENTS_PER_SYNC} events")
         if sum(len(part.leases) for part in request.parts) > MAX_LEASES_PER_SYNC:
             raise WireFormatError("sidecar", f"a sync has at most {MAX_LEASES_PER_SYNC} leases")
+        if await self._is_other_history(request):
+            return await self._tell_history(request)
         starts = range(0, len(request.parts), PARTS_AT_ONCE)
         chunks = [request.parts[start : start + PARTS_AT_ONCE] for start in starts]
         together = chunks.pop() if chunks and not request.ended else ()
-        replies: list[PartReply] = []
+        applied: list[Applied] = []
         for some in chunks:
-            replies += await asyncio.gather(*(self._apply(request, part) for part in some))
+            applied += await asyncio.gather(*(self._apply(request, part) for part in some))
 
-        async def work(tx: Transaction) -> tuple[SyncReply, Share | None, list[CustomerPart]]:
-            left: list[CustomerPart] = []
-            if request.ended:
-                await end_incarnation(tx, request, self._clock.now_ms())
-                left = await leases_left(tx, request) if request.all_booked else []
-            history, heard = await history_id(tx, self._ids), await hear(tx, request.sidecar)
-            if request.ended:
-                await self._fleet.left(tx, request.sidecar)
-                return SyncReply((), history, heard), None, left
-            share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms())
-            return SyncReply((), history, heard, sidecars=share.sidecars, rank=share.rank), share, left
-
-        async def last_parts() -> list[PartReply]:
+        async def last_parts() -> list[Applied]:
             return await asyncio.gather(*(self._apply(request, part) for part in together))
 
         # What was heard must not be committed before what it brought (L50a), and what ends an incarnation comes
         # after all of it. Where the book keeps the order of its queue, both can share a commit.
         if self._book.in_order:
-            last, (reply, share, left) = await asyncio.gather(last_parts(), self._transact_system(work))
+            last, (reply, left) = await asyncio.gather(last_parts(), self._hear_sync(request))
         else:
             last = await last_parts()
-            reply, share, left = await self._transact_system(work)
-        replies += last
+            reply, left = await self._hear_sync(request)
+        applied += last
+        loss = next((one.loss for one in applied if one.loss), "")
+        if loss and request.history_id == reply.history_id:
+            history = await self._lost(Claim(request.sidecar, request.history_id, request.heard), loss)
+            reply = msgspec.structs.replace(reply, history_id=history)
         for part in left:
             await self._apply(request, part)
-        self._fleet.keep(request.sidecar, share)
-        return msgspec.structs.replace(reply, parts=tuple(replies))
+        return msgspec.structs.replace(reply, parts=tuple(one.reply for one in applied))
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Hear of changes until the function given back is called.
@@ -237,9 +209,7 @@ class LedgerService(SystemDesk):
 
         return BookWatch(look, self._tell, monotonic)
 
-    async def _resolve(
-        self, customer: str, requests: Sequence[ResolveRequest]
-    ) -> Sequence[ResolveReply | StaleIncarnation]:
+    async def _resolve(self, customer: str, requests: Sequence[ResolveRequest]) -> Sequence[Answer]:
         recalls: dict[str, set[str]] = {}
         answers = await self._book.transact(
             customer, lambda tx: resolve(tx, requests, self._clock.now_ms(), self._options, recalls)
@@ -248,13 +218,13 @@ class LedgerService(SystemDesk):
             self._tell(Change(customer, 0, recall=account, by=min(recalls[account])))
         return answers
 
-    async def _apply(self, request: AnySync, part: AnyPart) -> PartReply:
+    async def _apply(self, request: AnySync, part: AnyPart) -> Applied:
         try:
             return await self._book.transact(
                 part.customer, lambda tx: apply_part(tx, request, part, self._clock.now_ms(), self._options)
             )
         except (PostingError, WireFormatError) as problem:
-            return PartReply(part.customer, error=str(problem))
+            return Applied(PartReply(part.customer, error=str(problem)))
 
     # As people see it; each method is described in `administration.Administration`.
 

@@ -217,7 +217,9 @@ class Recovery:
         for lease_id in leases:
             tally = self.spool.leases[lease_id]
             spent = tally.spent_atoms if closed else None
-            report = LeaseReport(lease_id, _returned(tally), closed=closed, tally_atoms=spent)
+            # Its total is told with the close alone: who has lost the lease has it among what is spent by then (L50a).
+            told = tally.granted_atoms if closed else 0
+            report = LeaseReport(lease_id, _returned(tally), 0, closed, spent, told)
             parts.setdefault(tally.customer, []).append(report)
         return SyncRequest(
             self.spool.sidecar,

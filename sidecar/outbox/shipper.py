@@ -10,19 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from sidecar.contract.messages import (
     MAX_EVENTS_PER_SYNC,
-    AnyPart,
-    LeaseReport,
-    PartReply,
     RecordedPart,
     RecordedSync,
     RegisterReply,
+    RegisterRequest,
     SyncReply,
     SyncRequest,
 )
@@ -38,6 +35,7 @@ from sidecar.outbox.batches import (
 )
 from sidecar.outbox.cursor import Cursor, Position
 from sidecar.outbox.frames import frame
+from sidecar.outbox.lease_reports import LeaseReports
 from sidecar.outbox.records import encoded_settle_record
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ledger
@@ -64,37 +62,13 @@ class ShipperOptions:
     max_backoff_s: float = 15.0
 
 
-class LeaseReports(Protocol):
-    """What goes with a sync beside the events: the keeper."""
-
-    @property
-    def has_due(self) -> bool:
-        """Whether there is something to report."""
-        ...
-
-    def due(self) -> Mapping[str, Sequence[LeaseReport]]:
-        """Reports to send now, by customer."""
-        ...
-
-    def revision(self, customer: str) -> int:
-        """The revision of a customer by which calls are decided here; 0 where none was heard of."""
-        ...
-
-    def heard(self, part: AnyPart, reply: PartReply, sent_at: float) -> None:
-        """A part that was sent at an instant (monotonic) has been answered."""
-        ...
-
-    def missed(self) -> None:
-        """A sync was not answered."""
-        ...
-
-
 class Shipper:
     """Ships one spool. Use it from one event loop.
 
     Attributes:
         depth: settlements written and not yet acknowledged.
         refused: events that the ledger would not book; they are in the folder `refused`.
+        news: set when the ledger is to be told that its book is caught up (`has_news`, `register`).
         booked_before: everything settled before this instant (monotonic) is in the book.
     """
 
@@ -115,6 +89,10 @@ class Shipper:
         self._is_behind = False
         self._window = MAX_EVENTS_PER_SYNC
         self._paused_until = float("-inf")
+        self._is_started = False
+        self._beats = False
+        self._told = ""
+        self.news = asyncio.Event()
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -139,10 +117,56 @@ class Shipper:
         """
         return self._cursor.replay_until is not None
 
+    @property
+    def caught_up(self) -> str:
+        """The history of the book that has all that is kept here, each lease and each call; `` while it has not."""
+        is_declared = self._reports is None or self._reports.is_declared
+        return self._cursor.history_id if is_declared and self._is_started and not self.is_replaying else ""
+
+    @property
+    def claim(self) -> tuple[str, int]:
+        """What a ledger that lends is to hold against its book: `caught_up`, and how many answers came from it."""
+        return self.caught_up, self._cursor.heard
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the ledger is to be told that its book is caught up."""
+        return self.caught_up not in ("", self._told)
+
+    async def register(self) -> RegisterReply:
+        """Tell the ledger of this start, or that its book is caught up; hold it against the one that answered so far.
+
+        Raises:
+            LedgerUnavailable: there was no answer.
+            StaleIncarnation: the incarnation is another sidecar's.
+        """
+        async with self._one_at_a_time:  # counts are in order only where one question is out at a time
+            before, caught_up = self._cursor.history_id, self.caught_up
+            request = RegisterRequest(
+                self._spool.sidecar,
+                self._spool.incarnation,
+                history_id=before,
+                heard=self._cursor.heard,
+                caught_up=bool(caught_up) or not (before or self.depth),
+            )
+            reply = await self._ledger.register(request)
+            self.registered(reply)
+            if request.caught_up and before in ("", reply.history_id):
+                self._told = reply.history_id
+                self.news.clear()
+            return reply
+
     def registered(self, reply: RegisterReply) -> None:
         """Hold the book that answered at the start against the one that acknowledged so far."""
+        self._is_started = True
         if not self._book_replaced(reply.history_id, reply.heard):
             self._cursor.heard = max(self._cursor.heard, reply.heard)
+            self._cursor.history_id = self._cursor.history_id or reply.history_id
+
+    def beat(self) -> None:
+        """Sync soon also where there is nothing to say: only so who is idle hears that the book has become another."""
+        self._beats = True
+        self._work.set()
 
     def has_refused(self, incarnation: str) -> bool:
         """Whether a call on an incarnation's leases is, or may be, among the events kept aside, of whatever start."""
@@ -194,12 +218,15 @@ class Shipper:
 
     async def end(self) -> bool:
         """Tell the ledger that this incarnation is over (L43), its calls ended; False if it did not hear."""
+        history_id, heard = self.claim
         request = SyncRequest(
             self._spool.sidecar,
             self._spool.incarnation,
             self._clock.wall_ms(),
             ended=True,
             all_booked=not (self.depth or self._spool.open_calls or self.has_refused(self._spool.incarnation)),
+            history_id=history_id,
+            heard=heard,
         )
         try:
             async with asyncio.timeout(self._options.sync_timeout_s):
@@ -218,8 +245,10 @@ class Shipper:
         """
         async with self._one_at_a_time:
             read_at, settled = self._clock.monotonic(), self._spool.settled
-            batch = self._read_batch(paced=paced)
             reports = self._reports
+            # First every lease, so that the calls find those that they were let run by.
+            declares = reports is not None and not reports.is_declared
+            batch = Batch(self._cursor.position) if declares else self._read_batch(paced=paced)
             parts = (
                 parts_of(batch.events, {})
                 if reports is None
@@ -227,14 +256,15 @@ class Shipper:
             )
             if not parts and batch.most == 0:
                 return True
-            if not parts:
+            if not parts and not self._beats:
                 self._pass_admissions(batch)
                 self.booked_before = read_at
                 self._count_waiting(0)
+                self._note_news()
                 return False
             sent_at = self._clock.monotonic()
             reply = await self._exchange(parts)
-            self._failures = 0
+            self._failures, self._beats = 0, False
             if self._reports is not None:
                 for part, answer in zip(parts, reply.parts, strict=True):
                     self._reports.heard(part, answer, sent_at)
@@ -245,6 +275,7 @@ class Shipper:
             self._acknowledge(batch, read_at, settled, reply)
             if batch.count:
                 self._heed(reply)
+            self._note_news()
             self._is_behind = not batch.reaches_end
             return not batch.reaches_end or self._has_due()
 
@@ -258,6 +289,10 @@ class Shipper:
         self._window = max(1, min(reply.window_events or MAX_EVENTS_PER_SYNC, MAX_EVENTS_PER_SYNC))
         pause_s = min(reply.pause_ms / 1000, MAX_PAUSE_S) * random.uniform(1.0, 1.5)
         self._paused_until = self._clock.monotonic() + pause_s
+
+    def _note_news(self) -> None:
+        if self.has_news:
+            self.news.set()
 
     def _has_due(self) -> bool:
         return self._reports is not None and self._reports.has_due
@@ -277,7 +312,15 @@ class Shipper:
             self._work.set()
 
     async def _exchange(self, parts: list[RecordedPart]) -> SyncReply:
-        request = RecordedSync(self._spool.sidecar, self._spool.incarnation, self._clock.wall_ms(), tuple(parts))
+        history_id, heard = self.claim
+        request = RecordedSync(
+            self._spool.sidecar,
+            self._spool.incarnation,
+            self._clock.wall_ms(),
+            tuple(parts),
+            history_id=history_id,
+            heard=heard,
+        )
         try:
             async with asyncio.timeout(self._options.sync_timeout_s):
                 reply = await self._ledger.sync(request)
@@ -330,6 +373,8 @@ class Shipper:
         facts = {"before": before, "now": history_id} if is_other else {"heard": heard, "heard_before": seen}
         logger.error("book_replaced" if is_other else "book_rolled_back", extra={"facts": facts})
         self._cursor.begin_again(history_id, heard, Position(self._spool.number, self._spool.size))
+        if self._reports is not None:
+            self._reports.declare()
         self.depth = count_unshipped(self._spool, Position())
         self._waits_since = self._clock.monotonic() if self.depth else None
         self._work.set()

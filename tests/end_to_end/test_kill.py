@@ -182,7 +182,7 @@ def test_a_book_put_back_gets_what_it_lacks(tmp_path: Path, provider: LLMProvide
             path.unlink()
         shutil.copyfile(copy, data / BOOK)
         product.start()
-        assert "book_rolled_back" in product.log()
+        assert "book_has_lost_something" in product.log()
         compare(product, provider, set())
         used = product.balance("acme")["budgets"][0]["children"][0]
         assert used["used"]["atoms"] == 2 * CALLS_PER_ROUND * rate_atoms(40, 60)

@@ -11,12 +11,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.contract.messages import RegisterRequest, ResolveReply, ResolveRequest
+from sidecar.contract.messages import RegisterRequest, ResolveRequest
 from sidecar.core.governance.tenancy import Subject, parse_path
-from sidecar.errors import StaleIncarnation
+from sidecar.errors import SidecarError
 from sidecar.ledger.administration import NewBudget, NewGrant, NodeAct
 from sidecar.ledger.options import LedgerOptions
-from sidecar.ledger.resolving import resolve
+from sidecar.ledger.resolving import Answer, resolve
 from sidecar.ports import Transaction
 from tests.support.ledger import Desk, usd
 
@@ -89,14 +89,14 @@ async def answers(folder: Path, wallet: str, asked: list[list[ResolveRequest]], 
     return found
 
 
-async def crowded(some: list[ResolveRequest], now_ms: int, tx: Transaction) -> list[ResolveReply | StaleIncarnation]:
+async def crowded(some: list[ResolveRequest], now_ms: int, tx: Transaction) -> list[Answer]:
     """A crowd in one transaction."""
     return await resolve(tx, some, now_ms, OPTIONS)
 
 
-def plain(answer: ResolveReply | StaleIncarnation) -> object:
+def plain(answer: Answer) -> object:
     """All of an answer."""
-    return str(answer) if isinstance(answer, StaleIncarnation) else msgspec.to_builtins(answer)
+    return str(answer) if isinstance(answer, SidecarError) else msgspec.to_builtins(answer)
 
 
 @settings(max_examples=60)

@@ -15,7 +15,7 @@ from sidecar.core.credits.amounts import AmountError, Currency, parse_amount
 from sidecar.core.governance.rights import Role, read_scope
 from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.core.governance.virtual_keys import fingerprint
-from sidecar.ledger import api_tokens
+from sidecar.ledger import api_tokens, forms
 from sidecar.ledger.administration import (
     UNCONDITIONAL,
     Act,
@@ -23,6 +23,7 @@ from sidecar.ledger.administration import (
     Condition,
     GrantVoid,
     KnownToken,
+    LossAcceptance,
     NewBudget,
     NewGrant,
     NewKey,
@@ -32,6 +33,7 @@ from sidecar.ledger.administration import (
     NodeMove,
     RateLimitRemoval,
 )
+from sidecar.ledger.fleet_views import LearningView
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -109,6 +111,7 @@ class FakeAdministration:
         self.named = 0
         self.calls: list[UsageView] = []
         self.summed: list[list[SumView]] = []  # pages
+        self.learns = LearningView("history_1")
         self.silent: list[SilentLeaseView] = []
         self.asked_by: list[str] = []
         self.explained: dict[str, ExplainView] = {}
@@ -351,6 +354,22 @@ class FakeAdministration:
     async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
         """As set."""
         return [lease for lease in self.silent if customer in ("", lease.customer)]
+
+    async def learning(self) -> LearningView:
+        """As set."""
+        return self.learns
+
+    async def accept_loss(self, loss: LossAcceptance, act: Act) -> LearningView:
+        """No longer wait for it, by the same rules as the book."""
+        forms.reason(loss.reason)
+        if loss.sidecar and loss.sidecar not in [one.sidecar for one in self.learns.awaited]:
+            raise errors.NotFound("sidecar that is waited for", loss.sidecar)
+        self.acts.append(act)
+        left = tuple(one for one in self.learns.awaited if loss.sidecar not in ("", one.sidecar))
+        self.learns = msgspec.structs.replace(self.learns, awaited=left)
+        if not left:
+            self.learns = LearningView(self.learns.history_id)
+        return self.learns
 
     async def set_sidecar_token(self, name: str, token_sha256: str, act: Act) -> SidecarTokenView:
         """Let in."""

@@ -66,6 +66,8 @@ ROUTES = {
     "GET /v1/usage": ("usage", Reach.NODE),
     "GET /v1/usage/sums": ("usage", Reach.NODE),
     "GET /v1/leases/silent": ("usage", Reach.CUSTOMER),
+    "GET /v1/learning": ("tenants", Reach.LEDGER),
+    "POST /v1/learning/accept-loss": ("tenants", Reach.LEDGER),
     "POST /v1/clock/accept": ("tenants", Reach.LEDGER),
     "GET /v1/sidecar-tokens": ("tenants", Reach.LEDGER),
     "POST /v1/sidecar-tokens": ("tenants", Reach.LEDGER),
@@ -122,6 +124,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "NewKey": {"path": BELOW, "sha256": "ab" * 32},
     "NamedKey": {"customer": "acme", "key_id": "key_1"},
     "NewToken": {"name": "ci", "role": "team_manager", "path": BELOW, "token_sha256": "cd" * 32},
+    "LossAcceptance": {"reason": "its machine is gone", "sidecar": ""},
     "NamedToken": {"name": "ci", "path": BELOW},
 }
 DEPTH = {Reach.LEDGER: 0, Reach.CUSTOMER: 1, Reach.NODE: 2}

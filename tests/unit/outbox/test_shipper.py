@@ -52,6 +52,13 @@ class Reports:
         self.answers: list[tuple[AnyPart, PartReply, float]] = []
         self.misses = 0
 
+    def declare(self) -> None:
+        self.declared = 0
+
+    @property
+    def is_declared(self) -> bool:
+        return True
+
     @property
     def has_due(self) -> bool:
         return bool(self.waiting)

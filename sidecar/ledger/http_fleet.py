@@ -1,0 +1,37 @@
+"""The API's rows about sidecars: what they hold, and what the ledger waits for before it lends again."""
+
+from __future__ import annotations
+
+from sidecar.core.governance.rights import Reach, Right
+from sidecar.ledger.administration import Administration, LossAcceptance
+from sidecar.ledger.fleet_views import LearningView
+from sidecar.ledger.http_fields import page_of
+from sidecar.ledger.http_routes import PAGE, Call, Route, get, post
+from sidecar.ledger.views import SilentLeaseView
+
+
+def routes(administration: Administration) -> tuple[Route, ...]:
+    """Rows of the one table; see `http_api`."""
+    return _Fleet(administration).routes()
+
+
+class _Fleet:
+    def __init__(self, administration: Administration) -> None:
+        self._administration = administration
+
+    def routes(self) -> tuple[Route, ...]:
+        usage, platform, theirs = Right.USAGE, Right.PLATFORM, Reach.CUSTOMER
+        return (
+            get("/v1/leases/silent", usage, self._silent, SilentLeaseView, query=PAGE, listing=True, reach=theirs),
+            get("/v1/learning", platform, self._learning, LearningView),
+            post("/v1/learning/accept-loss", platform, self._accept_loss, LossAcceptance, LearningView),
+        )
+
+    async def _silent(self, call: Call) -> object:
+        return page_of(await self._administration.silent_leases(call.scope.customer), "lease_id", call)
+
+    async def _learning(self, _call: Call) -> object:
+        return await self._administration.learning()
+
+    async def _accept_loss(self, call: Call) -> object:
+        return await self._administration.accept_loss(call.read(LossAcceptance), call.act)
