@@ -2,7 +2,7 @@
 # sentence that names what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak bench bench-peers bench-refusals lock clean
+.PHONY: help run test lint soak bench bench-peers bench-ledger bench-refusals lock clean
 SHELL := /bin/bash
 
 # The first Python of at least 3.11 that really starts; give another with `make PYTHON=/path/to/python3.12`.
@@ -42,6 +42,11 @@ bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
 	@$(VENV)/bin/python -m tests.benchmarks.run $(ARGS)
 	@$(VENV)/bin/python -m tests.benchmarks.run --server sidecar $(ARGS)
 	@$(VENV)/bin/python -m tests.benchmarks.size
+
+bench-ledger: $(VENV)/.test $(VENV)/.postgres ## measure the ledger: both engines, a fleet's syncs, balances over ten million entries (8 minutes, 10 GB)
+	@$(VENV)/bin/python -m tests.benchmarks.engines $(ARGS)
+	@$(VENV)/bin/python -m tests.benchmarks.fleet
+	@$(VENV)/bin/python -m tests.benchmarks.balance
 
 bench-peers: $(VENV)/.test ## measure it beside other gateways, from PyPI, with their limits on (10 minutes)
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux redis-server=redis-server
