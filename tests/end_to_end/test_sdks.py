@@ -302,3 +302,20 @@ def test_azures_client_and_its_deployments(tmp_path: Path, provider: LLMProvider
         assert [(row["state"], row["provider"], row["model"]) for row in rows] == [
             ("final", "openai", "gpt-4o-mini")
         ] * 2
+
+
+def test_a_background_answer_that_is_taken_is_charged_what_it_may_cost(tmp_path: Path, provider: LLMProvider) -> None:
+    """L5, L25: by `doors.background: pass_counted`. Its usage comes where nobody sees it; the hold stands for it."""
+    settings = provider_environment(provider.address) | {"SPEND_UPSTREAMS__OPENAI__DOORS__BACKGROUND": "pass_counted"}
+    with running_product(tmp_path / "later", settings) as product:
+        product.spend("customers", "add", "acme")
+        product.spend("grants", "add", "acme", "5")
+        with openai_client(product.proxy) as client:
+            queued = client.responses.create(
+                model="gpt-4o-mini", input="Count the sheep.", max_output_tokens=100, background=True
+            )
+        assert (queued.status, queued.usage) == ("queued", None)
+        [row] = product.usage("acme")
+        assert row["state"] == "absent"
+        assert "estimated" in row["flags"]
+        assert row["charge"]["atoms"] >= 100 * 600  # the longest answer at $0.60 a million

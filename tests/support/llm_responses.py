@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def responses_answer(served: Served) -> dict[str, Any]:
-    """A whole response; `incomplete` where its limit cut it."""
+    """A whole response; `incomplete` where its limit cut it, `queued` where it is to be made in the background."""
+    if served.body.get("background"):
+        return _response(served, []) | {"status": "queued", "usage": None}
     text = {"type": "output_text", "text": f"answer {served.number}", "annotations": [], "logprobs": []}
     return _response(served, [_message(served, [text])])
 
