@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -91,6 +91,16 @@ class Act(msgspec.Struct, frozen=True):
     reason: str = ""
     on_repeat: Callable[[], None] = _nothing
     """Called, from any thread, where the key was used before and its answer is given again."""
+
+
+class Part(NamedTuple):
+    """So many rows of a list behind the one that is named; `` for its beginning."""
+
+    after: str = ""
+    limit: int = 2**31
+
+
+WHOLE: Final = Part()
 
 
 class NewGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -267,8 +277,8 @@ class Administration(Protocol):
         """Make every node of `acme/kind:id/…` that does not exist yet."""
         ...
 
-    async def nodes(self, customer: str) -> list[NodeView]:
-        """The tree, parents before children."""
+    async def nodes(self, customer: str, part: Part = WHOLE) -> list[NodeView]:
+        """The tree, or the part of it behind a path, parents before children."""
         ...
 
     async def freeze(self, node: NodeAct, act: Act) -> FrozenView:
@@ -326,8 +336,8 @@ class Administration(Protocol):
         """All rate limits, in the order in which they were set."""
         ...
 
-    async def budgets(self, customer: str) -> list[BudgetView]:
-        """All budgets, outermost node first."""
+    async def budgets(self, customer: str, part: Part = WHOLE) -> list[BudgetView]:
+        """All budgets, or those behind the one of an id, outermost node first."""
         ...
 
     async def balance(self, customer: str) -> BalanceView:

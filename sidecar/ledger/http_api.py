@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -29,7 +30,7 @@ from sidecar.ledger.administration import (
     NodeMove,
 )
 from sidecar.ledger.http_access import Access, Door
-from sidecar.ledger.http_fields import MAX_NUMBER, page_of, read_cursor, read_limit, read_number
+from sidecar.ledger.http_fields import MAX_NUMBER, next_page, page_of, read_cursor, read_limit, read_number
 from sidecar.ledger.http_gate import Gate
 from sidecar.ledger.http_limits import SUMS_COST, VERIFY_COST
 from sidecar.ledger.http_openapi import openapi
@@ -305,13 +306,13 @@ class AdminAPI:
         return await http_budgets.set_guardrail(self._administration, call)
 
     async def _nodes(self, call: Call) -> object:
-        return page_of(await self._administration.nodes(call.parts["customer"]), "path", call)
+        return await next_page(partial(self._administration.nodes, call.parts["customer"]), "path", call)
 
     async def _grants(self, call: Call) -> object:
         return page_of(await self._administration.grants(call.parts["customer"]), "grant_id", call)
 
     async def _budgets(self, call: Call) -> object:
-        return page_of(await self._administration.budgets(call.parts["customer"]), "budget_id", call)
+        return await next_page(partial(self._administration.budgets, call.parts["customer"]), "budget_id", call)
 
     async def _budget(self, call: Call) -> object:
         return await http_budgets.budget(self._administration, call)

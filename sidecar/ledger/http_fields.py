@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from sidecar.ledger.administration import Part
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import Call
 from sidecar.ledger.views import Page
@@ -103,6 +104,13 @@ def read_number(call: Call, name: str, *, default: int, least: int, most: int) -
 def read_limit(call: Call) -> int:
     """How many rows of a page are wanted."""
     return read_number(call, "limit", default=DEFAULT_PAGE_ROWS, least=1, most=MAX_PAGE_ROWS)
+
+
+async def next_page(ask: Callable[[Part], Awaitable[Sequence[object]]], key: str, call: Call) -> Page:
+    """The page that is asked for of a list which the book gives in parts, each row told from others by a field."""
+    limit = read_limit(call)
+    rows = await ask(Part(read_cursor(call), limit + 1))
+    return Page(tuple(rows[:limit]), getattr(rows[limit - 1], key) if len(rows) > limit else "")
 
 
 def page_of(rows: Sequence[object], key: str, call: Call) -> Page:

@@ -6,6 +6,7 @@ from sidecar.core.credits.entries import read_body
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import NotFound
 from sidecar.ledger import rate_acts
+from sidecar.ledger.administration import WHOLE, Part
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.showing import Shower, entry_view, totals, whole_path
 from sidecar.ledger.timezones import zones_of
@@ -50,10 +51,10 @@ class Reader:
         """One customer."""
         return self._show.customer(await customer_row(tx, customer))
 
-    async def nodes(self, tx: Transaction, customer: str) -> list[NodeView]:
+    async def nodes(self, tx: Transaction, customer: str, part: Part = WHOLE) -> list[NodeView]:
         """The tree, parents before children."""
         await customer_row(tx, customer)
-        return await self._show.nodes(tx, customer)
+        return await self._show.nodes(tx, customer, part=part)
 
     async def frozen(self, tx: Transaction, customer: str) -> list[FrozenView]:
         """All that is frozen by itself."""
@@ -69,10 +70,10 @@ class Reader:
         await customer_row(tx, customer)
         return await rate_acts.shown(tx, customer)
 
-    async def budgets(self, tx: Transaction, customer: str, wall_ms: int) -> list[BudgetView]:
+    async def budgets(self, tx: Transaction, customer: str, wall_ms: int, part: Part = WHOLE) -> list[BudgetView]:
         """All budgets, outermost node first."""
         row = await customer_row(tx, customer)
-        return await self._show.budgets(tx, customer, now_of(row, wall_ms), zones_of(row))
+        return await self._show.budgets(tx, customer, now_of(row, wall_ms), zones_of(row), part=part)
 
     async def balance(self, tx: Transaction, customer: str, wall_ms: int) -> BalanceView:
         """What a customer has, and what it has used with or without credit."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -35,6 +35,7 @@ from sidecar.ledger import rate_acts, virtual_keys
 from sidecar.ledger.acts import Acts
 from sidecar.ledger.administration import (
     UNCONDITIONAL,
+    WHOLE,
     Act,
     BudgetRemoval,
     Condition,
@@ -45,6 +46,7 @@ from sidecar.ledger.administration import (
     NewRateLimit,
     NodeAct,
     NodeMove,
+    Part,
     RateLimitRemoval,
 )
 from sidecar.ledger.auditing import acts
@@ -85,8 +87,6 @@ from sidecar.ledger.views import (
 )
 from sidecar.ledger.watching import BookWatch
 from sidecar.ports import Book, Clock, Ids, Transaction
-
-T = TypeVar("T")
 
 MAX_LISTENERS = 4096
 """Who hears of changes, at most: one for each sidecar connected here."""
@@ -341,17 +341,18 @@ class LedgerService(HistoryDesk):
         """Customers by name."""
         return await self._book.read_everyone(lambda tx: self._reader.customers(tx, after, limit))
 
-    async def nodes(self, customer: str) -> list[NodeView]:
+    async def nodes(self, customer: str, part: Part = WHOLE) -> list[NodeView]:
         """The tree."""
-        return await self._book.read(customer, lambda tx: self._reader.nodes(tx, customer))
+        return await self._book.read(customer, lambda tx: self._reader.nodes(tx, customer, part))
 
     async def grants(self, customer: str) -> list[GrantView]:
         """All grants."""
         return await self._book.read(customer, lambda tx: self._reader.grants(tx, customer, self._clock.now_ms()))
 
-    async def budgets(self, customer: str) -> list[BudgetView]:
+    async def budgets(self, customer: str, part: Part = WHOLE) -> list[BudgetView]:
         """All budgets."""
-        return await self._book.read(customer, lambda tx: self._reader.budgets(tx, customer, self._clock.now_ms()))
+        now_ms = self._clock.now_ms()
+        return await self._book.read(customer, lambda tx: self._reader.budgets(tx, customer, now_ms, part))
 
     async def balance(self, customer: str) -> BalanceView:
         """What a customer has and has used."""

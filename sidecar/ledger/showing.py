@@ -19,6 +19,8 @@ from sidecar.core.governance.overdrafts import overdraft_of
 from sidecar.core.governance.periods import Zones, period_at
 from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.errors import Rejected
+from sidecar.ledger.administration import WHOLE, Part
 from sidecar.ledger.journal import balance_of
 from sidecar.ledger.policies import budget_of, grant_of
 from sidecar.ledger.timezones import zones_of
@@ -60,14 +62,16 @@ class Shower:
         """The customer in a row of `customers`."""
         return customer_view(row["customer"], row["wallet"], row["created_at_ms"], row["head_sequence"], zones_of(row))
 
-    async def nodes(self, tx: Transaction, customer: str, *, below: tuple[Node, ...] = ()) -> list[NodeView]:
+    async def nodes(
+        self, tx: Transaction, customer: str, *, below: tuple[Node, ...] = (), part: Part = WHOLE
+    ) -> list[NodeView]:
         """The tree, or a node and all below it, parents before children: a parent's path begins its child's."""
         root = format_path(below)
         rows = await tx.fetch(
             "SELECT n.kind, n.id, n.path, n.created_at_ms, f.node FROM nodes AS n LEFT JOIN frozen AS f"
             " ON f.customer = n.customer AND f.node = n.kind || ':' || n.id WHERE n.customer = ?"
-            " AND (? = '' OR n.path = ? OR (n.path >= ? AND n.path < ?)) ORDER BY n.path",
-            (customer, root, root, f"{root}/", f"{root}0"),  # `0` follows `/`
+            " AND (? = '' OR n.path = ? OR (n.path >= ? AND n.path < ?)) AND n.path > ? ORDER BY n.path LIMIT ?",
+            (customer, root, root, f"{root}/", f"{root}0", part.after.partition("/")[2], part.limit),  # `0` follows `/`
         )
         return [
             NodeView(
@@ -129,12 +133,24 @@ class Shower:
         ]
 
     async def budgets(
-        self, tx: Transaction, customer: str, now_ms: int, zones: Zones, budget_id: str = ""
+        self, tx: Transaction, customer: str, now_ms: int, zones: Zones, budget_id: str = "", *, part: Part = WHOLE
     ) -> list[BudgetView]:
-        """All budgets (or one), outermost node first, with their accounts in the current period."""
+        """All budgets (or one, or some), outermost node first, with their accounts in the current period.
+
+        Raises:
+            Rejected: the budget behind which to go on is not there any more.
+        """
+        place = (-1, 0)
+        if part.after:
+            sql = "SELECT depth, sequence FROM budgets WHERE customer = ? AND budget_id = ?"
+            before = await tx.fetch(sql, (customer, part.after))
+            if not before:
+                raise Rejected("invalid_cursor", {"cursor": "the list has changed; begin it again"})
+            place = (before[0]["depth"], before[0]["sequence"])
         rows = await tx.fetch(
-            "SELECT * FROM budgets WHERE customer = ? AND (? = '' OR budget_id = ?) ORDER BY depth, sequence",
-            (customer, budget_id, budget_id),
+            "SELECT * FROM budgets WHERE customer = ? AND (? = '' OR budget_id = ?) AND (depth, sequence) > (?, ?)"
+            " ORDER BY depth, sequence LIMIT ?",
+            (customer, budget_id, budget_id, *place, part.limit),
         )
         budgets = [(budget_of(row), row["path"]) for row in rows]
         return [

@@ -26,7 +26,7 @@ from sidecar.core.governance.tenancy import Node, Subject, parse_path
 from sidecar.core.governance.virtual_keys import key_digest, write_key
 from sidecar.errors import Conflict, Rejected, StaleIncarnation, WireFormatError
 from sidecar.ledger import budget_accounts
-from sidecar.ledger.administration import NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import NewBudget, NewGrant, NewKey, Part
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
 from sidecar.ledger.views import BudgetView, ClockView
@@ -655,3 +655,24 @@ async def test_a_virtual_key_names_its_subject_until_it_is_revoked(desk: Desk) -
     with pytest.raises(WireFormatError):
         await desk.ledger.resolve_key(ResolveKeyRequest("s1", b"short"))
     stop()
+
+
+async def test_lists_come_in_parts(desk: Desk) -> None:
+    """Nodes and budgets behind one that is named, in the order of the whole list, read no further than is asked."""
+    service = desk.service
+    await service.add_customer("acme", "none", desk.act())
+    for path in ("acme/team:b", "acme/department:a/team:d", "acme/team:c", "acme/department:a/team:e"):
+        await service.add_nodes(path, desk.act())
+        for per in ("day", "month"):
+            await service.set_budget(NewBudget(path, "5", per), desk.act())
+    await service.set_budget(NewBudget("acme", "9", "day"), desk.act())
+    nodes, budgets = await service.nodes("acme"), await service.budgets("acme")
+    assert (len(nodes), len(budgets)) == (5, 9)
+    for first in range(len(nodes)):
+        assert await service.nodes("acme", Part(nodes[first].path, 2)) == nodes[first + 1 : first + 3]
+    for first in range(len(budgets)):
+        assert await service.budgets("acme", Part(budgets[first].budget_id, 3)) == budgets[first + 1 : first + 4]
+    assert await service.budgets("acme", Part("", 4)) == budgets[:4]
+    with pytest.raises(Rejected) as refused:
+        await service.budgets("acme", Part("bud_gone", 4))
+    assert refused.value.code == "invalid_cursor"

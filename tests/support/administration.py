@@ -18,6 +18,7 @@ from sidecar.core.governance.virtual_keys import fingerprint
 from sidecar.ledger import api_tokens, forms
 from sidecar.ledger.administration import (
     UNCONDITIONAL,
+    WHOLE,
     Act,
     BudgetRemoval,
     Condition,
@@ -31,6 +32,7 @@ from sidecar.ledger.administration import (
     NewToken,
     NodeAct,
     NodeMove,
+    Part,
     RateLimitRemoval,
 )
 from sidecar.ledger.fleet_views import LearningView
@@ -168,10 +170,11 @@ class FakeAdministration:
         self.tree += made
         return made
 
-    async def nodes(self, customer: str) -> list[NodeView]:
+    async def nodes(self, customer: str, part: Part = WHOLE) -> list[NodeView]:
         """The tree."""
         self._known(customer)
-        return [node for node in self.tree if node.customer == customer]
+        found = [node for node in self.tree if node.customer == customer and node.path > part.after]
+        return found[: part.limit]
 
     async def freeze(self, node: NodeAct, act: Act) -> FrozenView:
         """As told."""
@@ -311,10 +314,15 @@ class FakeAdministration:
         self.limits[name] = view
         return view
 
-    async def budgets(self, customer: str) -> list[BudgetView]:
+    async def budgets(self, customer: str, part: Part = WHOLE) -> list[BudgetView]:
         """All."""
         self._known(customer)
-        return [budget for budget in self.limits.values() if budget.customer == customer]
+        found = [budget for budget in self.limits.values() if budget.customer == customer]
+        ids = [budget.budget_id for budget in found]
+        if part.after and part.after not in ids:
+            raise errors.Rejected("invalid_cursor", {"cursor": "the list has changed; begin it again"})
+        first = ids.index(part.after) + 1 if part.after else 0
+        return found[first : first + part.limit]
 
     async def balance(self, customer: str) -> BalanceView:
         """All of it."""
