@@ -243,6 +243,29 @@ async def set_ledgers_clock(history: History, _pod: Pod) -> None:
     world.clock_error_ms = max(world.clock_error_ms, abs(world.ledger_clock.jump_ms))
 
 
+@fault
+async def put_back(history: History, _pod: Pod) -> None:
+    """F-08, F-18: an earlier copy takes the book's place: by a failover that lost its end, or restored by a person."""
+    world = history.world
+    if not history.mix.loses_book:
+        return
+    copy = world.book.copy()
+    lost_s, is_restored = history.rng.uniform(0.5, 40), history.rng.random() < 0.5
+
+    def lose() -> None:
+        for host in world.ledgers:
+            host.process.kill()
+        world.book_put_back(copy)
+        if is_restored:
+            world.book.connection.execute(
+                "UPDATE meta SET value = ? WHERE name = 'history_id'", (world.ids.new("history"),)
+            )
+        for host in world.ledgers:
+            later(history, history.rng.uniform(0.5, 10), host.start_if_down)
+
+    later(history, lost_s, lose)
+
+
 # people
 
 

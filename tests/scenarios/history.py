@@ -45,6 +45,8 @@ class Mix:
     doubled: float = 0.03
     late: float = 0.03
     overruns: float = 0.0
+    loses_book: bool = False
+    """The ledger may be put back; then no sidecar loses its disk, for what it knew would be lost for good."""
     sync_s: float = 0.004
     """What an fsync takes (F-14)."""
     every_s: float = 12.0
@@ -70,7 +72,17 @@ def mix_of(seed: int) -> Mix:
     )
     for name in faults.FAULTS:
         mix.weights[name] = rng.choice((0, 1, 1, 3))
+    if rng.random() < 0.3:
+        loses_book(mix)
     return mix
+
+
+def loses_book(mix: Mix) -> None:
+    """Let the ledger lose what it has committed."""
+    mix.loses_book, mix.wallet = True, False
+    mix.weights.update(dict.fromkeys(("lose_volume", "lose_power", "tear", "twin", "fill_disk", "fail_sync"), 0))
+    mix.weights.update(dict.fromkeys(("set_ledgers_clock", "change_limit"), 0))
+    mix.weights["put_back"] = 2
 
 
 class History:
@@ -111,6 +123,7 @@ class History:
         self.calls_go_on = False
         await calling
         await world.live(HEALING_S * 3 / 4)
+        world.is_unknown = world.is_unknown and bool(world.book.rows("SELECT 1 FROM meta WHERE name = 'learning'"))
         await self._probe()
         world.quiet()
         for pod in world.pods:
@@ -257,6 +270,9 @@ def directed(mutant: str, seed: int) -> Mix:
     mix.every_s = 15.0
     mix.overruns = 0.0
     mix.sync_s = 3.0
+    if "put_back" in mix.weights:
+        mix.loses_book, mix.wallet, mix.limit = True, False, 6_000
+        mix.calls_each_s, mix.pods = 1.0, 4
     return mix
 
 

@@ -35,7 +35,8 @@ class HardLimits(Law):
             if self._limits.get(account.name) != account.limit:
                 # After a change what was spent and lent before stands, and nothing is added to it.
                 self._limits[account.name] = account.limit
-                self._bounds[account.name] = max(account.limit, account.consumed + account.leased)
+                before = self._bounds.get(account.name, 0) if world.is_unknown else 0
+                self._bounds[account.name] = max(account.limit, account.consumed + account.leased, before)
 
     def on_admission(self, world: World, made: Made) -> None:
         truth = world.truth
@@ -77,6 +78,8 @@ class Lending(Law):
         for name, granted in world.book.rows("SELECT account, sum(granted) FROM leases GROUP BY account"):
             more, self._granted[name] = granted - self._granted.get(name, 0), granted
             account = world.accounts.get(name)
+            if world.is_unknown:  # what is told again was lent before
+                continue
             if more > 0 and account is not None and account.consumed + account.leased > account.limit:
                 raise Broken(self.name, f"{more} lent, and so it came to {account}")
 
@@ -85,6 +88,7 @@ class Exposure(Law):
     """L48: what is really consumed never exceeds what is booked and what is lent (and Ω)."""
 
     name = "L48"
+    needs_whole_book = True
 
     def on_admission(self, world: World, made: Made) -> None:
         for account in made.accounts:
@@ -119,6 +123,7 @@ class Totals(Law):
     """L42: a holder knows of no more than was granted, and has returned no less than the book believes."""
 
     name = "L42"
+    needs_whole_book = True
 
     def on_look(self, world: World) -> None:
         sql = "SELECT lease_id, granted, returned FROM leases WHERE closed = 0"
@@ -243,6 +248,7 @@ class Liveness(Law):
                 "calls wait in the outbox": bool(office.shipper.depth),
                 "calls are open": bool(office.spool.open_calls or office.table.open_holds),
                 "was refused credit that is there": life in world.refused_probes,
+                "the book still lacks something": world.is_unknown,
             }
             for what, is_so in wrong.items():
                 if is_so:

@@ -26,7 +26,7 @@ from sidecar.contract.messages import (
 from sidecar.leases.accounts import Lease
 from sidecar.leases.table import LeaseTable
 from sidecar.leases.verdicts import Held, NoLimit, Short
-from sidecar.ledger import lending, reconcile
+from sidecar.ledger import learning, lending, reconcile
 from sidecar.ledger.service import LedgerService
 from sidecar.outbox import recovery, remains
 from sidecar.ports import Transaction
@@ -159,6 +159,16 @@ def _outliving_the_period() -> list[Any]:
     return [patch.object(room, "left_of", lambda _period, _now_ms: None) for room in (lending, reconcile)]
 
 
+def _learning_of_one_round() -> list[Any]:
+    caught_up = learning.note_caught_up
+
+    async def mutated(tx: Transaction, *more: Any) -> None:
+        await caught_up(tx, *more)
+        await tx.execute("DELETE FROM meta WHERE name = ?", (learning.LEARNING,))
+
+    return [patch.object(learning, "note_caught_up", mutated)]
+
+
 MUTANTS = {
     "refund_at_expiry": Mutant(
         _refund_at_expiry,
@@ -201,6 +211,12 @@ MUTANTS = {
         frozenset({"L21"}),
         {},
         "a denial has taken from those leases that came before the one that was short",
+    ),
+    "learning_of_one_round": Mutant(
+        _learning_of_one_round,
+        frozenset({"L0"}),
+        {"put_back": 3, "cut_off": 2, "pause": 1},
+        "after a loss the ledger lends again once somebody has told what it knows",
     ),
     "outliving_the_period": Mutant(
         _outliving_the_period,

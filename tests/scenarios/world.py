@@ -46,6 +46,8 @@ class Law:
     """Something that must hold. A subclass looks when it wants to, and raises Broken."""
 
     name = ""
+    needs_whole_book = False
+    """It cannot be asked while the book lacks what it has lost."""
 
     def on_admission(self, world: World, made: Made) -> None:
         """A call was let run."""
@@ -106,6 +108,8 @@ class World:
         self._over: asyncio.Future[None] = self.loop.create_future()
         self.broken: Broken | None = None
         self.refused_probes: list[Life] = []
+        self.is_unknown = False
+        """The book has lost something, and may still lack it (L50a)."""
         self.clock_error_ms = 0
         """By how much the ledger's clock was wrong at some time, at most."""
         for _ in range(pods):
@@ -170,6 +174,15 @@ class World:
         self.not_written(volume)
         return [made for made in self.truth.made.values() if made.life.volume is volume]
 
+    def book_put_back(self, copy: bytes) -> None:
+        """What was committed since a copy was made is unknown to the ledger, until every sidecar has told it."""
+        self.note("FAULT", "the book has lost its end")
+        self.is_unknown = True
+        for life in self.lives:  # those whose leases were closed in the lost span do not know of them any more
+            life.may_leave |= life.pod.life is not life or life.ended_well
+        self.book.put_back(copy)
+        self.accounts = self.book.accounts()
+
     # what happens
 
     @property
@@ -217,6 +230,8 @@ class World:
         if self.broken is not None:
             return
         for law in self.laws:
+            if self.is_unknown and law.needs_whole_book:
+                continue
             try:
                 getattr(law, moment)(self, *facts)
             except Broken as broken:
