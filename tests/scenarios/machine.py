@@ -53,6 +53,8 @@ class Volume:
         self.fails_sync = False
         self.synced: dict[int, int] = {}
         self.synced_s = -1.0
+        self.is_damaged = False
+        """Where a header is damaged nobody can tell whose segment it was, and no later start is trusted either."""
         self.spoilt: set[int] = set()
         """Files of which some was not synced, and never will be: the kernel takes it for clean."""
         self._inodes: dict[int, int] = {}
@@ -66,6 +68,7 @@ class Volume:
         """Another volume with the same contents, as from a snapshot."""
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("ballast"))
         copied = Volume(folder, number)
+        copied.is_damaged = self.is_damaged
         copied.boot = self.boot  # on the same machine, which is the harder case: only the inodes tell
         return copied
 

@@ -162,8 +162,10 @@ class World:
 
     def copied(self, volume: Volume) -> None:
         """Who reads the copy finds calls open that are not, and settles them at their holds."""
+        was_damaged = volume.is_damaged
         for made in self._made_on(volume):
             made.may_be_guessed |= made.event is None
+        volume.is_damaged = was_damaged
 
     def not_written(self, volume: Volume) -> None:
         """A write failed or may fail: the leases of who writes there are not to be closed by the next start."""
@@ -171,6 +173,7 @@ class World:
             life.may_leave |= life.volume is volume
 
     def _made_on(self, volume: Volume) -> list[Made]:
+        volume.is_damaged = True
         self.not_written(volume)
         return [made for made in self.truth.made.values() if made.life.volume is volume]
 
@@ -196,6 +199,7 @@ class World:
 
     def started(self, life: Life) -> None:
         """A sidecar has started."""
+        life.may_leave |= life.volume.is_damaged
         self.lives.append(life)
         self.note(life.pod.name, f"starts as {life.incarnation} on volume {life.volume.number}")
 
