@@ -28,6 +28,7 @@ from sidecar.app.serving import (
 )
 from sidecar.app.settings import Settings
 from sidecar.app.system import RandomIds
+from sidecar.app.writing_off import written_off
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.ledger.http_access import admin_access
 from sidecar.ledger.http_api import AdminAPI
@@ -67,6 +68,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
         async with (
             checkpoints_made(checkpoints, ours.checkpoints.every_s),
+            written_off(ledger.write_off_silent),
             _watching(ledger, opened.is_shared, ours.redis, metrics, clock.monotonic),
             ledger_port(api, ours.listen, contract=contract) as address,
             health_port(metrics, lambda: ["stopping"] if stop.is_set() else opened.obstacles(), ours.health) as health,

@@ -36,6 +36,7 @@ from sidecar.app.serving import (
 )
 from sidecar.app.settings import Settings
 from sidecar.app.system import RandomIds, SystemClock
+from sidecar.app.writing_off import written_off
 from sidecar.catalog.read import Catalog, read_catalog
 from sidecar.demo.first_steps import first_steps
 from sidecar.errors import ConfigurationError
@@ -75,6 +76,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         checkpoints = Checkpointer(book, clock, ids, settings.ledger.checkpoints, data=data)
         async with (
             checkpoints_made(checkpoints, settings.ledger.checkpoints.every_s),
+            written_off(ledger.write_off_silent),
             upstreams_or_demo(settings) as (upstreams, demo),
         ):
             show_clock_jump(metrics, lambda: ledger.clock_jump_ms)

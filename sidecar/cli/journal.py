@@ -18,7 +18,8 @@ KINDS: Final = (
     "grant_expired", "grant_voided", "budget_set", "budget_removed", "budget_counted", "threshold_crossed", "lent",
     "returned", "debt_repaid", "key_created", "key_revoked", "rate_limit_set", "rate_limit_removed",
     "token_made", "token_revoked", "sidecar_token_set", "sidecar_token_revoked", "clock_accepted", "book_restored",
-    "history_fenced", "loss_accepted", "learning_ended", "lease_redeclared",
+    "history_fenced", "loss_accepted", "learning_ended", "lease_redeclared", "lease_written_off", "lease_resolved",
+    "lease_revived",
 )  # fmt: skip
 """Every kind of entry that the ledger writes."""
 

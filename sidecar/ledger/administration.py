@@ -9,7 +9,7 @@ import msgspec
 
 from sidecar.core.governance.rights import Role, Scope
 from sidecar.errors import StaleWrite, VersionRequired
-from sidecar.ledger.fleet_views import LearningView
+from sidecar.ledger.fleet_views import LearningView, LeaseView
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -238,6 +238,18 @@ class LossAcceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sidecar: str = ""
 
 
+class LeaseResolution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of what is out on a silent sidecar's lease, and why that is known.
+
+    `how`: `spent`; `returned`: its holder cannot act again, and has not spent it; `unaccounted`: nobody knows.
+    """
+
+    customer: str
+    lease_id: str
+    how: str
+    reason: str
+
+
 class BackupDesk(Protocol):
     """Makes copies of the book, where it is the ledger's own file."""
 
@@ -368,6 +380,20 @@ class Administration(Protocol):
 
     async def accept_clock(self, act: Act) -> ClockView:
         """Believe the wall clock again after a jump, as it is now: periods begin and grants expire by it."""
+        ...
+
+    async def leases(self, customer: str = "") -> list[LeaseView]:
+        """Leases whose sidecar is not heard, and what became of them, longest silent first; `customer` `` for all."""
+        ...
+
+    async def resolve_lease(self, form: LeaseResolution, act: Act) -> LeaseView:
+        """Say what became of what is out on a lease whose sidecar is not heard (L46).
+
+        If the sidecar speaks after all, its own word counts for more than `spent` and `unaccounted`.
+
+        Raises:
+            Conflict: its sidecar is heard, or nothing is out.
+        """
         ...
 
     async def learning(self) -> LearningView:

@@ -48,7 +48,7 @@ class BudgetAccounts:
     def unlent(self, account: str, budget: Budget) -> int:
         """What is neither spent nor lent of a loaded account, by the limit as it is now; may be negative."""
         balance = self._journal.balance(account, budget.currency)
-        return budget.limit_atoms - balance.consumed - balance.leased
+        return budget.limit_atoms - balance.consumed - balance.leased - balance.unaccounted
 
     def fit_limit(self, moves: Moves, account: str, budget: Budget) -> None:
         """Add to an entry what opens the account, or brings it to a limit that was edited."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from sidecar.ledger.views import Money
+
 
 class AwaitedView(msgspec.Struct, frozen=True):
     """A sidecar that has not told yet what it knows of a span that the book has lost."""
@@ -22,3 +24,19 @@ class LearningView(msgspec.Struct, frozen=True):
     since_ms: int | None = None
     why: str = ""
     awaited: tuple[AwaitedView, ...] = ()
+
+
+class LeaseView(msgspec.Struct, frozen=True):
+    """Spending power of a sidecar that is not heard any more (L46), and what became of it.
+
+    `state`: `quarantined`, reserved and waiting; `unaccounted`, after the write-off age; `spent`, or `returned`,
+    because somebody said so. All but `returned` count as spent.
+    """
+
+    customer: str
+    lease_id: str
+    account: str
+    sidecar: str
+    state: str
+    silent_since_ms: int
+    amount: Money

@@ -26,7 +26,7 @@ async def holders(tx: Transaction, customer: str, wall_ms: int) -> HoldersView:
     row = await customer_row(tx, customer)
     found = await tx.fetch(
         "SELECT sidecar, incarnation, max(heard) AS heard FROM leases WHERE customer = ? AND closed = 0"
-        " AND (heard >= ? OR (pays_until_ms > ? AND granted - returned - posted > 0))"
+        " AND (heard >= ? OR (pays_until_ms > ? AND granted - returned - posted - resolved > 0))"
         " GROUP BY sidecar, incarnation ORDER BY sidecar, incarnation",
         (customer, row["revision"], now_of(row, wall_ms)),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sidecar.core.governance.rights import Reach, Right
-from sidecar.ledger.administration import Administration, LossAcceptance
-from sidecar.ledger.fleet_views import LearningView
+from sidecar.ledger.administration import Administration, LeaseResolution, LossAcceptance
+from sidecar.ledger.fleet_views import LearningView, LeaseView
 from sidecar.ledger.http_fields import page_of
 from sidecar.ledger.http_routes import PAGE, Call, Route, get, post
 from sidecar.ledger.views import SilentLeaseView
@@ -23,12 +23,28 @@ class _Fleet:
         usage, platform, theirs = Right.USAGE, Right.PLATFORM, Reach.CUSTOMER
         return (
             get("/v1/leases/silent", usage, self._silent, SilentLeaseView, query=PAGE, listing=True, reach=theirs),
+            get(
+                "/v1/leases",
+                usage,
+                self._leases,
+                LeaseView,
+                query=PAGE | {"customer"},
+                listing=True,
+                reach=theirs,
+            ),
+            post("/v1/leases/resolve", Right.CREDIT, self._resolve, LeaseResolution, LeaseView, reach=theirs),
             get("/v1/learning", platform, self._learning, LearningView),
             post("/v1/learning/accept-loss", platform, self._accept_loss, LossAcceptance, LearningView),
         )
 
     async def _silent(self, call: Call) -> object:
         return page_of(await self._administration.silent_leases(call.scope.customer), "lease_id", call)
+
+    async def _leases(self, call: Call) -> object:
+        return page_of(await self._administration.leases(call.query.get("customer", "")), "lease_id", call)
+
+    async def _resolve(self, call: Call) -> object:
+        return await self._administration.resolve_lease(call.read(LeaseResolution), call.act)
 
     async def _learning(self, _call: Call) -> object:
         return await self._administration.learning()

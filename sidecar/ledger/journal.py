@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from sidecar.core.credits import entries
-from sidecar.core.credits.entries import MAX_BUCKET, Balance, Entry, Leg, Moves, PostingError
+from sidecar.core.credits.entries import MAX_BUCKET, Balance, Bucket, Entry, Leg, Moves, PostingError
 from sidecar.core.credits.leases import escrow
 from sidecar.core.governance.budgets import Budget
 from sidecar.core.governance.limits import Period
@@ -24,6 +24,9 @@ from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_facts import KIND as USAGE
 from sidecar.ports import Row, Transaction
+
+PLACES = {"": Bucket.LEASED, "unaccounted": Bucket.UNACCOUNTED, "spent": Bucket.CONSUMED}
+"""Where what is out on a lease stands, by its `resolution`."""
 
 
 class Lease(msgspec.Struct):
@@ -40,6 +43,9 @@ class Lease(msgspec.Struct):
     pays_until_ms: int = 0
     heard: int = 0
     """The newest revision of the customer by which its holder has said that it decides (L35)."""
+    resolution: str = ""
+    resolved: int = 0
+    """Of what may be out, so much stands elsewhere, as `resolution` says, while its holder is not heard (L46)."""
 
     @property
     def raw(self) -> int:
@@ -49,7 +55,7 @@ class Lease(msgspec.Struct):
     @property
     def escrow(self) -> int:
         """What is kept aside for it: its part of the account's `leased`."""
-        return escrow(self.granted, self.returned, self.posted)
+        return max(0, escrow(self.granted, self.returned, self.posted) - self.resolved)
 
 
 class Journal:
@@ -134,13 +140,32 @@ class Journal:
         return name in self._balances
 
     async def load_leases(self, ids: Iterable[str]) -> None:
-        """Read leases that were not read yet, with their accounts."""
+        """Read leases that were not read yet, with their accounts, because their holder says something of them.
+
+        What was put elsewhere while it was not heard is in them again: its own word counts for more (L46).
+        """
         missing = [o for o in dict.fromkeys(ids) if o not in self._leases and o not in self._absent_leases]
         self._absent_leases.update(missing)
         sql = "SELECT * FROM leases WHERE customer = ? AND lease_id IN ({})"
         for row in await fetch_in(self.tx, sql, (self.customer,), missing):
             self._leases[row["lease_id"]] = lease_of(row)
         await self.load_accounts(self._leases[one].account for one in missing if one in self._leases)
+        for one in missing:
+            if one in self._leases and self._leases[one].resolution:
+                self._revive(self._leases[one])
+
+    def _revive(self, lease: Lease) -> None:
+        moves, place = Moves(), PLACES[lease.resolution]
+        moves.move(lease.account, self._balances[lease.account].currency, place, Bucket.LEASED, lease.resolved)
+        facts: dict[str, object] = {"lease_id": lease.lease_id, "was": lease.resolution}
+        lease.resolution, lease.resolved = "", 0
+        self.keep(lease)
+        self.post("lease_revived", actor=f"sidecar:{lease.sidecar}", moves=moves, facts=facts)
+
+    def take_lease(self, row: Row) -> Lease:
+        """Take in a lease whose holder is silent, as it stands; its account must have been loaded."""
+        lease = self._leases[row["lease_id"]] = lease_of(row)
+        return lease
 
     async def load_holders(self, names: Iterable[str]) -> None:
         """Count who holds a live lease on accounts that were not counted yet."""
@@ -358,6 +383,8 @@ def lease_of(row: Row) -> Lease:
         bool(row["closed"]),
         row["pays_until_ms"],
         row["heard"],
+        row["resolution"],
+        row["resolved"],
     )
 
 
@@ -384,8 +411,8 @@ _UPDATE_ACCOUNT = (
 
 _UPSERT_LEASE = (
     "INSERT INTO leases (customer, lease_id, account, sidecar, incarnation, granted, returned, posted, closed,"
-    " pays_until_ms, heard) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " pays_until_ms, heard, resolution, resolved) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (customer, lease_id) DO UPDATE SET granted = excluded.granted, returned = excluded.returned,"
     " posted = excluded.posted, closed = excluded.closed, pays_until_ms = excluded.pays_until_ms,"
-    " heard = excluded.heard"
+    " heard = excluded.heard, resolution = excluded.resolution, resolved = excluded.resolved"
 )

@@ -177,7 +177,7 @@ class Lender:
             id=name,
             child=target.child,
             limit_atoms=limit,
-            used_atoms=balance.consumed,
+            used_atoms=balance.consumed + balance.unaccounted,
             escrow_atoms=self.lease(target).escrow,
             elsewhere_atoms=self.elsewhere(target),
             unlent_atoms=max(0, self.unlent(target)),

@@ -22,6 +22,7 @@ class LedgerOptions:
     valid_for_ms: int = 900_000
     refresh_every_ms: int = 10_000
     grace_for_ms: int = 86_400_000
+    write_off_after_ms: int = 86_400_000
     fresh_for_ms: int = 60_000
     debt_limit_atoms: int = 0
     max_new_children_per_hour: int = 10_000

@@ -28,7 +28,7 @@ async def silent_leases(tx: Transaction, show: Shower, now_ms: int, customer: st
         "SELECT l.customer, l.lease_id, l.account, l.sidecar, l.pays_until_ms, a.currency,"
         " l.granted - l.returned - l.posted AS escrow"
         " FROM leases AS l JOIN accounts AS a ON a.customer = l.customer AND a.account = l.account"
-        " WHERE (? = '' OR l.customer = ?) AND l.closed = 0 AND l.pays_until_ms < ?"
+        " WHERE (? = '' OR l.customer = ?) AND l.closed = 0 AND l.resolution = '' AND l.pays_until_ms < ?"
         " AND l.granted - l.returned - l.posted > 0"
         " ORDER BY l.pays_until_ms, l.customer, l.lease_id LIMIT ?",
         (customer, customer, now_ms - SLACK_MS, MAX_SHOWN),

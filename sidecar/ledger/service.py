@@ -51,12 +51,11 @@ from sidecar.ledger.administration import (
 )
 from sidecar.ledger.auditing import acts
 from sidecar.ledger.doing import Done
-from sidecar.ledger.history_desk import HistoryDesk
 from sidecar.ledger.holders import holders
 from sidecar.ledger.learning import Claim, LossProven
+from sidecar.ledger.lease_desk import LeaseDesk
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
-from sidecar.ledger.quarantine import silent_leases
 from sidecar.ledger.reading import Reader
 from sidecar.ledger.recalls import Recalls
 from sidecar.ledger.reconcile import Applied, apply_part
@@ -80,7 +79,6 @@ from sidecar.ledger.views import (
     KeyView,
     NodeView,
     RateLimitView,
-    SilentLeaseView,
     SumView,
     UsageView,
     VerifyView,
@@ -95,16 +93,14 @@ PARTS_AT_ONCE = 64
 """Parts of one sync that are in the book's queue at a time: enough to share commits."""
 
 
-class LedgerService(HistoryDesk):
+class LedgerService(LeaseDesk):
     """`ports.Ledger` and `administration.Administration` over a book."""
 
     def __init__(self, book: Book, clock: Clock, ids: Ids, rates: RateBook, options: LedgerOptions) -> None:
-        super().__init__(book, LedgerClock(clock), ids)
-        self._options = options
+        super().__init__(book, LedgerClock(clock), ids, Shower(rates), options)
         self._acts = Acts(ids, rates, options)
         self._tree = TreeActs(rates)
         self._reader = Reader(rates, options.currency)
-        self._show = Shower(rates)
         self._recalls = Recalls()
         self._listeners: dict[object, Callable[[Change], None]] = {}
         self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve)
@@ -380,10 +376,6 @@ class LedgerService(HistoryDesk):
                 wall_ms=self._clock.now_ms(),
             ),
         )
-
-    async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
-        """Leases in quarantine."""
-        return await self._look(customer, lambda tx: silent_leases(tx, self._show, self._clock.now_ms(), customer))
 
     async def explain(self, request_id: str, customer: str = "", *, evenly: bool = False) -> ExplainView:
         """One call's story."""

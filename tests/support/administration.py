@@ -24,6 +24,7 @@ from sidecar.ledger.administration import (
     Condition,
     GrantVoid,
     KnownToken,
+    LeaseResolution,
     LossAcceptance,
     NewBudget,
     NewGrant,
@@ -35,7 +36,7 @@ from sidecar.ledger.administration import (
     Part,
     RateLimitRemoval,
 )
-from sidecar.ledger.fleet_views import LearningView
+from sidecar.ledger.fleet_views import LearningView, LeaseView
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -113,6 +114,7 @@ class FakeAdministration:
         self.named = 0
         self.calls: list[UsageView] = []
         self.summed: list[list[SumView]] = []  # pages
+        self.unheard: list[LeaseView] = []
         self.learns = LearningView("history_1")
         self.silent: list[SilentLeaseView] = []
         self.asked_by: list[str] = []
@@ -362,6 +364,20 @@ class FakeAdministration:
     async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
         """As set."""
         return [lease for lease in self.silent if customer in ("", lease.customer)]
+
+    async def leases(self, customer: str = "") -> list[LeaseView]:
+        """As set."""
+        return [lease for lease in self.unheard if customer in ("", lease.customer)]
+
+    async def resolve_lease(self, form: LeaseResolution, act: Act) -> LeaseView:
+        """Say so."""
+        self._known(form.customer)
+        for place, lease in enumerate(self.unheard):
+            if lease.lease_id == form.lease_id:
+                self.acts.append(act)
+                self.unheard[place] = msgspec.structs.replace(lease, state=form.how)
+                return self.unheard[place]
+        raise errors.NotFound("lease", form.lease_id)
 
     async def learning(self) -> LearningView:
         """As set."""

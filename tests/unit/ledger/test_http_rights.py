@@ -66,6 +66,8 @@ ROUTES = {
     "GET /v1/usage": ("usage", Reach.NODE),
     "GET /v1/usage/sums": ("usage", Reach.NODE),
     "GET /v1/leases/silent": ("usage", Reach.CUSTOMER),
+    "GET /v1/leases": ("usage", Reach.CUSTOMER),
+    "POST /v1/leases/resolve": ("credits", Reach.CUSTOMER),
     "GET /v1/learning": ("tenants", Reach.LEDGER),
     "POST /v1/learning/accept-loss": ("tenants", Reach.LEDGER),
     "POST /v1/clock/accept": ("tenants", Reach.LEDGER),
@@ -124,6 +126,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "NewKey": {"path": BELOW, "sha256": "ab" * 32},
     "NamedKey": {"customer": "acme", "key_id": "key_1"},
     "NewToken": {"name": "ci", "role": "team_manager", "path": BELOW, "token_sha256": "cd" * 32},
+    "LeaseResolution": {"customer": "acme", "lease_id": "inc_1/budget:b:lifetime:", "how": "spent", "reason": "why"},
     "LossAcceptance": {"reason": "its machine is gone", "sidecar": ""},
     "NamedToken": {"name": "ci", "path": BELOW},
 }
