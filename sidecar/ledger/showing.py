@@ -207,7 +207,9 @@ class Shower:
                 child=child,
                 used=self.money(row["consumed"], budget.currency),
                 leased=self.money(row["leased"], budget.currency),
-                remaining=self.money(max(0, budget.limit_atoms - row["consumed"] - row["leased"]), budget.currency),
+                remaining=self.money(
+                    max(0, budget.limit_atoms - row["consumed"] - row["leased"] - row["unaccounted"]), budget.currency
+                ),
                 period=period.key,
                 starts_at_ms=period.starts_at_ms,
                 resets_at_ms=period.ends_at_ms,

@@ -47,6 +47,7 @@ async def test_no_timer_gives_a_lease_back(desk: Desk) -> None:
     assert await desk.service.write_off_silent() == 0
     assert await states(desk) == [("unaccounted", 40)]
     assert await desk.service.silent_leases() == []
+    assert (await desk.service.budgets("acme"))[0].children[0].remaining.atoms == 60
     assert not (await desk.borrow(ACME, 61, sidecar="s2")).leases
     assert (await desk.borrow(ACME, 60, sidecar="s2")).leases
     assert await desk.problems() == ()
