@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sidecar.core.governance.rights import Role, Scope
 from sidecar.errors import StaleWrite, VersionRequired
 from sidecar.ledger.fleet_views import LearningView, LeaseView
+from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -91,16 +92,6 @@ class Act(msgspec.Struct, frozen=True):
     reason: str = ""
     on_repeat: Callable[[], None] = _nothing
     """Called, from any thread, where the key was used before and its answer is given again."""
-
-
-class Part(NamedTuple):
-    """So many rows of a list behind the one that is named; `` for its beginning."""
-
-    after: str = ""
-    limit: int = 2**31
-
-
-WHOLE: Final = Part()
 
 
 class NewGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

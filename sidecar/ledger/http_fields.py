@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from sidecar.ledger.administration import Part
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import Call
+from sidecar.ledger.parts import Part
 from sidecar.ledger.views import Page
 from sidecar.providers.unfit_values import repeated_key
 

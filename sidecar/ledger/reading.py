@@ -6,8 +6,8 @@ from sidecar.core.credits.entries import read_body
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import NotFound
 from sidecar.ledger import rate_acts
-from sidecar.ledger.administration import WHOLE, Part
 from sidecar.ledger.journal import balance_of
+from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.showing import Shower, entry_view, totals, whole_path
 from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_reading import FoundCall, calls_since, find_call, read_cursor

@@ -35,7 +35,6 @@ from sidecar.ledger import rate_acts, virtual_keys
 from sidecar.ledger.acts import Acts
 from sidecar.ledger.administration import (
     UNCONDITIONAL,
-    WHOLE,
     Act,
     BudgetRemoval,
     Condition,
@@ -46,7 +45,6 @@ from sidecar.ledger.administration import (
     NewRateLimit,
     NodeAct,
     NodeMove,
-    Part,
     RateLimitRemoval,
 )
 from sidecar.ledger.auditing import acts
@@ -56,6 +54,7 @@ from sidecar.ledger.learning import Claim, LossProven
 from sidecar.ledger.lease_desk import LeaseDesk
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
+from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.reading import Reader
 from sidecar.ledger.recalls import Recalls
 from sidecar.ledger.reconcile import Applied, apply_part

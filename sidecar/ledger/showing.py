@@ -20,8 +20,8 @@ from sidecar.core.governance.periods import Zones, period_at
 from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Rejected
-from sidecar.ledger.administration import WHOLE, Part
 from sidecar.ledger.journal import balance_of
+from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.policies import budget_of, grant_of
 from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_facts import UsageBody, UsageFacts

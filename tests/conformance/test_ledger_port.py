@@ -26,8 +26,9 @@ from sidecar.core.governance.tenancy import Node, Subject, parse_path
 from sidecar.core.governance.virtual_keys import key_digest, write_key
 from sidecar.errors import Conflict, Rejected, StaleIncarnation, WireFormatError
 from sidecar.ledger import budget_accounts
-from sidecar.ledger.administration import NewBudget, NewGrant, NewKey, Part
+from sidecar.ledger.administration import NewBudget, NewGrant, NewKey
 from sidecar.ledger.options import LedgerOptions
+from sidecar.ledger.parts import Part
 from sidecar.ledger.service import LedgerService
 from sidecar.ledger.views import BudgetView, ClockView
 from tests.support.ledger import RATES, Desk, usd

@@ -18,7 +18,6 @@ from sidecar.core.governance.virtual_keys import fingerprint
 from sidecar.ledger import api_tokens, forms
 from sidecar.ledger.administration import (
     UNCONDITIONAL,
-    WHOLE,
     Act,
     BudgetRemoval,
     Condition,
@@ -33,10 +32,10 @@ from sidecar.ledger.administration import (
     NewToken,
     NodeAct,
     NodeMove,
-    Part,
     RateLimitRemoval,
 )
 from sidecar.ledger.fleet_views import LearningView, LeaseView
+from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.views import (
     ActView,
     BackupView,
