@@ -14,8 +14,9 @@ from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Conflict, Rejected
 from sidecar.ledger import backfill, budget_kinds, forms, timezones, virtual_keys
-from sidecar.ledger.administration import UNCONDITIONAL, Act, Condition, NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import Act, NewBudget, NewGrant, NewKey
 from sidecar.ledger.budget_accounts import BudgetAccounts
+from sidecar.ledger.conditions import UNCONDITIONAL, Condition
 from sidecar.ledger.doing import Done, do, known, place
 from sidecar.ledger.idempotency import Asked
 from sidecar.ledger.journal import Journal

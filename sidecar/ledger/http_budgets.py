@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from sidecar.errors import NotFound
-from sidecar.ledger.administration import Administration, Condition, NewBudget
+from sidecar.ledger.administration import Administration, NewBudget
+from sidecar.ledger.conditions import Condition
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import Answer, Call
 from sidecar.ledger.views import BudgetView

@@ -34,10 +34,8 @@ from sidecar.errors import Unavailable, WireFormatError
 from sidecar.ledger import rate_acts, virtual_keys
 from sidecar.ledger.acts import Acts
 from sidecar.ledger.administration import (
-    UNCONDITIONAL,
     Act,
     BudgetRemoval,
-    Condition,
     GrantVoid,
     NewBudget,
     NewGrant,
@@ -48,6 +46,7 @@ from sidecar.ledger.administration import (
     RateLimitRemoval,
 )
 from sidecar.ledger.auditing import acts
+from sidecar.ledger.conditions import UNCONDITIONAL, Condition
 from sidecar.ledger.doing import Done
 from sidecar.ledger.holders import holders
 from sidecar.ledger.learning import Claim, LossProven

@@ -17,10 +17,8 @@ from sidecar.core.governance.tenancy import is_id, parse_path
 from sidecar.core.governance.virtual_keys import fingerprint
 from sidecar.ledger import api_tokens, forms
 from sidecar.ledger.administration import (
-    UNCONDITIONAL,
     Act,
     BudgetRemoval,
-    Condition,
     GrantVoid,
     KnownToken,
     LeaseResolution,
@@ -34,6 +32,7 @@ from sidecar.ledger.administration import (
     NodeMove,
     RateLimitRemoval,
 )
+from sidecar.ledger.conditions import UNCONDITIONAL, Condition
 from sidecar.ledger.fleet_views import LearningView, LeaseView
 from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.views import (
