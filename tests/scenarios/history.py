@@ -72,8 +72,6 @@ def mix_of(seed: int) -> Mix:
     )
     for name in faults.FAULTS:
         mix.weights[name] = rng.choice((0, 1, 1, 3))
-    if rng.random() < 0.3:
-        loses_book(mix)
     return mix
 
 
