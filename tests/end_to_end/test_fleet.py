@@ -122,7 +122,8 @@ def test_kills_of_a_sidecar_and_of_the_ledger_lose_nothing(tmp_path: Path, provi
             victim: LedgerProcess | SidecarProcess = fleet.ledger if number % 2 else fleet.sidecars[number // 2 % 2]
             firsts = [(2 * number + at) * CALLS_PER_ROUND for at in (0, 1)]
             loads = [start_load(one, first) for one, first in zip(fleet.sidecars, firsts, strict=True)]
-            time.sleep(0.35 + chance.random() * 0.5)
+            until(lambda begun=firsts: all(reached(provider, first) for first in begun))  # type: ignore[misc]
+            time.sleep(chance.random() * 0.5)
             victim.kill()
             time.sleep(chance.random() * 0.3)
             victim.start()
@@ -143,6 +144,12 @@ def test_kills_of_a_sidecar_and_of_the_ledger_lose_nothing(tmp_path: Path, provi
         charged = sum(row["charge"]["atoms"] for row in fleet.ledger.usage("acme"))
         assert sum(grant["consumed"]["atoms"] for grant in grants) == charged
         until(lambda: [grant["leased"]["atoms"] for grant in fleet.ledger.balance("acme")["grants"]] == [0, 0])
+
+
+def reached(provider: LLMProvider, first: int) -> bool:
+    """Whether a call of a load that begins with this number has come to the provider: a kill before meets nothing."""
+    prompts = {f"call {number}" for number in range(first, first + CALLS_PER_ROUND)}
+    return any(served.body["messages"][0]["content"] in prompts for served in provider.served)
 
 
 def booked(fleet: Fleet) -> set[str]:
