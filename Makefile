@@ -24,7 +24,7 @@ run: $(VENV)/.run ## start the sidecar, its ledger and, without a provider key, 
 
 test: lint $(VENV)/.clients $(VENV)/.builder $(VENV)/.postgres $(VENV)/.redis ## check everything: linters, types, and all tests but the soak
 	@echo "== tests (on $(WORKERS) processes; a few minutes)"
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not soak" $(ARGS)
 
 lint: $(VENV)/.test ## ruff and mypy
 	@echo "== ruff"

@@ -649,7 +649,9 @@ async def test_a_virtual_key_names_its_subject_until_it_is_revoked(desk: Desk) -
     reply = await desk.ledger.resolve_key(ask)
     assert (reply.subject, reply.key_id) == (Subject("acme", parse_path("team:data"), user="ada"), made.key_id)
     await until(lambda: Change("acme", reply.revision) in heard)
-    assert await desk.service.keys("acme", after=0, limit=9) == ([made], 0)
+    (listed,), _ = await desk.service.keys("acme", after=0, limit=9)
+    assert listed.last_used_on  # it was asked for: that is its first use
+    assert listed == msgspec.structs.replace(made, last_used_on=listed.last_used_on)
     await desk.service.revoke_key("acme", made.key_id, desk.act())
     await until(lambda: any(change.revision > reply.revision for change in heard))
     assert await desk.ledger.resolve_key(ask) == ResolveKeyReply()

@@ -166,7 +166,8 @@ def race(folder: Path, provider: LLMProvider, *, room: int, rounds: int, seed: i
     with arena_of(folder, provider, seed) as arena:
         spend = arena.ledgers[0].spend
         spend("customers", "add", "acme", "--wallet", "none")
-        spend("budgets", "set", "acme", "--limit", amount(room * ceiling_atoms()), "--per", "lifetime")
+        limit = amount((room - room // 5) * ceiling_atoms())
+        spend("budgets", "set", "acme", "--limit", limit, "--per", "lifetime")
         callers, at_failover = Callers(arena), 0
         with ThreadPoolExecutor(3 * CALLERS) as pool:
             running_callers = [pool.submit(callers.run, one) for one in arena.sidecars for _ in range(CALLERS)]
@@ -179,6 +180,10 @@ def race(folder: Path, provider: LLMProvider, *, room: int, rounds: int, seed: i
                             if act is fail_over:
                                 at_failover = len(provider.served)
                 until(lambda: all(map(ready, arena.sidecars)))
+                # However quick the machine is, there is something left to be served now.
+                limit = amount(room * ceiling_atoms())
+                arena.ledgers[1].spend("budgets", "set", "acme", "--limit", limit, "--per", "lifetime")
+                until(lambda: len(provider.served) > at_failover)
                 time.sleep(2.0)
             finally:
                 callers.stopping.set()

@@ -15,6 +15,7 @@ from sidecar import errors
 from sidecar.cli.connection import Connection, open_client
 from sidecar.cli.failures import Failed, NotReachable
 from sidecar.cli.journal import KINDS
+from sidecar.ledger.history import FENCED, RESTORED
 from tests.unit.cli.conftest import TOKEN, Shell
 from tests.unit.source_tree import modules
 
@@ -96,7 +97,7 @@ def test_a_mistyped_word(shell: Shell, arguments: tuple[str, ...], guess: str) -
 
 def test_every_kind_of_entry_can_be_asked_for() -> None:
     """The command's list is what the ledger posts, kind by kind."""
-    posted: set[str] = {"usage"}
+    posted: set[str] = {"usage", RESTORED, FENCED}  # these under a name
     for module in modules():
         if module.name.startswith("ledger."):
             for node in ast.walk(module.tree):
