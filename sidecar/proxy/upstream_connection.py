@@ -181,7 +181,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep an answer's bytes until all is read that this turn of the loop finds."""
-        if self._turns is None or self._sink is None:  # what nobody asked for must be seen before anybody asks
+        # What nobody asked for must be seen before anybody asks; and the pieces of a stream come one to a turn.
+        if self._turns is None or self._sink is None or (self._head is not None and not self._unread):
             self._read(data)
         else:
             self._unread += 1
