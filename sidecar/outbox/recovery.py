@@ -10,6 +10,7 @@ leases are left alone and stay reserved at the ledger (L46).
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ from sidecar.errors import ConfigurationError, LedgerUnavailable, SpoolFull, Wir
 from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.records import LeaseTally
 from sidecar.outbox.remains import Remains, read_remains
-from sidecar.outbox.segments import SpoolLock, trust_path
+from sidecar.outbox.segments import SpoolLock, segment_numbers, segment_path, trust_path
 from sidecar.outbox.spool import Spool, SpoolOptions
 from sidecar.ports import Clock, Disk, Ledger
 from sidecar.providers.dialect import Ending
@@ -67,6 +68,7 @@ def open_spool(
     lock = SpoolLock(directory)
     try:
         remains = read_remains(directory, sidecar=sidecar, pod_uid=options.pod_uid, disk=disk)
+        _sync_what_is_left(directory, disk)
         spool = Spool(
             lock, clock, options, sidecar=sidecar, incarnation=incarnation, tallies=remains.tallies, disk=disk
         )
@@ -79,6 +81,16 @@ def open_spool(
         lock.release()
         raise
     return recovery
+
+
+def _sync_what_is_left(directory: Path, disk: Disk) -> None:
+    """Bring to the disk what a killed process had only written: nobody else will, and the power may fail yet (L49)."""
+    for number in segment_numbers(directory):
+        descriptor = os.open(segment_path(directory, number), os.O_RDONLY)
+        try:
+            disk.sync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def abandoned(admission: Admission, now_ms: int) -> UsageEvent:

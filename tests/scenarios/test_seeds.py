@@ -13,15 +13,9 @@ A_TIME = 10
 SOAKED = int(os.environ.get("SEEDS", "5000"))
 
 
-KNOWN = {237: "L49"}
-"""Histories that still break a law: what is wrong in them is not understood yet. Who mends one takes it out."""
-
-
 def failures(seeds: range) -> list[str]:
     found = []
     for seed in seeds:
-        if seed in KNOWN:
-            continue
         broken = run(seed).broken
         if broken is not None:
             found.append(f"python -m tests.scenarios.run --seed {seed}: {broken}")
@@ -36,13 +30,6 @@ def test_the_laws_hold(first: int) -> None:
     F-36, F-37, F-41, F-42, F-43, F-44, F-45, F-46, F-60, F-61, F-62.
     """
     assert failures(range(first, first + A_TIME)) == []
-
-
-@pytest.mark.xfail(strict=True, reason="known, and not understood yet")
-@pytest.mark.parametrize("seed", KNOWN)
-def test_a_known_history_holds_too(seed: int) -> None:
-    """After a crash and a power loss at one sidecar, a settled call is not in the book (seed 237)."""
-    assert run(seed).broken is None
 
 
 @pytest.mark.soak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -59,6 +60,26 @@ def first_life(directory: Path) -> Spool:
         spool.admit(admission(name, 100, budgets=(f"i1/{BUDGET}",), slices=((f"i1/{GRANT}", 100),)))
     spool.settle(event(admission("r1", 100, budgets=(f"i1/{BUDGET}",)), 70, ((f"i1/{GRANT}", 70),)))
     return spool
+
+
+class SyncedDisk(LocalDisk):
+    """This machine's disk, which notes what is brought to it."""
+
+    def __init__(self) -> None:
+        self.synced: set[str] = set()
+
+    def sync(self, descriptor: int) -> None:  # type: ignore[override]
+        self.synced.add(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        os.fdatasync(descriptor)
+
+
+def test_what_a_killed_process_only_wrote_is_brought_to_the_disk(tmp_path: Path) -> None:
+    """L49: the kernel has it and the disk may not; a power loss after the next start must not take it (seed 237)."""
+    die(first_life(tmp_path))
+    left = {segment_path(tmp_path, number).name for number in segment_numbers(tmp_path)}
+    disk = SyncedDisk()
+    open_spool(tmp_path, FakeClock(), OPTIONS, sidecar="s", incarnation="i2", disk=disk)
+    assert left <= disk.synced
 
 
 def test_a_report_cut_off_between_its_two_writes_is_settled_as_it_said(tmp_path: Path) -> None:
