@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
+from sidecar.app.same_ledger import SameLedger
 from sidecar.contract.messages import (
-    AnySync,
-    Change,
     RegisterReply,
     RegisterRequest,
-    ResolveKeyReply,
-    ResolveKeyRequest,
     ResolveReply,
     ResolveRequest,
-    SyncReply,
 )
 from sidecar.errors import LedgerUnavailable, StaleIncarnation
 from sidecar.ports import Ledger
@@ -35,7 +30,7 @@ class Acquaintance(Protocol):
         ...
 
 
-class LendingGate:
+class LendingGate(SameLedger):
     """A ledger as the keeper sees it: shut until this start is known there, and while the book is brought up to date.
 
     Args:
@@ -45,7 +40,7 @@ class LendingGate:
     """
 
     def __init__(self, ledger: Ledger, acquaintance: Acquaintance) -> None:
-        self._ledger = ledger
+        super().__init__(ledger)
         self._acquaintance = acquaintance
         self._is_open = False
         self._is_stale = False
@@ -54,12 +49,13 @@ class LendingGate:
         """This start is known to the ledger."""
         self._is_open = True
 
-    async def register(self, _request: RegisterRequest) -> RegisterReply:
+    async def register(self, request: RegisterRequest) -> RegisterReply:
         """What the ledger has answered, or answers now if it has just said that it does not know us.
 
         Raises:
             LedgerUnavailable: the gate is shut, or there is no answer.
         """
+        del request
         if not self._is_open:
             raise LedgerUnavailable("the ledger has not answered since this start")
         if self._is_stale:
@@ -85,15 +81,3 @@ class LendingGate:
         except StaleIncarnation:
             self._is_stale = True
             raise
-
-    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
-        """As the ledger does: it lends nothing."""
-        return await self._ledger.resolve_key(request)
-
-    async def sync(self, request: AnySync) -> SyncReply:
-        """As the ledger does."""
-        return await self._ledger.sync(request)
-
-    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """As the ledger does."""
-        return self._ledger.subscribe(listener)

@@ -7,15 +7,11 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from sidecar.app.same_ledger import SameLedger
 from sidecar.contract.messages import (
     AnySync,
-    Change,
     RegisterReply,
     RegisterRequest,
-    ResolveKeyReply,
-    ResolveKeyRequest,
-    ResolveReply,
-    ResolveRequest,
     SyncReply,
 )
 from sidecar.errors import SidecarError
@@ -69,7 +65,7 @@ class RateSharing:
             await self._windows.close()
 
 
-class CountedLedger:
+class CountedLedger(SameLedger):
     """A ledger, of whose answers the sidecar's share of what it cannot count together is kept.
 
     Args:
@@ -78,7 +74,7 @@ class CountedLedger:
     """
 
     def __init__(self, ledger: Ledger, tell: Callable[[int, int], None], clock: Clock) -> None:
-        self._ledger = ledger
+        super().__init__(ledger)
         self._tell = tell
         self._clock = clock
         self._heard_at = float("-inf")
@@ -94,18 +90,6 @@ class CountedLedger:
         reply = await self._ledger.sync(request)
         self._heard(reply.sidecars, reply.rank)
         return reply
-
-    async def resolve(self, request: ResolveRequest) -> ResolveReply:
-        """As the ledger does."""
-        return await self._ledger.resolve(request)
-
-    async def resolve_key(self, request: ResolveKeyRequest) -> ResolveKeyReply:
-        """As the ledger does."""
-        return await self._ledger.resolve_key(request)
-
-    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """As the ledger does."""
-        return self._ledger.subscribe(listener)
 
     async def keep_counted(self, request: RegisterRequest) -> None:
         """Be heard also while there is nothing to say, until cancelled."""

@@ -30,6 +30,7 @@ from sidecar.providers.request_json import (
     says_something,
     shown,
     text_of,
+    tools_in,
 )
 from sidecar.providers.token_estimates import CLIENT_TOOL_TOKENS, Family
 
@@ -150,15 +151,7 @@ def _read_image(prompt: Prompt, source: bytes) -> None:
 
 
 def _read_tools(prompt: Prompt, tools: Member | None) -> None:
-    if tools is None or not says_something(tools):
-        return
-    try:
-        listed = read_objects(tools.raw, param="tools")
-    except BadRequest:
-        raise
-    except (ValueError, RecursionError):
-        prompt.unbounded.append("tools of an unknown shape")
-        return
+    listed = tools_in(tools, prompt.unbounded)
     prompt.tools = len(listed)
     for tool in listed:
         written = bytes(tool.get("type", b"null"))

@@ -103,8 +103,7 @@ class BedrockConverse:
         if tokens <= thinking_budget(members):
             return None
         body = splice_within(facts.body, members, ("inferenceConfig", "maxTokens"), tokens)
-        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+        return facts.limited_to(body, tokens)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""

@@ -98,8 +98,7 @@ class BedrockInvoke:
                 body = splice_within(facts.body, members, (path[0], path[1]), tokens)
             else:
                 continue
-            ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-            return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+            return facts.limited_to(body, tokens)
         return None
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:

@@ -91,8 +91,7 @@ class CohereChat:
         if tokens <= _thinking_budget(members):
             return None
         body = splice_whole(facts.body, members, "max_tokens", tokens)
-        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+        return facts.limited_to(body, tokens)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; the first version's stream begins as a single answer does, so the request tells."""

@@ -76,6 +76,12 @@ class RequestFacts(msgspec.Struct, frozen=True):
             return self
         return msgspec.structs.replace(self, ceiling=msgspec.structs.replace(self.ceiling, model=name))
 
+    def limited_to(self, body: bytes, tokens: int) -> RequestFacts:
+        """The same request with this output limit, which is written in `body`."""
+        return msgspec.structs.replace(
+            self, body=body, ceiling=msgspec.structs.replace(self.ceiling, output_limit=tokens)
+        )
+
 
 class Shape(StrEnum):
     """The protocol in which an error is written."""

@@ -149,8 +149,7 @@ class GeminiGenerate:
         outer = next((name for name in members if named.get("generationConfig") is members[name]), "generationConfig")
         field = next((name for name in inner if config.get("maxOutputTokens") is inner[name]), "maxOutputTokens")
         body = splice_within(facts.body, members, (outer, field), tokens)
-        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+        return facts.limited_to(body, tokens)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""

@@ -30,11 +30,11 @@ from sidecar.providers.request_json import (
     read_flag,
     read_model,
     read_object,
-    read_objects,
     read_whole,
     says_something,
     shown,
     text_of,
+    tools_in,
 )
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound
 
@@ -93,8 +93,7 @@ class GeminiInteractions:
         del own_field
         path = ("generation_config", "max_output_tokens")
         body = splice_within(facts.body, read_object(facts.body), path, tokens)
-        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+        return facts.limited_to(body, tokens)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
@@ -109,16 +108,7 @@ def _config(members: Members) -> Members:
 
 def _count_tools(members: Members, unbounded: Reasons) -> int:
     """How many functions are declared; any other tool runs at Google."""
-    written = members.get("tools")
-    if written is None or not says_something(written):
-        return 0
-    try:
-        tools = read_objects(written.raw, param="tools")
-    except BadRequest:
-        raise
-    except (ValueError, RecursionError):
-        unbounded.append("tools of an unknown shape")
-        return 0
+    tools = tools_in(members.get("tools"), unbounded)
     for tool in tools:
         kind = text_of(tool.get("type"))
         if kind != "function":

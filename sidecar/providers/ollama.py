@@ -92,8 +92,7 @@ class Ollama:
             body = facts.body[:at] + b'"options":' + inner + (b"," if members else b"") + facts.body[at:]
         else:
             body = facts.body[: options.start] + inner + facts.body[options.end :]
-        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+        return facts.limited_to(body, tokens)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes and by whether a stream was asked for."""

@@ -105,8 +105,7 @@ class OpenAIResponses:
         if tokens < OUTPUT_LIMIT_MIN:
             return None
         body = splice_whole(facts.body, read_object(facts.body), "max_output_tokens", tokens)
-        ceiling = msgspec.structs.replace(facts.ceiling, output_limit=tokens)
-        return msgspec.structs.replace(facts, body=body, ceiling=ceiling)
+        return facts.limited_to(body, tokens)
 
     def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""

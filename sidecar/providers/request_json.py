@@ -398,3 +398,20 @@ def text_of(raw: bytes | msgspec.Raw | None) -> str | None:
         return _TEXT.decode(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def tools_in(tools: Member | None, unbounded: Reasons) -> list[dict[str, msgspec.Raw]]:
+    """The tools that a request lists, each by its members; none, and a reason, where they are of an unknown shape.
+
+    Raises:
+        BadRequest: a key stands twice in one.
+    """
+    if tools is None or not says_something(tools):
+        return []
+    try:
+        return read_objects(tools.raw, param="tools")
+    except BadRequest:
+        raise
+    except (ValueError, RecursionError):
+        unbounded.append("tools of an unknown shape")
+        return []
