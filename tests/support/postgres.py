@@ -22,10 +22,18 @@ START_TIMEOUT_S = 30.0
 
 SPEED = (
     "fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=200",
-    "autovacuum=off", "jit=off",
+    "autovacuum=off", "jit=off", "max_wal_size=128MB", "min_wal_size=32MB",
 )  # fmt: skip
-"""Settings of a server whose data need not outlive the test."""
+"""Settings of a server whose data need not outlive the test, nor fill the disk."""
 
+MOST_DATABASES = 24
+"""How many databases a server keeps: before more are made, the oldest that nobody is connected to go. One takes 9 MB."""
+
+
+PREFIX = "spend-pg-"
+
+ABANDONED_AFTER_S = 3600.0
+"""A folder that has been there for so long, and whose server does not run, was left by tests that were killed."""
 
 STANDBY = "standby"
 """What a standby calls itself, for `synchronous_standby_names`."""
@@ -51,8 +59,10 @@ class Server:
         self._binaries = found
         self._settings = settings
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(prefix="spend-pg-"))
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._databases = 0
+        self._kept: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
@@ -132,11 +142,22 @@ class Server:
         return f"postgresql://spend@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """An empty database of its own; gives its URL."""
+        """An empty database of its own, which is there while eleven more are made, or somebody is connected; gives its URL."""
+        if len(self._kept) >= MOST_DATABASES:
+            self._drop_oldest()
         self._databases += 1
         name = f"book_{self._databases}"
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "spend", name)
+        self._kept.append(name)
         return self.url(name)
+
+    def _drop_oldest(self) -> None:
+        for name in self._kept[: -MOST_DATABASES // 2]:
+            try:
+                self._run("dropdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "spend", name)
+            except RuntimeError:  # somebody is connected: its turn comes again
+                continue
+            self._kept.remove(name)
 
     def promote(self) -> None:
         """Let a standby take over."""
@@ -165,6 +186,21 @@ class Server:
         """End it and its data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime < ABANDONED_AFTER_S:
+                continue
+            number = (folder / "data" / "postmaster.pid").read_text().partition("\n")[0]
+            if Path("/proc", number).is_dir():
+                continue
+        except FileNotFoundError:  # it was stopped, or another run has just removed it
+            pass
+        except OSError:  # another user's
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 _shared: list[Server] = []
