@@ -27,7 +27,7 @@ SPEED = (
 """Settings of a server whose data need not outlive the test, nor fill the disk."""
 
 MOST_DATABASES = 24
-"""How many databases a server keeps: before more are made, the oldest that nobody is connected to go. One takes 9 MB."""
+"""How many databases a server keeps: before more are made, the oldest go that nobody uses. One takes 9 MB."""
 
 
 PREFIX = "spend-pg-"
@@ -142,7 +142,7 @@ class Server:
         return f"postgresql://spend@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """An empty database of its own, which is there while eleven more are made, or somebody is connected; gives its URL."""
+        """An empty database of its own, there while eleven more are made or somebody is connected; gives its URL."""
         if len(self._kept) >= MOST_DATABASES:
             self._drop_oldest()
         self._databases += 1
