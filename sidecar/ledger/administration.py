@@ -274,8 +274,8 @@ class Administration(Protocol):
         """Issue a grant."""
         ...
 
-    async def grants(self, customer: str) -> list[GrantView]:
-        """All grants in burn order, ended ones last."""
+    async def grants(self, customer: str, part: Part = WHOLE) -> list[GrantView]:
+        """All grants in burn order, ended ones last; or some, behind the place that `grant_place` says of one."""
         ...
 
     async def set_budget(self, budget: NewBudget, act: Act, condition: Condition = UNCONDITIONAL) -> BudgetView:

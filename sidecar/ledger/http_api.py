@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 
 import msgspec
 from aiohttp import web
@@ -37,6 +38,7 @@ from sidecar.ledger.http_openapi import openapi
 from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_rates import rate_routes
 from sidecar.ledger.http_routes import PAGE, Call, Route, RouteTable, get, post
+from sidecar.ledger.parts import grant_place
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -306,13 +308,14 @@ class AdminAPI:
         return await http_budgets.set_guardrail(self._administration, call)
 
     async def _nodes(self, call: Call) -> object:
-        return await next_page(partial(self._administration.nodes, call.parts["customer"]), "path", call)
+        return await next_page(partial(self._administration.nodes, call.parts["customer"]), attrgetter("path"), call)
 
     async def _grants(self, call: Call) -> object:
-        return page_of(await self._administration.grants(call.parts["customer"]), "grant_id", call)
+        return await next_page(partial(self._administration.grants, call.parts["customer"]), grant_place, call)
 
     async def _budgets(self, call: Call) -> object:
-        return await next_page(partial(self._administration.budgets, call.parts["customer"]), "budget_id", call)
+        ask = partial(self._administration.budgets, call.parts["customer"])
+        return await next_page(ask, attrgetter("budget_id"), call)
 
     async def _budget(self, call: Call) -> object:
         return await http_budgets.budget(self._administration, call)

@@ -106,11 +106,11 @@ def read_limit(call: Call) -> int:
     return read_number(call, "limit", default=DEFAULT_PAGE_ROWS, least=1, most=MAX_PAGE_ROWS)
 
 
-async def next_page(ask: Callable[[Part], Awaitable[Sequence[object]]], key: str, call: Call) -> Page:
-    """The page that is asked for of a list which the book gives in parts, each row told from others by a field."""
+async def next_page(ask: Callable[[Part], Awaitable[Sequence[_T]]], place: Callable[[_T], str], call: Call) -> Page:
+    """The page that is asked for of a list which the book gives in parts; `place` tells a row from all others."""
     limit = read_limit(call)
     rows = await ask(Part(read_cursor(call), limit + 1))
-    return Page(tuple(rows[:limit]), getattr(rows[limit - 1], key) if len(rows) > limit else "")
+    return Page(tuple(rows[:limit]), place(rows[limit - 1]) if len(rows) > limit else "")
 
 
 def page_of(rows: Sequence[object], key: str, call: Call) -> Page:

@@ -61,9 +61,9 @@ class Reader:
         await customer_row(tx, customer)
         return await self._show.all_frozen(tx, customer)
 
-    async def grants(self, tx: Transaction, customer: str, wall_ms: int) -> list[GrantView]:
+    async def grants(self, tx: Transaction, customer: str, wall_ms: int, part: Part = WHOLE) -> list[GrantView]:
         """All grants in burn order, ended ones last."""
-        return await self._show.grants(tx, customer, now_of(await customer_row(tx, customer), wall_ms))
+        return await self._show.grants(tx, customer, now_of(await customer_row(tx, customer), wall_ms), part=part)
 
     async def rate_limits(self, tx: Transaction, customer: str) -> list[RateLimitView]:
         """All rate limits, in the order in which they were set."""

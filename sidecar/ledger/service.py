@@ -339,9 +339,10 @@ class LedgerService(LeaseDesk):
         """The tree."""
         return await self._book.read(customer, lambda tx: self._reader.nodes(tx, customer, part))
 
-    async def grants(self, customer: str) -> list[GrantView]:
+    async def grants(self, customer: str, part: Part = WHOLE) -> list[GrantView]:
         """All grants."""
-        return await self._book.read(customer, lambda tx: self._reader.grants(tx, customer, self._clock.now_ms()))
+        now_ms = self._clock.now_ms()
+        return await self._book.read(customer, lambda tx: self._reader.grants(tx, customer, now_ms, part))
 
     async def budgets(self, customer: str, part: Part = WHOLE) -> list[BudgetView]:
         """All budgets."""

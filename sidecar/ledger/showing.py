@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from sidecar.core.credits.amounts import Currency
-from sidecar.core.credits.burn_order import burn_key
+from sidecar.core.credits.burn_order import NEVER_MS, burn_key
 from sidecar.core.credits.entries import Balance, Entry
 from sidecar.core.governance.budgets import Budget, budget_account
 from sidecar.core.governance.limits import Cadence, Period
@@ -21,7 +21,7 @@ from sidecar.core.governance.tenancy import Node, format_path
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import Rejected
 from sidecar.ledger.journal import balance_of
-from sidecar.ledger.parts import WHOLE, Part
+from sidecar.ledger.parts import PAID_OUT, WHOLE, Part
 from sidecar.ledger.policies import budget_of, grant_of
 from sidecar.ledger.timezones import zones_of
 from sidecar.ledger.usage_facts import UsageBody, UsageFacts
@@ -97,17 +97,29 @@ class Shower:
         )
         return list(map(_frozen, rows))
 
-    async def grants(self, tx: Transaction, customer: str, now_ms: int, grant_id: str = "") -> list[GrantView]:
-        """All grants (or one) in burn order; those that can pay no more, last."""
+    async def grants(
+        self, tx: Transaction, customer: str, now_ms: int, grant_id: str = "", *, part: Part = WHOLE
+    ) -> list[GrantView]:
+        """All grants (or one, or some) in burn order; those that can pay no more, last.
+
+        `part.after` is what `grant_place` says of a grant.
+
+        Raises:
+            Rejected: the grant behind which to go on is not there.
+        """
         rows = await tx.fetch(
-            "SELECT g.*, a.source, a.available, a.held, a.leased, a.consumed, a.expired, a.revoked, a.unaccounted"
-            " FROM grants AS g JOIN accounts AS a ON a.customer = g.customer AND a.account = 'grant:' || g.grant_id"
-            " WHERE g.customer = ? AND (? = '' OR g.grant_id = ?)",
-            (customer, grant_id, grant_id),
+            "SELECT * FROM (SELECT g.*, a.source, a.available, a.held, a.leased, a.consumed, a.expired, a.revoked,"
+            " a.unaccounted, CASE WHEN a.held + a.leased = 0 AND (a.available = 0 OR g.expires_at_ms <= ?) THEN 1"
+            " ELSE 0 END AS paid_out, COALESCE(g.expires_at_ms, ?) AS ends_at_ms,"
+            " CASE g.category WHEN 'promotional' THEN 0 ELSE 1 END AS paid_for FROM grants AS g"
+            " JOIN accounts AS a ON a.customer = g.customer AND a.account = 'grant:' || g.grant_id"
+            " WHERE g.customer = ? AND (? = '' OR g.grant_id = ?)) AS lots"
+            " WHERE (paid_out, priority, ends_at_ms, paid_for, effective_at_ms, sequence) > (?, ?, ?, ?, ?, ?)"
+            " ORDER BY paid_out, priority, ends_at_ms, paid_for, effective_at_ms, sequence LIMIT ?",
+            (now_ms, NEVER_MS, customer, grant_id, grant_id, *await self._behind(tx, customer, part.after), part.limit),
         )
         voided = {row["grant_id"] for row in rows if row["voided"]}
         grants = [(grant_of(row), at_instant(balance_of(row), row["expires_at_ms"], now_ms)) for row in rows]
-        grants.sort(key=lambda one: (not one[1].available + one[1].held + one[1].leased, burn_key(one[0])))
         return [
             GrantView(
                 customer=customer,
@@ -131,6 +143,17 @@ class Shower:
             )
             for grant, balance in grants
         ]
+
+    async def _behind(self, tx: Transaction, customer: str, place: str) -> tuple[int, ...]:
+        """What a grant is sorted by, of the one at a place; of `` what comes before all."""
+        if not place:
+            return (-1, 0, 0, 0, 0, 0)
+        state, _, grant_id = place.partition(":")
+        rows = await tx.fetch("SELECT * FROM grants WHERE customer = ? AND grant_id = ?", (customer, grant_id))
+        if not rows:
+            raise Rejected("invalid_cursor", {"cursor": "the list has changed; begin it again"})
+        priority, ends_at_ms, *others = burn_key(grant_of(rows[0]))
+        return (int(state == PAID_OUT), priority, ends_at_ms, *map(int, others))
 
     async def budgets(
         self, tx: Transaction, customer: str, now_ms: int, zones: Zones, budget_id: str = "", *, part: Part = WHOLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import product
 
 import msgspec
 import pytest
@@ -21,14 +22,16 @@ from sidecar.contract.messages import (
     SyncRequest,
     lease_account,
 )
+from sidecar.core.credits.burn_order import burn_key
+from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.tenancy import Node, Subject, parse_path
 from sidecar.core.governance.virtual_keys import key_digest, write_key
 from sidecar.errors import Conflict, Rejected, StaleIncarnation, WireFormatError
 from sidecar.ledger import budget_accounts
-from sidecar.ledger.administration import NewBudget, NewGrant, NewKey
+from sidecar.ledger.administration import GrantVoid, NewBudget, NewGrant, NewKey
 from sidecar.ledger.options import LedgerOptions
-from sidecar.ledger.parts import Part
+from sidecar.ledger.parts import Part, grant_place
 from sidecar.ledger.service import LedgerService
 from sidecar.ledger.views import BudgetView, ClockView
 from tests.support.ledger import RATES, Desk, usd
@@ -678,4 +681,36 @@ async def test_lists_come_in_parts(desk: Desk) -> None:
     assert await service.budgets("acme", Part("", 4)) == budgets[:4]
     with pytest.raises(Rejected) as refused:
         await service.budgets("acme", Part("bud_gone", 4))
+    assert refused.value.code == "invalid_cursor"
+
+
+async def test_a_list_of_grants_comes_in_parts_though_they_are_spent_meanwhile(desk: Desk) -> None:
+    """L11: the parts are the list in burn order, ended ones last; none is left out because another was used up."""
+    service = desk.service
+    await service.add_customer("acme", "required", desk.act())
+    now = desk.clock.wall_ms()
+    for priority, category, ends in product((1, 0), ("paid", "promotional"), (None, now + 60_000, now + 60_000)):
+        lot = NewGrant("acme", usd(5), category=category, priority=priority, expires_at_ms=ends)
+        await service.add_grant(lot, desk.act())
+    whole = await service.grants("acme")
+    entries, _ = await service.entries("acme", after=0, kind="grant_issued", limit=100)
+    issued = [msgspec.convert(entry.facts, Grant) for entry in entries]
+    assert [view.grant_id for view in whole] == [grant.grant_id for grant in sorted(issued, key=burn_key)]
+    for first in range(len(whole)):
+        assert await service.grants("acme", Part(grant_place(whole[first]), 3)) == whole[first + 1 : first + 4]
+    assert await service.grants("acme", Part("", 4)) == whole[:4]
+
+    place = grant_place(whole[3])
+    await service.void_grant(GrantVoid("acme", whole[3].grant_id, "a test"), desk.act())
+    *paying, last = await service.grants("acme", Part(place))
+    assert [view.grant_id for view in paying] == [view.grant_id for view in whole[4:]]
+    assert (last.grant_id, last.voided) == (whole[3].grant_id, True)
+    assert await service.grants("acme", Part(grant_place(last))) == []
+    desk.clock.advance(60)
+    names = [view.grant_id for view in await service.grants("acme")]
+    kept = [view.grant_id for view in whole if view.expires_at_ms is None and view.grant_id != last.grant_id]
+    assert names[: len(kept)] == kept
+    assert sorted(names) == sorted(view.grant_id for view in whole)
+    with pytest.raises(Rejected) as refused:
+        await service.grants("acme", Part("pays:grt_gone"))
     assert refused.value.code == "invalid_cursor"

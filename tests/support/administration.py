@@ -34,7 +34,7 @@ from sidecar.ledger.administration import (
 )
 from sidecar.ledger.conditions import UNCONDITIONAL, Condition
 from sidecar.ledger.fleet_views import LearningView, LeaseView
-from sidecar.ledger.parts import WHOLE, Part
+from sidecar.ledger.parts import WHOLE, Part, grant_place
 from sidecar.ledger.views import (
     ActView,
     BackupView,
@@ -289,10 +289,12 @@ class FakeAdministration:
         self.lots.append(view)
         return view
 
-    async def grants(self, customer: str) -> list[GrantView]:
+    async def grants(self, customer: str, part: Part = WHOLE) -> list[GrantView]:
         """All."""
         self._known(customer)
-        return [lot for lot in self.lots if lot.customer == customer]
+        found = [lot for lot in self.lots if lot.customer == customer]
+        first = [grant_place(lot) for lot in found].index(part.after) + 1 if part.after else 0
+        return found[first : first + part.limit]
 
     async def set_budget(self, budget: NewBudget, act: Act, condition: Condition = UNCONDITIONAL) -> BudgetView:
         """Set a new one, whatever is there."""

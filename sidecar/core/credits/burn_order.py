@@ -18,7 +18,8 @@ from sidecar.core.credits.grants import Category, Grant
 BURN_ORDER = "priority-expiry-promotional-effective-sequence/1"
 """Name and version of the comparator, as it stands on entries."""
 
-_NEVER_MS = 2**63 - 1
+NEVER_MS = 2**63 - 1
+"""When a grant that never expires does, for sorting."""
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -30,7 +31,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 def burn_key(grant: Grant) -> tuple[int, int, bool, int, int]:
     """Sorts grants into burn order: a total order within a customer."""
-    expires = _NEVER_MS if grant.expires_at_ms is None else grant.expires_at_ms
+    expires = NEVER_MS if grant.expires_at_ms is None else grant.expires_at_ms
     return grant.priority, expires, grant.category is not Category.PROMOTIONAL, grant.effective_at_ms, grant.sequence
 
 
