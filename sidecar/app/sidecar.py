@@ -101,7 +101,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog, ledger: HttpLed
     ids, clock, metrics = RandomIds(), SystemClock(), Metrics()
     following = asyncio.create_task(ledger.run())
     try:
-        async with upstreams_or_demo(settings) as (upstreams, _):
+        async with upstreams_or_demo(settings) as (upstreams, demo):
             asked = OneProbe(ledger, clock, settings.sidecar.probing)
             sidecar = RunningSidecar(settings, upstreams, data, catalog, asked, clock=clock, ids=ids, metrics=metrics)
             metrics.gauge(
@@ -114,6 +114,9 @@ async def _run(settings: Settings, data: Path, catalog: Catalog, ledger: HttpLed
                 _write_addresses(data, sidecar.address, health)
                 say(f"Spend Sidecar is ready: point OPENAI_BASE_URL at {sidecar.address}/v1,")
                 say(f"ANTHROPIC_BASE_URL at {sidecar.address}. Health and metrics {health}, outbox in {data}.")
+                if demo:
+                    say("No provider is set: a demo provider answers in place of the real ones, whatever key a call")
+                    say("brings. For the real ones: SPEND_DEMO=off, or a provider's key where this is started.")
                 settle_memory()
                 await stop.wait()
                 await sidecar.stop()

@@ -53,18 +53,18 @@ def answer(body: Mapping[str, Any], raw: bytes, name: str = "") -> Answer:
     """Make up the answer to a request.
 
     Args:
-        body: the request, decoded; its messages and output limit are read.
+        body: the request, decoded; its messages (or input) and output limit are read.
         raw: the request's bytes, from which the words follow.
         name: of this answer, different for each: the words repeat, ids must not.
     """
     wanted = ANSWER_TOKENS
-    limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
     limit = min((limit for limit in limits if type(limit) is int and limit > 0), default=wanted)
     chance = random.Random(hashlib.sha256(raw).digest())
     opening = _OPENING.split()
     words = opening + [chance.choice(_WORDS) for _ in range(wanted - len(opening))]
-    messages = body.get("messages")
-    texts = list(_texts(messages)) + list(_texts(body.get("system")))
+    messages = body.get("messages", body.get("input"))
+    texts = [text for said in (messages, body.get("system"), body.get("instructions")) for text in _texts(said)]
     size = sum(len(text.encode("utf-8", "replace")) for text in texts)
     count = len(messages) if isinstance(messages, list) else 1
     tokens = _PER_MESSAGE * count + -(-size // _BYTES_PER_TOKEN)

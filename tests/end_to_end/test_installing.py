@@ -96,6 +96,7 @@ def test_what_the_compose_file_says_is_what_it_does(tmp_path: Path) -> None:
         named = {container.variables()["SPEND_LEDGER_URL"]: ledger.ledger}
         with running(ContainerProcess(container, placed("sidecar"), named)) as sidecar:
             wait_until_ready(sidecar)
+            assert "a demo provider answers in place of the real ones" in sidecar.log()
             for words in compose.first_steps():
                 if words[2:4] == ["exec", "ledger"] and words[5] != "usage":
                     ledger.spend(*words[5:])

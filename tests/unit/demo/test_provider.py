@@ -123,5 +123,45 @@ async def test_what_makes_no_sense_is_refused_in_the_providers_manner(demo: str,
         async with session.post(f"{demo}/v1/messages", data=body) as answer:
             assert answer.status == 400
             assert json.loads(await answer.read())["type"] == "error"
-        async with session.post(f"{demo}/v1/embeddings", data=body) as answer:
-            assert answer.status == 404
+        for path in ("responses", "embeddings"):
+            async with session.post(f"{demo}/v1/{path}", data=body) as answer:
+                assert answer.status == 400
+                assert json.loads(await answer.read())["error"]["type"] == "invalid_request_error"
+
+
+async def test_what_it_does_not_have_is_told(demo: str) -> None:
+    """In OpenAI's own shape, so that the client shows what to do, and not a bare 404."""
+    async with openai_client(demo) as client:
+        with pytest.raises(openai.NotFoundError, match=r"The demo provider has chat completions.*OPENAI_API_KEY"):
+            await client.images.generate(model="gpt-image-1", prompt="sheep")
+
+
+@pytest.mark.parametrize("limit", [None, 9])
+async def test_a_response(demo: str, limit: int | None) -> None:
+    """Whole and streamed: the same words, billed a token a word, and ended by the limit where there is one."""
+    limited: Any = {} if limit is None else {"max_output_tokens": limit}
+    async with openai_client(demo) as client:
+        whole = await client.responses.create(model="gpt-4o-mini", input="Tell me about sheep.", **limited)
+        asked: Any = {"model": "gpt-4o-mini", "input": "Tell me about sheep.", **limited}
+        async with client.responses.stream(**asked) as stream:
+            events = [event async for event in stream]
+    streamed = events[-1].response  # type: ignore[union-attr]
+    for each in (whole, streamed):
+        assert each.usage is not None
+        assert each.usage.output_tokens == len(each.output_text.split()) == (limit or ANSWER_TOKENS)
+        assert each.status == ("completed" if limit is None else "incomplete")
+    said = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert said == streamed.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+
+
+async def test_embeddings_and_the_list_of_models(demo: str) -> None:
+    """A vector for each text, however the client asks for it to be written, and billed by the input."""
+    async with openai_client(demo) as client:
+        packed = await client.embeddings.create(model="text-embedding-3-small", input=["some", "sheep"])
+        plain = await client.embeddings.create(model="text-embedding-3-small", input="sheep", encoding_format="float")
+        models = [model.id async for model in client.models.list()]
+    assert [len(packed.data), len(plain.data)] == [2, 1]
+    assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding)
+    assert packed.usage.prompt_tokens > plain.usage.prompt_tokens > 0
+    assert "gpt-4o-mini" in models
