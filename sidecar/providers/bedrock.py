@@ -34,7 +34,7 @@ from sidecar.providers.request_json import (
 )
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound
 
-_MODEL_IN_PATH: Final = re.compile(r"/model/([^/?]+)/[a-z-]+(?:\?|\Z)", re.ASCII)
+_MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/[a-z-]+\Z", re.ASCII | re.IGNORECASE)
 _MODEL: Final = re.compile(rf"[A-Za-z0-9._:/-]{{1,{MODEL_CHARS_MAX}}}", re.ASCII)
 _NAMED_BY_ARN: Final = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:foundation-model|inference-profile)/(.+)")
 _TEXT: Final = re.compile(rb'"(?:text|input)": ?"([^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+)"')
@@ -47,15 +47,22 @@ _THINKS: Final = (b'"thinking"', b'"reasoning_config"', b'"reasoningConfig"', b'
 def model_in(target: str) -> str:
     """The model that a path names: an ARN that only repeats a model's or a profile's name is that name.
 
+    Its query names none, and its letters may come in either case: every spelling that is a door must be read here.
+
     Raises:
         BadRequest: it names none, or one with characters that no model's name has.
     """
-    found = _MODEL_IN_PATH.search(target)
+    found = _MODEL_IN_PATH.search(target.partition("?")[0])
     model = unquote(found[1]) if found else ""
     if not _MODEL.fullmatch(model):
         raise BadRequest("The path must name a model, such as /model/amazon.nova-lite-v1:0/converse.", param="modelId")
     named = _NAMED_BY_ARN.fullmatch(model)
     return named[1] if named else model
+
+
+def is_streamed(target: str) -> bool:
+    """Whether the path asks for a stream."""
+    return target.partition("?")[0].lower().endswith("-stream")
 
 
 def hidden_prompt(model: str) -> tuple[str, ...]:
@@ -92,7 +99,7 @@ class BedrockConverse:
             cache_write=cache_lifetime(body),
             unbounded=(*prompt.unbounded, *hidden_prompt(model)),
         )
-        stream = target.partition("?")[0].endswith("-stream")
+        stream = is_streamed(target)
         may_reason = may_reason_unseen(model) or any(word in body for word in _THINKS)
         return RequestFacts(ceiling, stream, body, may_reason=may_reason)
 

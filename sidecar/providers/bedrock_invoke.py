@@ -23,7 +23,7 @@ import msgspec
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Line
 from sidecar.providers.anthropic import AnthropicMessages, AnthropicReading
-from sidecar.providers.bedrock import hidden_prompt, model_in
+from sidecar.providers.bedrock import hidden_prompt, is_streamed, model_in
 from sidecar.providers.bedrock_prompt import cache_lifetime, read_prompt
 from sidecar.providers.bedrock_usage import METRICS, BedrockUsage, read_invoked, read_lines, read_metrics
 from sidecar.providers.binary_stream import BinaryStream, read_message
@@ -77,7 +77,7 @@ class BedrockInvoke:
         """See `Dialect`; the model is the path's."""
         model = model_in(target)
         members = read_object(body)
-        stream = target.partition("?")[0].endswith("-stream")
+        stream = is_streamed(target)
         if "anthropic_version" in members and "messages" in members:
             facts = _MESSAGES.read_members(members, body, model, stream=stream)
             unbounded = (*facts.ceiling.unbounded, *hidden_prompt(model))

@@ -49,7 +49,7 @@ CANDIDATES_MAX: Final = 64
 QUERIES_MAX: Final = 1024
 """Searches of one answer that are told apart; more are counted as so many."""
 
-_MODEL_IN_PATH: Final = re.compile(r"/(?:models|tunedModels)/([^/:?]+?)(?::|%3A)\w+(?:\?|\Z)", re.ASCII | re.IGNORECASE)
+_MODEL_IN_PATH: Final = re.compile(r"/(?:models|tunedModels)/([^/:]+?)(?::|%3A)\w+\Z", re.ASCII | re.IGNORECASE)
 _MODEL: Final = re.compile(rf"[A-Za-z0-9._@-]{{1,{MODEL_CHARS_MAX}}}", re.ASCII)
 _TEXT: Final = re.compile(rb'"text": ?"([^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+)"')
 _ANSWER_FORMS: Final = frozenset({"json", "sse", "json;enum-encoding=int"})
@@ -65,7 +65,7 @@ def model_in(target: str) -> str:
     Raises:
         BadRequest: it names none, or one with characters that no model's name has.
     """
-    found = _MODEL_IN_PATH.search(target)
+    found = _MODEL_IN_PATH.search(target.partition("?")[0])
     model = unquote(found[1]) if found else ""
     if not _MODEL.fullmatch(model):
         raise BadRequest("The path must name a model, such as models/gemini-2.5-flash.", param="model")

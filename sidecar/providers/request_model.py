@@ -17,10 +17,12 @@ _DEPLOYMENTS: Final = "/deployments/"
 def model_asked(members: Members, target: str) -> str:
     """The deployment in the path, which decides whatever the body says; else the body's `model`.
 
+    Azure takes the letters of its paths in either case, so they are compared in one.
+
     Raises:
         BadRequest: neither is there, or it is no name.
     """
-    at = target.find(_DEPLOYMENTS)
+    at = target.lower().find(_DEPLOYMENTS)
     if at < 0:
         return read_model(members)
     path = target.partition("?")[0]

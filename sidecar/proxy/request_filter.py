@@ -2,8 +2,9 @@
 
 Lines pass as the raw bytes that came in. Left behind are: what concerns one connection only, what
 says who is spending (`Spend-*`, the `spend.*` members of `baggage`), what other proxies added,
-cookies, and any encoding that would keep the meter from reading the answer. Where a key is
-injected, the caller's own never goes out; what looks like a virtual key never does, in whatever line it stands.
+cookies, what asks for another method or path, and any encoding that would keep the meter from
+reading the answer. Where a key is injected, the caller's own never goes out; what looks like a
+virtual key never does, in whatever line it stands.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 _REPLACED: Final = frozenset({b"host", b"content-length", b"accept-encoding", b"content-encoding"})
-_LEFT_BEHIND: Final = frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"})
+_OTHER_CALL: Final = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"}
+)
+"""By these some servers take another method or path than the request line's, which alone was looked at here."""
+
+_LEFT_BEHIND: Final = frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"}) | _OTHER_CALL
 _LEFT_BEHIND_PREFIXES: Final = (b"spend-", b"proxy-", b"x-forwarded-")
 _KEYS_IN_A_QUERY: Final = frozenset(
     {"key", "api_key", "apikey", "access_token", "token", "auth", "authorization", "x_api_key", "x_goog_api_key"}

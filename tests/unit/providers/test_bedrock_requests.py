@@ -60,6 +60,16 @@ def test_the_model_and_the_stream_stand_in_the_path(
     assert (facts.model, facts.stream) == (model, stream)
 
 
+@pytest.mark.parametrize("how", ["converse", "converse-stream", "invoke", "invoke-with-response-stream"])
+def test_a_query_names_no_model_however_the_path_is_written(how: str) -> None:
+    """A spelling that is a door is read in the path alone: a cheap model's name behind it would price a dear one."""
+    path = f"/MODEL/dear/{how.upper()}"
+    dialect = dialect_for(path)
+    assert dialect is not None
+    facts = dialect.read_request(json.dumps(ASKED).encode(), f"{path}?x=/model/cheap/{how}")
+    assert (facts.model, facts.stream) == ("dear", how.endswith("stream"))
+
+
 def test_what_is_stored_at_amazon_has_no_bound() -> None:
     """A prompt's ARN in the model's place brings a prompt that nobody here has seen."""
     prompt = "arn%3Aaws%3Abedrock%3Aus-east-1%3A0123%3Aprompt%2FAB12%3A1"

@@ -128,6 +128,7 @@ def test_a_deployment_in_the_path_is_the_model() -> None:
     assert RESPONSES.read_request(body, "/openai/deployments/my%20own/responses?api-version=1").model == "my own"
     assert RESPONSES.read_request(body, "/openai/v1/responses").model == "gpt-4o"
     assert RESPONSES.read_request(b'{"input":"hi"}', "/openai/deployments/mine/responses").model == "mine"
+    assert RESPONSES.read_request(body, "/OpenAI/Deployments/dear/responses").model == "dear"  # Azure takes either case
     with pytest.raises(BadRequest):
         RESPONSES.read_request(body, "/openai/deployments//responses")
 

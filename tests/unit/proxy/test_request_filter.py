@@ -39,6 +39,9 @@ REQUEST_LINE = b"POST /v1/x HTTP/1.1"
         b"X-Forwarded-For",
         b"x-FORWARDED-host",
         b"X-Real-IP",
+        b"X-HTTP-Method-Override",
+        b"X-Original-URL",
+        b"x-rewrite-url",
         b"Accept-Encoding",
         b"Spend-Customer",
         b"spend-anything-new",
@@ -46,7 +49,7 @@ REQUEST_LINE = b"POST /v1/x HTTP/1.1"
     ],
 )
 def test_what_stays_behind(name: bytes) -> None:
-    """Hop-by-hop headers, other proxies' words, cookies and who is spending do not leave, in any spelling."""
+    """Hop-by-hop headers, other proxies' words, cookies, who is spending and other paths do not leave (B-A28)."""
     assert lines_out((name, b"x")) == [REQUEST_LINE]
 
 
