@@ -11,13 +11,14 @@ import msgspec
 from sidecar.contract.messages import RegisterRequest, ResolveReply, ResolveRequest
 from sidecar.core.governance.decisions import Reason
 from sidecar.errors import LedgerUnavailable, SidecarError, StaleIncarnation
+from sidecar.leases.fairness import CustomerTurns
 from sidecar.leases.options import KeeperOptions, LeaseNotes
 from sidecar.leases.standings import Known, StandingCache
 from sidecar.leases.table import LeaseTable, Uncovered
 from sidecar.ports import Clock, Ledger
 
 MAX_FLIGHTS: Final = 32
-"""Questions under way at once, over all customers; further ones wait for their turn."""
+"""Questions under way at once, over all customers, who take turns; further ones wait for theirs."""
 
 RETRY_HINT_S: Final = 10.0
 """For this long after the ledger went away a caller is told to try again."""
@@ -48,7 +49,7 @@ class Flights:
         self._notes = notes
         self._options = options
         self._under_way: dict[ResolveRequest, asyncio.Task[bool]] = {}
-        self._turns = asyncio.Semaphore(MAX_FLIGHTS)
+        self._turns = CustomerTurns(MAX_FLIGHTS)
         self._registering = asyncio.Lock()
         self._history = ""
         self._away_since: float | None = None
@@ -114,7 +115,7 @@ class Flights:
             await asyncio.wait(list(self._under_way.values()))
 
     async def _fly(self, request: ResolveRequest) -> bool:
-        async with self._turns:
+        async with self._turns.of(request.subject.customer):
             try:
                 async with asyncio.timeout(self._options.miss_timeout_s):
                     reply, sent_at = await self._resolve(request)

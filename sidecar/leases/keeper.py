@@ -22,6 +22,7 @@ from sidecar.contract.messages import AnyPart, Change, LeaseReport, PartReply, R
 from sidecar.core.governance.decisions import Consulted, Reason, Source
 from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.accounts import NEVER
+from sidecar.leases.fairness import in_turn
 from sidecar.leases.flights import Flights
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.renewal import Renewal, demand
@@ -356,7 +357,8 @@ class Keeper:
         self._renewal.refresh()
         used_since = now - self._options.refresh_every_s
         stale = self._standings.stale_soon(now, within_s=1.5 * self._options.refresh_every_s, used_since=used_since)
-        questions = [self._standing_question(known) for known in stale[:MAX_BACKGROUND_QUESTIONS]]
+        asked = in_turn(stale, lambda known: known.subject.customer, MAX_BACKGROUND_QUESTIONS)
+        questions = [self._standing_question(known) for known in asked]
         questions += self._next_period_questions(now)
         async with asyncio.TaskGroup() as group:
             for question in questions:

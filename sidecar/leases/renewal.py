@@ -8,6 +8,7 @@ from typing import Final
 
 from sidecar.contract.messages import MAX_LEASES_PER_SYNC, AnyPart, LeaseReport, PartReply, lease_account
 from sidecar.leases.accounts import NEVER, Lease
+from sidecar.leases.fairness import in_turn
 from sidecar.leases.grace import idle_part, is_kept, note_use
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.table import LeaseTable
@@ -131,7 +132,7 @@ class Renewal:
         lease.peak, lease.peak_before = lease.held, lease.peak
 
     def due(self) -> dict[str, list[LeaseReport]]:
-        """Reports to send now, by customer: at most MAX_LEASES_PER_SYNC; what is left over stays due.
+        """Reports to send now, by customer: at most MAX_LEASES_PER_SYNC, of each customer in turn; the rest stays due.
 
         What is sent in vain is due again at the next refresh; what is to be declared, at once.
         """
@@ -139,8 +140,11 @@ class Renewal:
         if self._undeclared:
             self._due.update(self._undeclared)
         reports: dict[str, list[LeaseReport]] = {}
-        for lease_id in list(self._due)[:MAX_LEASES_PER_SYNC]:
-            lease = self._due.pop(lease_id)
+        some = list(self._due.values())
+        if len(some) > MAX_LEASES_PER_SYNC:
+            some = in_turn(some, lambda lease: lease.customer, MAX_LEASES_PER_SYNC)
+        for lease in some:
+            del self._due[lease.lease_id]
             reports.setdefault(lease.customer, []).append(self._report(lease, now))
         return reports
 

@@ -10,7 +10,8 @@ from sidecar.core.governance.tenancy import Node, Subject
 from sidecar.leases.verdicts import Uncovered
 
 MAX_STANDINGS: Final = 16_384
-"""Standings remembered over all customers; the one asked for longest ago is forgotten first."""
+"""Standings remembered over all customers. A customer that has more than an even share of them makes room for its
+own next one (S-35); otherwise the one asked for longest ago is forgotten first."""
 
 MAX_CUSTOMERS: Final = 16_384
 """Customers whose last change is remembered, or the revision of their first standing; likewise."""
@@ -60,6 +61,7 @@ class StandingCache:
     def __init__(self, *, max_standings: int = MAX_STANDINGS) -> None:
         self._max = max_standings
         self._known: dict[Place, Known] = {}
+        self._places: dict[str, dict[Place, None]] = {}
         self._refused: dict[Place | _Child, tuple[Uncovered, float]] = {}
         self._changes: dict[str, tuple[int, float]] = {}
 
@@ -79,12 +81,15 @@ class StandingCache:
             return False
         if revision < 0:  # the first that is known of this customer: there is nothing older here
             self._note_change(known.standing.customer, known.standing.revision, float("-inf"))
-        former = self._known.pop(place, None)
+        former = self._forget(place)
         if former is not None:
             known.used_at = former.used_at
         self._known[place] = known
+        self._places.setdefault(place[0], {})[place] = None
         if len(self._known) > self._max:
-            del self._known[next(iter(self._known))]
+            own = self._places[place[0]]
+            has_more = len(own) > 1 and len(own) * len(self._places) > self._max
+            self._forget(next(iter(own if has_more else self._known)))
         self._refused.pop(place, None)
         return True
 
@@ -99,7 +104,7 @@ class StandingCache:
         if refusal.reason is Reason.TOO_MANY_SUBJECTS:
             who = _child_of(subject)
         else:
-            self._known.pop(place, None)
+            self._forget(place)
         self._refused.pop(who, None)
         self._refused[who] = refusal, until
         if len(self._refused) > self._max:
@@ -114,7 +119,7 @@ class StandingCache:
 
     def change(self, customer: str, revision: int, now: float) -> None:
         """Something about a customer changed: forget what was compiled before."""
-        for place in [place for place in self._known if place[0] == customer]:
+        for place in self._places.pop(customer, {}):
             del self._known[place]
         for refused in [refused for refused in self._refused if refused[0] == customer]:
             del self._refused[refused]
@@ -124,6 +129,15 @@ class StandingCache:
     def revision(self, customer: str) -> int:
         """The customer's revision since which nothing older is decided by; 0 where none was heard of."""
         return max(0, self._changes.get(customer, (0, 0.0))[0])
+
+    def _forget(self, place: Place) -> Known | None:
+        known = self._known.pop(place, None)
+        if known is not None:
+            places = self._places[place[0]]
+            del places[place]
+            if not places:
+                del self._places[place[0]]
+        return known
 
     def _note_change(self, customer: str, revision: int, heard_at: float) -> None:
         self._changes[customer] = revision, heard_at

@@ -22,6 +22,9 @@ MAX_TOGETHER: Final = 64
 MAX_WAITING: Final = 4096
 """Requests that may wait, over all customers. One more is refused with LedgerUnavailable."""
 
+MAX_WAITING_OF_ONE: Final = MAX_WAITING // 4
+"""Of these, of one customer: however many it sends, there is room for the others' (S-35)."""
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -55,6 +58,8 @@ class Sharing(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
         lane = self._lanes.get((loop, customer))
+        if lane is not None and len(lane.waiting) >= MAX_WAITING_OF_ONE:
+            raise LedgerUnavailable(f"{MAX_WAITING_OF_ONE} requests of this customer are waiting for the book")
         self._waiting += 1
         if lane is not None:
             lane.waiting.append((request, future))

@@ -7,10 +7,10 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.standings import Known, StandingCache
 
 
-def known(revision: int, asked_at: float) -> Known:
+def known(revision: int, asked_at: float, customer: str = "acme", user: str = "") -> Known:
     """A standing, asked for at an instant."""
-    standing = Standing("acme", (), "", Wallet.NONE, "usd", (), (), "default@1", revision, 60_000)
-    return Known(standing, Subject("acme"), "m", "p", asked_at)
+    standing = Standing(customer, (), user, Wallet.NONE, "usd", (), (), "default@1", revision, 60_000)
+    return Known(standing, Subject(customer, user=user), "m", "p", asked_at)
 
 
 def test_a_standing_from_before_a_change_is_not_taken() -> None:
@@ -41,3 +41,30 @@ def test_the_revision_gone_by_is_never_ahead_of_what_is_kept() -> None:
     assert cache.revision("acme") == 7
     cache.change("acme", 6, 4.0)
     assert (cache.revision("acme"), cache.revision("other")) == (7, 0)
+
+
+def test_a_customer_with_ever_new_users_takes_no_other_customers_place() -> None:
+    """S-35: it makes room for itself; the others' standings stay, and a newcomer's comes in."""
+    cache = StandingCache(max_standings=10)
+    for name in ("globex", "initech"):
+        cache.put(known(1, 0.0, name, "ada"))
+    for number in range(1000):
+        cache.put(known(1, 1.0 + number, "acme", f"user-{number}"))
+    assert len(cache) == 10
+    assert all(cache.get(Subject(name, user="ada")) for name in ("globex", "initech"))
+    assert cache.get(Subject("acme", user="user-999"))
+    assert cache.get(Subject("acme", user="user-991")) is None
+    cache.put(known(1, 2000.0, "umbrella", "bob"))
+    assert cache.get(Subject("umbrella", user="bob"))
+    assert len(cache) == 10
+    cache.change("acme", 2, 3000.0)
+    assert cache.get(Subject("acme", user="user-999")) is None
+    assert len(cache) <= 3
+
+
+def test_more_customers_than_places() -> None:
+    """Each has one then, and the one that was asked for longest ago goes."""
+    cache = StandingCache(max_standings=4)
+    for number in range(9):
+        cache.put(known(1, float(number), f"customer-{number}"))
+    assert [number for number in range(9) if cache.get(Subject(f"customer-{number}"))] == [5, 6, 7, 8]

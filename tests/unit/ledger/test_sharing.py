@@ -139,3 +139,16 @@ async def test_too_many_that_wait_are_told_so(book: Book, monkeypatch: pytest.Mo
         await late[1]
     await book.step(9)
     assert await asyncio.gather(*tasks, late[0], *await ask(shared, 7)) == [10, 20, 30, 40, 50, 70]
+
+
+async def test_one_customer_leaves_room_for_the_others(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S-35: of its requests no more than so many wait; another's is taken meanwhile."""
+    monkeypatch.setattr(sharing, "MAX_WAITING_OF_ONE", 2)
+    shared = Sharing(book.run)
+    tasks = [*await ask(shared, 1), *await ask(shared, 2, 3, 4)]
+    assert [task.done() for task in tasks] == [False, False, False, True]
+    with pytest.raises(LedgerUnavailable):
+        await tasks.pop()
+    other = await ask(shared, 5, customer="umbrella")
+    await book.step(9)
+    assert await asyncio.gather(*tasks, *other) == [10, 20, 30, 50]
