@@ -24,7 +24,7 @@ _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length", b"alt-svc"}
 _NOT_RELAYED_PREFIXES: Final = (b"spend-", b"proxy-", b"access-control-")
 _PLAIN_CONNECTIONS: Final = frozenset({b"close", b"keep-alive", b"Close", b"Keep-Alive"})
 _READ: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"content-type", b"content-encoding"})
-
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _POINTERS: Final = frozenset({b"location", b"content-location", b"refresh", b"link"})
@@ -82,9 +82,7 @@ def read_answer_head(status: int, reason: bytes, version: str, headers: Sequence
         if passed:
             lines.append(b"%b: %b\r\n" % header)
         if lower is not None:
-            if lower in read and lower != b"connection":
-                raise WireFormatError(PEER, f"{lower.decode()} given twice")
-            read[lower] = header[1]
+            read[lower] = header[1] if lower not in read else _joined(lower, read[lower], header[1])
     connection = read.get(b"connection")
     if connection is not None and connection not in _PLAIN_CONNECTIONS:
         lines = _without_named(lines, connection)
@@ -137,6 +135,17 @@ def _declared_length(read: dict[bytes, bytes]) -> int | None:
     if not declared.isdigit():
         raise WireFormatError(PEER, "content-length is not a number")
     return int(declared)
+
+
+def _joined(lower: bytes, before: bytes, value: bytes) -> bytes:
+    """What a header that is given twice says: it is a list (RFC 9110, 5.3), as codings are.
+
+    Two media types make no list, but they tell no reader here anything, so that the answer, for which the provider
+    has billed, passes with both as they are. Two framings are refused: readers could take either.
+    """
+    if lower in _FRAMING:
+        raise WireFormatError(PEER, f"{lower.decode()} given twice")
+    return before if lower == b"content-type" else before + b", " + value
 
 
 def _decide(name: bytes) -> tuple[bytes | None, bool]:

@@ -401,6 +401,27 @@ def told_last(data: list[bytes]) -> bytes:
     return [each for each in data if b'"prompt_tokens"' in each][-1]
 
 
+def test_two_media_types_cost_nobody_an_answer(siege: Besieged) -> None:
+    """B-U14: the provider has billed; the answer is relayed with both, and its own usage is charged."""
+    headers = (("Content-Type", "application/json"), ("Content-Type", "application/json; charset=utf-8"))
+    siege.provider.then(Script(200, headers, (TOLD_WHOLE % GOOD_USAGE,)))
+    answer = siege.post()
+    assert (answer.status, answer.complete, answer.body) == (200, True, TOLD_WHOLE % GOOD_USAGE)
+    facts = siege.explained(answer)
+    assert (facts["usage"]["state"], tokens(facts), facts["flags"]) == ("final", (7, 3), [])
+
+
+def test_a_coding_that_is_given_twice_is_not_read(siege: Besieged) -> None:
+    """B-U13: relayed as it is, by two lines as by one; what nothing here reads is charged at its hold."""
+    packed = gzipped("twice")
+    headers = (("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip"), ("Content-Encoding", "gzip"))
+    answer = streamed(siege, [packed], headers=headers)
+    assert (answer.status, answer.complete, answer.body) == (200, True, packed)
+    facts = siege.explained(answer)
+    assert facts["charge"]["atoms"] == facts["held"]["atoms"]
+    assert "estimated" in facts["flags"]
+
+
 def test_usage_behind_the_closing_mark_is_too_late(siege: Besieged) -> None:
     """B-U10: after [DONE] nothing counts any more; without usage before it the charge is the whole hold, flagged."""
     stream = events(text("a"), b"[DONE]", counted())

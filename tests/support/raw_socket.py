@@ -17,6 +17,10 @@ ANSWER_TIMEOUT_S = 20.0
 """Longer than every bound of the products under test: what is not answered by then hangs."""
 
 
+MAY_REPEAT = frozenset({"content-type", "content-encoding"})
+"""Headers of a provider's that pass twice where it gave them twice: they are joined here."""
+
+
 class Cut(Exception):
     """The connection ended before the answer did; holds what came."""
 
@@ -84,9 +88,10 @@ class RawSocket:
         headers: dict[str, str] = {}
         for line in lines[1:]:
             name, _, value = line.partition(": ")
-            if name.lower() in headers:
+            former = headers.get(name.lower())
+            if former is not None and name.lower() not in MAY_REPEAT:
                 raise AssertionError(f"{name} stands twice in an answer")
-            headers[name.lower()] = value
+            headers[name.lower()] = value if former is None else f"{former}, {value}"
         status = int(lines[0].split(" ")[1])
         answer = Answer(status, raw, headers, b"")
         if status == 100 or method == "HEAD" or status in {204, 304}:

@@ -63,6 +63,17 @@ def test_what_could_be_read_in_two_ways_is_refused(headers: tuple[Header, ...], 
         head_of(*headers, **changes)  # type: ignore[arg-type]
 
 
+def test_a_header_that_is_given_twice_and_frames_nothing() -> None:
+    """B-U14: the answer is billed already, and passes as it came. Codings are a list; one media type is read."""
+    twice = ((b"Content-Type", b"application/json"), (b"content-type", b"text/html"))
+    coded = ((b"Content-Encoding", b"gzip"), (b"Content-Encoding", b"br"))
+    head = head_of(*twice, *coded, LENGTH)
+    assert (head.content_type, head.content_encoding, head.length) == ("application/json", "gzip, br", 5)
+    assert head.lines == b"HTTP/1.1 200 Fine\r\n" + b"".join(b"%b: %b\r\n" % one for one in (*twice, *coded))
+    hops = ((b"Connection", b"x-hop"), (b"X-Hop", b"1"), (b"X-Also", b"2"), (b"Connection", b"x-also"))
+    assert head_of(*hops).lines == b"HTTP/1.1 200 Fine\r\n"
+
+
 LENGTH = (b"Content-Length", b"5")
 CHUNKED = (b"Transfer-Encoding", b"chunked")
 
