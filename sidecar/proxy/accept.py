@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
 
+_BROKEN_FRAMING: Final = Refusal(RefusalReason.MALFORMED, "the body's framing is wrong", closes=True)
+
 
 class FrontDoor:
     """Listens, and gives every request that can be taken to `carry`.
@@ -162,6 +164,8 @@ class FrontDoor:
             await self._carry(arrival)
         except Refused as refused:
             self._give_up(arrival, refused.refusal)
+        except BodyBroken:  # of a body that came whole, with more framing than body
+            self._give_up(arrival, _BROKEN_FRAMING)
         except asyncio.CancelledError:
             self._give_up(arrival, Refusal(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True))
             raise
@@ -207,7 +211,7 @@ class FrontDoor:
         try:
             arrival.body = await self._collect(arrival)
         except BodyBroken as exc:
-            raise Refused(RefusalReason.MALFORMED, "the body's framing is wrong", closes=True) from exc
+            raise Refused(_BROKEN_FRAMING.reason, _BROKEN_FRAMING.message, closes=True) from exc
         finally:
             self.sweep.forget(pace)
 

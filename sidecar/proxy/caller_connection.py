@@ -181,6 +181,8 @@ class CallerConnection(BaseProtocol):
         if not self._head_since and data and self._last_payload.is_eof():
             self._head_since = self.door.sweep.now
             self._start = b""
+        last = self._last_payload
+        had = last.total_bytes
         try:
             messages, _, _ = parser.feed_data(data)
         except HttpProcessingError as exc:
@@ -190,7 +192,7 @@ class CallerConnection(BaseProtocol):
         if not messages and self._head_since:
             self._keep_start(data)
         if self._chunks is not None or not messages or messages[-1][0].chunked:
-            excess = self._excess(len(data), messages)
+            excess = self._excess(len(data), messages, last.total_bytes - had)
             if excess is not None:
                 self._break_off(excess)
                 return
@@ -329,8 +331,8 @@ class CallerConnection(BaseProtocol):
         try:
             while self._parser is not None:
                 arrival, self._ready = self._ready, None
+                parsed = arrival is None
                 if arrival is None and queue:
-                    self._parser.message_consumed()
                     message, payload, raw = queue.pop(0)
                     arrival = Arrival(message, payload, self, raw)
                     del message, payload
@@ -349,6 +351,8 @@ class CallerConnection(BaseProtocol):
                 self._current = self.watcher = None
                 if not arrival.keep_alive or not arrival.payload.is_eof():
                     break
+                if parsed and self._parser is not None:  # it counts one that is whole, so not before that
+                    self._parser.message_consumed()
                 if len(queue) == MAX_PIPELINED - 1:
                     self._read_on()
         finally:
@@ -370,20 +374,26 @@ class CallerConnection(BaseProtocol):
                 while await payload.readany():
                     pass
 
-    def _excess(self, received: int, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> Refusal | None:
-        """What is wrong if a read went over the bounds of a head or of a chunked body's framing."""
+    def _excess(
+        self, received: int, messages: Sequence[tuple[RawRequestMessage, StreamReader]], carried: int
+    ) -> Refusal | None:
+        """What is wrong if a read went over the bounds of a head or of a chunked body's framing.
+
+        `carried`: how much of the read was still of the body of the request before these.
+        """
+        if len(self._queue) + len(messages) >= MAX_PIPELINED - 1:  # one more may be under way
+            received = 0  # the parser keeps back what it will tell of later
         if messages:
             message, payload = messages[-1]
-            received += self._head_bytes - (0 if self._chunks is None else self._chunks.body_bytes())
-            self._chunks = ChunkPadding(payload, padding_behind(received, messages)) if message.chunked else None
+            padding = padding_behind(received + self._head_bytes - carried, messages)
+            self._chunks = ChunkPadding(payload, max(0, padding)) if message.chunked else None
         elif self._head_since:
-            if len(self._queue) < MAX_PIPELINED:
-                self._head_bytes += received
+            self._head_bytes += received
             if self._head_bytes <= MAX_HEAD_BYTES:
                 return None
             return Refusal(RefusalReason.HEAD_TOO_LARGE, "the request's head is too large", closes=True)
         elif self._chunks is not None:
-            self._chunks.add(received - self._chunks.body_bytes())
+            self._chunks.add(max(0, received - self._chunks.body_bytes()))
         if self._chunks is None or not self._chunks.is_too_much:
             return None
         self._last_payload.set_exception(BodyBroken())

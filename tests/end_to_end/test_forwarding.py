@@ -189,6 +189,44 @@ async def test_pipelined_requests_are_answered_in_order(script: ScriptedProvider
     assert answers == [b"%d." % number for number in range(40)]
 
 
+@pytest.mark.parametrize("number_at_once", [16, 17, 40])
+@on_both_loops
+async def test_a_body_behind_its_head_keeps_no_later_request_waiting(
+    script: ScriptedProvider, rig: Rig, number_at_once: int
+) -> None:
+    """What is under way counts among the requests that are kept: a burst behind it is read to its last."""
+    script.answers = lambda received: Script(pieces=(received.body, b"."))
+    async with calling(rig.port) as caller:
+        caller.send(b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+        await asyncio.sleep(0.05)  # it is under way, and its body is not here
+        caller.send(b"first")
+        assert (await caller.answer()).body == b"first."
+        head = b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+        caller.send(b"".join(head + b"%02d" % number for number in range(number_at_once)))
+        answers = [(await caller.answer()).body for _ in range(number_at_once)]
+    assert answers == [b"%02d." % number for number in range(number_at_once)]
+
+
+@pytest.mark.parametrize("small", [1, 30])
+@on_both_loops
+async def test_chunks_behind_other_bodies_are_not_taken_for_framing(
+    script: ScriptedProvider, rig: Rig, small: int
+) -> None:
+    """Bodies with a length and bodies in chunks, in one stream of bytes, cut anywhere: each counts as its own."""
+    script.answers = lambda received: Script(pieces=(b"%d" % len(received.body),))
+    large, chunked = b"x" * 60_000, b"2\r\n{}\r\n0\r\n\r\n"
+    head = b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\n"
+    one = head + b"Content-Length: 60000\r\n\r\n" + large
+    other = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked
+    sent = one + other * small + one + other
+    async with calling(rig.port) as caller:
+        for start in range(0, len(sent), 50_000):
+            caller.send(sent[start : start + 50_000])
+            await asyncio.sleep(0.01)
+        answers = [(await caller.answer()).body for _ in range(small + 3)]
+    assert answers == [b"60000", *[b"2"] * small, b"60000", b"2"]
+
+
 # -- the end and its record
 
 
