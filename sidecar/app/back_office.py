@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sidecar.app.data_folder import BOOK, OUTBOX, sidecar_name
 from sidecar.app.lending_gate import LendingGate
+from sidecar.contract.messages import Change
 from sidecar.errors import ConfigurationError, SidecarError
 from sidecar.leases.keeper import Keeper
 from sidecar.leases.options import KeeperOptions
@@ -172,6 +173,18 @@ class BackOffice:
 
     async def _stay_known(self) -> None:
         """Be heard of where nothing is said, and tell the ledger when its book was another and is caught up (L50a)."""
+        stop = self._ledger.subscribe(self._heard)
+        try:
+            await self._keep_known()
+        finally:
+            stop()
+
+    def _heard(self, change: Change) -> None:
+        """The book has become another: bring it at once what it lacks, for it lends nobody anything before (L50a)."""
+        if change.history:
+            self.shipper.beat()
+
+    async def _keep_known(self) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._beat_every_s * random.uniform(0.9, 1.0)):

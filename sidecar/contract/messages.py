@@ -352,8 +352,9 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 
     With a `checkpoint` it is no change: it is a line to keep, as `core.credits.checkpoints` writes it, and
     customer and revision are empty. With a `recall` it is none either: somebody waits for what is idle of that
-    account of the customer's (L45), the incarnation `by`, the least of several. Both come only to who has asked
-    for them.
+    account of the customer's (L45), the incarnation `by`, the least of several. With a `history` it says which one
+    the book has: at the beginning, and when it has become another (L50a). All three come only to who has asked for
+    them.
     """
 
     customer: str
@@ -361,19 +362,22 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     checkpoint: str = ""
     recall: str = ""
     by: str = ""
+    history: str = ""
 
 
 class ChangesRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tell me of changes from now on, and first of every customer whose revision is not the one I have `seen`.
 
     So nothing is lost between two connections, whichever ledger process answers the second: the
-    cursor is what the asker knows, and the ledger keeps none. `checkpoints`, `recalls`: tell me of these too.
+    cursor is what the asker knows, and the ledger keeps none. `checkpoints`, `recalls`, `histories`: tell me of
+    these too.
     """
 
     sidecar: str
     seen: tuple[Change, ...] = ()
     checkpoints: bool = False
     recalls: bool = False
+    histories: bool = False
     version: int = VERSION
 
 

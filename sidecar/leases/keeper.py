@@ -348,6 +348,8 @@ class Keeper:
             if change.by != self._incarnation and not (is_waiting and change.by > self._incarnation):
                 self._renewal.recall(change.customer, change.recall)
             return
+        if change.history:
+            return  # of the book: the shipper brings what it lacks, and then its answers tell
         self._standings.change(change.customer, change.revision, self._clock.monotonic())
         self._renewal.give_back(change.customer)
 

@@ -37,10 +37,16 @@ class HeardChanges:
     def pushed(self, change: Change) -> None:
         """The ledger says that a customer is at a revision: any other than the one heard of is a change.
 
-        Or it asks something back, whatever was heard of.
+        Or it asks something back, whatever was heard of. Or it says which history the book has.
         """
         if change.recall:
             self._tell(change)
+            return
+        if change.history:
+            is_other = self._history not in ("", change.history)
+            self.of_history(change.history)
+            if is_other:
+                self._tell(change)
             return
         before = self._seen.get(change.customer)
         self._remember(change.customer, change.revision)

@@ -40,6 +40,12 @@ async def history_id(tx: Transaction, ids: Ids) -> str:
     return found
 
 
+async def known_history(tx: Transaction) -> str:
+    """The name of this book's history; `` where nobody has asked for it yet."""
+    rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
+    return rows[0]["value"] if rows else ""
+
+
 async def cursor_secret(tx: Transaction) -> str:
     """What the cursors of this book's lists are signed with, 64 hex digits; made when it is first asked for."""
     await tx.execute(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 
 import msgspec
 
-from sidecar.contract.messages import AnySync, CustomerPart, PartReply, RegisterReply, RegisterRequest, SyncReply
+from sidecar.contract.messages import (
+    AnySync,
+    Change,
+    CustomerPart,
+    PartReply,
+    RegisterReply,
+    RegisterRequest,
+    SyncReply,
+)
 from sidecar.contract.versions import check_version
 from sidecar.errors import NotFound, StaleIncarnation
 from sidecar.ledger import forms, learning
 from sidecar.ledger.administration import Act, LossAcceptance
 from sidecar.ledger.fleet import Fleet, Share
 from sidecar.ledger.fleet_views import LearningView
-from sidecar.ledger.history import SYSTEM, hear, history_id
+from sidecar.ledger.history import SYSTEM, hear, history_id, known_history
 from sidecar.ledger.idempotency import Asked
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.learning import Claim
@@ -61,6 +70,12 @@ class HistoryDesk(SystemDesk):
         self._renewed(reply.history_id, loss)
         return reply
 
+    async def history(self) -> str:
+        """Which history the book has, told to who listens where it has become another; `` for none yet."""
+        found = await self._book.read(SYSTEM, known_history)
+        self._note_history(found)
+        return found
+
     async def learning(self) -> LearningView:
         """Whether the book has lost something, and whom the ledger waits for."""
         return await self._book.read(SYSTEM, learning.look)
@@ -87,7 +102,7 @@ class HistoryDesk(SystemDesk):
         """Whether a sync is for a book of another history: nothing of it is applied before its sender is told."""
         if not request.history_id or request.history_id == self._history:
             return False
-        self._history = await self._transact_system(lambda tx: history_id(tx, self._ids))
+        self._note_history(await self._transact_system(lambda tx: history_id(tx, self._ids)))
         return request.history_id != self._history
 
     async def _tell_history(self, request: AnySync) -> SyncReply:
@@ -144,7 +159,17 @@ class HistoryDesk(SystemDesk):
             history = await learning.fence(tx, self._ids, self._clock.now_ms(), history, loss)
         return history, loss
 
+    @abstractmethod
+    def _tell(self, change: Change) -> None:
+        """Let everybody know who listens here."""
+
+    def _note_history(self, history: str) -> None:
+        """The book's history, as it was read just now: who listens hears at once that it has become another (L50a)."""
+        before, self._history = self._history, history or self._history
+        if before not in ("", self._history):
+            self._tell(Change("", 0, history=history))
+
     def _renewed(self, history: str, loss: str) -> None:
-        self._history = history
+        self._note_history(history)
         if loss:
             logger.error("book_has_lost_something", extra={"facts": {"history_id": history, "why": loss}})

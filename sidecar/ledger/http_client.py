@@ -170,7 +170,9 @@ class HttpLedger:
 
     async def _follow(self) -> None:
         """One stream of changes, to its end."""
-        wanted = ChangesRequest(self._sidecar, self._changes.seen, self._keep_checkpoint is not None, recalls=True)
+        wanted = ChangesRequest(
+            self._sidecar, self._changes.seen, self._keep_checkpoint is not None, recalls=True, histories=True
+        )
         request = self._in_our_version(wanted)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_S)
         async with self._post("changes", request, timeout) as response:

@@ -87,6 +87,10 @@ class ContractLedger(Ledger, Protocol):
         """The revision of each customer that is known."""
         ...
 
+    async def history(self) -> str:
+        """Which history the book has."""
+        ...
+
     async def token_digests(self) -> dict[bytes, str]:
         """Which sidecars are let in: names by the SHA-256 of their token."""
         ...
@@ -195,7 +199,7 @@ class ContractAPI:
     ) -> web.StreamResponse:
         if len(asked.seen) > MAX_SEEN:
             raise WireFormatError("sidecar", f"at most {MAX_SEEN} customers are watched from a start")
-        stream = _Stream(wants_checkpoints=asked.checkpoints, wants_recalls=asked.recalls)
+        stream = _Stream(asked)
         stop = self._ledger.subscribe(stream.put)  # before the book is read: nothing falls in between
         self._streams.add(stream)
         try:
@@ -228,6 +232,10 @@ class ContractAPI:
 
     async def _catch_up(self, asked: ChangesRequest, stream: _Stream) -> None:
         """What changed while the asker was not connected."""
+        if asked.histories:  # first: a book that is another counts its revisions from its own start
+            history = await self._ledger.history()
+            if history:
+                stream.put(Change("", 0, history=history))
         now = await self._ledger.revisions([seen.customer for seen in asked.seen])
         for seen in asked.seen:
             revision = now.get(seen.customer, 0)
@@ -241,15 +249,16 @@ class ContractAPI:
 class _Stream:
     """Changes on their way to one sidecar."""
 
-    def __init__(self, *, wants_checkpoints: bool, wants_recalls: bool) -> None:
-        self.wants_checkpoints = wants_checkpoints
-        self._wants_recalls = wants_recalls
+    def __init__(self, asked: ChangesRequest) -> None:
+        self.wants_checkpoints = asked.checkpoints
+        self._wants_recalls = asked.recalls
+        self._wants_histories = asked.histories
         self._waiting: deque[Change] = deque()
         self._something = asyncio.Event()
         self.is_behind = False
 
     def put(self, change: Change) -> None:
-        if change.recall and not self._wants_recalls:
+        if (change.recall and not self._wants_recalls) or (change.history and not self._wants_histories):
             return
         if len(self._waiting) >= max(MAX_CHANGES_WAITING, MAX_SEEN):
             self.is_behind = True

@@ -20,7 +20,7 @@ import msgspec
 from sidecar.errors import LedgerUnavailable, StaleIncarnation
 from sidecar.ledger.administration import Act
 from sidecar.ledger.fleet_views import AwaitedView, LearningView
-from sidecar.ledger.history import FENCED, pasts_of, renew_history, system_journal
+from sidecar.ledger.history import FENCED, known_history, pasts_of, renew_history, system_journal
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.lending import Holder
 from sidecar.ledger.sql import fetch_in
@@ -151,7 +151,7 @@ async def note_caught_up(tx: Transaction, wall_ms: int, history_id: str, sidecar
 
 async def accept_loss(tx: Transaction, journal: Journal, sidecars: tuple[str, ...], actor: str) -> None:
     """Wait no longer for some sidecars: what they know of the lost span is given up for good."""
-    history_id = await _history(tx)
+    history_id = await known_history(tx)
     await tx.execute_many(
         "UPDATE incarnations SET caught_up = ? WHERE sidecar = ? AND ended_at_ms IS NULL",
         [(history_id, sidecar) for sidecar in sidecars],
@@ -166,7 +166,7 @@ async def awaited(tx: Transaction) -> tuple[AwaitedView, ...]:
     rows = await tx.fetch(
         "SELECT sidecar, max(started_at_ms) AS started_at_ms FROM incarnations"
         " WHERE ended_at_ms IS NULL AND caught_up <> ? GROUP BY sidecar ORDER BY sidecar",
-        (await _history(tx),),
+        (await known_history(tx),),
     )
     return tuple(AwaitedView(row["sidecar"], row["started_at_ms"]) for row in rows)
 
@@ -175,23 +175,18 @@ async def look(tx: Transaction) -> LearningView:
     """Whether the ledger learns, since when, and for whom it waits."""
     state = await _state(tx)
     if state is None:
-        return LearningView(await _history(tx))
-    return LearningView(await _history(tx), state.since_ms, state.why, await awaited(tx))
+        return LearningView(await known_history(tx))
+    return LearningView(await known_history(tx), state.since_ms, state.why, await awaited(tx))
 
 
 async def _finish(tx: Transaction, journal: Journal, actor: str) -> None:
     await tx.execute("DELETE FROM meta WHERE name = ?", (LEARNING,))
-    journal.post("learning_ended", actor=actor, facts={"history_id": await _history(tx)})
+    journal.post("learning_ended", actor=actor, facts={"history_id": await known_history(tx)})
 
 
 async def _state(tx: Transaction) -> _Learning | None:
     rows = await tx.fetch("SELECT value FROM meta WHERE name = ?", (LEARNING,))
     return msgspec.json.decode(rows[0]["value"], type=_Learning) if rows else None
-
-
-async def _history(tx: Transaction) -> str:
-    rows = await tx.fetch("SELECT value FROM meta WHERE name = 'history_id'")
-    return rows[0]["value"] if rows else ""
 
 
 def _more_answers(claim: Claim, counted: int) -> str:

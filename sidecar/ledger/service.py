@@ -199,6 +199,7 @@ class LedgerService(LeaseDesk):
 
         async def look() -> dict[str, int]:
             rows = await self._book.read_everyone(lambda tx: tx.fetch("SELECT customer, revision FROM customers"))
+            await self.history()
             return {row["customer"]: row["revision"] for row in rows}
 
         return BookWatch(look, self._tell, monotonic)

@@ -138,8 +138,8 @@ class KeyRing:
 
     def changed(self, change: Change) -> None:
         """Something about a customer changed: its keys are asked for again, and so are those that were unknown."""
-        if change.recall:
-            return  # of credit: no key is concerned
+        if change.recall or change.history:
+            return  # of credit, or of the book: no key is concerned
         for digest in self._of_customer.pop(change.customer, ()):
             del self._known[digest]
         self._unknown.clear()

@@ -275,6 +275,9 @@ async def test_an_operator_gives_up_a_holder_by_name(desk: Desk) -> None:
         ("ada@example.com", ["b"]),
         ("ada@example.com", ["c"]),
     ]
+    acts, _ = await desk.service.audit(customer="_system", actor="", since_ms=0, until_ms=2**62, after="", limit=100)
+    listed = [(one.actor, one.reason) for one in acts if one.kind == "loss_accepted"]
+    assert listed == [("ada@example.com", "its machine is gone"), ("ada@example.com", "so is c's")]
     assert await desk.problems("_system") == ()
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from sidecar.app.back_office import BackOffice
 from sidecar.app.system import RandomIds, SystemClock
+from sidecar.contract.messages import RegisterRequest, SyncRequest
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.options import KeeperOptions
@@ -20,7 +23,7 @@ from tests.support.scripted_ledger import ScriptedLedger
 OPTIONS = SpoolOptions(ballast_bytes=0)
 
 
-def office_over(ledger: Ledger, data: Path) -> BackOffice:
+def office_over(ledger: Ledger, data: Path, leases: KeeperOptions | None = None) -> BackOffice:
     data.mkdir()
     return BackOffice(
         data,
@@ -29,7 +32,7 @@ def office_over(ledger: Ledger, data: Path) -> BackOffice:
         ids=RandomIds(),
         outbox=OPTIONS,
         shipping=ShipperOptions(),
-        leases=KeeperOptions(),
+        leases=leases or KeeperOptions(),
     )
 
 
@@ -70,3 +73,22 @@ async def test_nothing_is_lent_before_the_ledger_has_answered(tmp_path: Path) ->
     assert not office.joined
     await office.give_back()
     await office.close()
+
+
+async def test_who_is_idle_brings_what_a_lost_book_lacks_as_soon_as_it_is_told(tmp_path: Path) -> None:
+    """L50a: nobody is lent anything before it has; so it does not wait for its next word, which is an hour away."""
+    desk = Desk(tmp_path)
+    await desk.service.add_customer("acme", "none", desk.act())
+    await desk.service.set_budget(NewBudget("acme", usd(100), "lifetime"), desk.act())
+    office = office_over(desk.ledger, tmp_path / "sidecar", replace(KeeperOptions(), refresh_every_s=3600.0))
+    await office.start()
+    await office.settle_up()
+    before = (await desk.service.register(RegisterRequest("s9", "s9-inc"))).history_id
+    now = (await desk.service.sync(SyncRequest("s9", "s9-inc", 0, history_id=before, heard=10**6))).history_id
+    assert now != before
+    async with asyncio.timeout(30):
+        while [one.sidecar for one in (await desk.service.learning()).awaited] != ["s9"]:
+            await asyncio.sleep(0.02)
+    await office.give_back()
+    await office.close()
+    desk.close()

@@ -48,3 +48,15 @@ def test_who_has_left_is_told_nothing() -> None:
     stop()
     changes.pushed(Change("acme", 1))
     assert told == [Change("acme", 1)]
+
+
+def test_another_history_is_told_once_whoever_says_so_first() -> None:
+    """L50a: the first that is heard of is none; pushed and then answered, it is told when it was pushed."""
+    changes, told = listening()
+    changes.pushed(Change("", 0, history="history_1"))
+    changes.pushed(Change("acme", 7))
+    for _ in range(2):
+        changes.pushed(Change("", 0, history="history_2"))
+    changes.synced(SyncReply((PartReply("acme", revision=2),), "history_2"))
+    changes.synced(SyncReply((PartReply("acme", revision=3),), "history_2"))
+    assert told == [Change("acme", 7), Change("", 0, history="history_2"), Change("acme", 3)]

@@ -18,6 +18,7 @@ from sidecar.contract import messages
 from sidecar.contract.codec import MAX_MESSAGE_BYTES, decode, encode
 from sidecar.contract.messages import (
     Change,
+    ChangesRequest,
     Refusal,
     RegisterReply,
     RegisterRequest,
@@ -29,7 +30,7 @@ from sidecar.contract.messages import (
 from sidecar.core.credits.checkpoints import MAX_LINE_BYTES
 from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import LedgerUnavailable, StaleIncarnation, WireFormatError
-from sidecar.ledger import http_contract, http_server
+from sidecar.ledger import http_client, http_contract, http_server
 from sidecar.ledger.administration import NewBudget
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.service import LedgerService
@@ -261,6 +262,52 @@ async def test_checkpoints_go_to_who_asked_for_them(desk: Desk) -> None:
             await until(lambda: len(heard) == 2)
     assert kept == ["before", longest]
     assert [(change.customer, change.checkpoint) for change in heard] == [("acme", "")] * 2
+
+
+async def test_a_book_that_has_become_another_is_told_to_who_asked_for_it(desk: Desk) -> None:
+    """L50a: to sidecars with nothing to say too, by the process that learned of it and by another; and at a start."""
+    heard: dict[str, list[Change]] = {"here": [], "there": [], "later": [], "older": []}
+    other = LedgerService(desk.book, desk.clock, desk.ids, RATES, LedgerOptions())
+    watch = other.watch(desk.clock.monotonic)
+    before = (await desk.service.register(REGISTER)).history_id
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(served(desk.service))
+        ledgers = {"here": here, "there": await stack.enter_async_context(served(other))}
+        for name, address in ledgers.items():
+            ledger = await stack.enter_async_context(connected(address))
+            ledger.subscribe(heard[name].append)
+        desk.service.subscribe(heard["older"].append)
+        await watch.look_once()
+        lost = SyncRequest("s1", "s1-inc", 0, history_id=before, heard=10**6)
+        now = (await desk.service.sync(lost)).history_id
+        assert now != before
+        await watch.look_once()
+        await until(lambda: bool(heard["here"] and heard["there"]))
+        late = await stack.enter_async_context(connected(here))
+        late.subscribe(heard["later"].append)
+        await late.register(msgspec.structs.replace(REGISTER, sidecar="s2", incarnation="s2-inc"))
+    told = Change("", 0, history=now)
+    assert (heard["here"], heard["there"], heard["later"]) == ([told], [told], [])
+    assert heard["older"] == [told]
+
+
+async def test_who_has_not_asked_for_histories_hears_of_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older sidecar takes every change for a customer's, and one without a name for nobody's."""
+
+    def as_before(*args: Any, **more: Any) -> ChangesRequest:
+        assert more.pop("histories")
+        return ChangesRequest(*args, **more)
+
+    monkeypatch.setattr(http_client, "ChangesRequest", as_before)
+    heard: list[Change] = []
+    before = (await desk.service.register(REGISTER)).history_id
+    async with served(desk.service) as address, connected(address) as ledger:
+        ledger.subscribe(heard.append)
+        await desk.service.history()
+        await desk.service.sync(SyncRequest("s1", "s1-inc", 0, history_id=before, heard=10**6))
+        await set_limit(desk, "0.5")
+        await until(lambda: bool(heard))
+    assert [change.customer for change in heard] == ["acme"]
 
 
 async def test_without_a_stream_a_change_is_noticed_by_the_next_answer(desk: Desk) -> None:
