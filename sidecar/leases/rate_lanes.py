@@ -206,9 +206,11 @@ class SharedRates:
 
     async def _fly(self, lane: _Lane, some: Sequence[_Waiting], states: dict[Window, int]) -> None:
         """Send one message, and do by its answer."""
-        if self._windows is None or self.breaker.state is State.OPEN:
+        if self._windows is None or self._is_left_alone():
             return self._decide_here(some)
         async with self._flights:
+            if self._is_left_alone():  # meanwhile: one deadline is waited for, not one after another
+                return self._decide_here(some)
             self._sequence += 1
             self.asked += 1
             order = self._order(lane.customer, some, states)
@@ -227,6 +229,9 @@ class SharedRates:
                 self._changed(window)
         self.rates.heard_time(reply.now_ms, (sent_at + self._clock.monotonic()) / 2)
         return self._conclude(some, states, reply)
+
+    def _is_left_alone(self) -> bool:
+        return self.breaker.state is State.OPEN
 
     def _order(self, customer: str, some: Sequence[_Waiting], states: dict[Window, int]) -> Order:
         now_ms = self.rates.now_ms()

@@ -3,14 +3,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 
 from sidecar.core.governance.rate_limits import Counts, NoRoom, RateLimit
 from sidecar.core.governance.rate_orders import Answer, Order, Reply
 from sidecar.core.governance.standing import Standing
+from sidecar.core.governance.tenancy import Subject
 from sidecar.leases import rate_lanes
 from sidecar.leases.breaker import Breaker, State
-from sidecar.leases.rate_lanes import SharedRates
+from sidecar.leases.rate_lanes import MAX_FLIGHTS, SharedRates
 from sidecar.leases.rates import RateKeeper, Taken
 from tests.support.clock import FakeClock
 from tests.support.pretend_windows import PretendWindows
@@ -95,6 +97,21 @@ async def test_without_an_answer_a_sidecar_goes_by_its_share() -> None:
     assert all(one.breaker.state is State.CLOSED for one in fleet.sidecars)
     fleet.clock.advance(66)
     assert len(await fleet.crowd(50, known)) == 10
+
+
+async def test_a_crowd_of_customers_waits_once_for_what_is_away() -> None:
+    """Who waited for a message's turn when others were not answered asks nothing, and is decided by share."""
+    fleet, customers = Fleet(1), 3 * MAX_FLIGHTS
+    fleet.windows.away = True
+    (one,) = fleet.sidecars
+    asking = [
+        (msgspec.structs.replace(standing(REQUESTS), customer=f"c{number}"), Subject(f"c{number}", user="ada"))
+        for number in range(customers)
+    ]
+    assert not any(one.take_now(known, who, model="m", provider="p", tokens=1) for known, who in asking)
+    found = await asyncio.gather(*(one.take(known, who, model="m", provider="p", tokens=1) for known, who in asking))
+    assert all(isinstance(each, Taken) for each in found)
+    assert len(fleet.windows.orders) <= MAX_FLIGHTS
 
 
 async def test_what_was_taken_alone_is_told_together() -> None:
