@@ -31,12 +31,12 @@ from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
 from sidecar.ledger.budget_accounts import BudgetAccounts, Slots
 from sidecar.ledger.journal import Journal, Lease
+from sidecar.ledger.lost_leases import Counted, named_accounts
 from sidecar.ledger.policies import load_budgets, load_paths
 from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
 from sidecar.ledger.purse import Purse, debt_account
 from sidecar.ledger.recorded_events import Event, Events, Recorded, read_leases
 from sidecar.ledger.sql import fetch_in
-from sidecar.ledger.windows import is_window_of
 
 BUDGET, GRANT = "budget:", "grant:"
 """What the accounts of either kind begin with."""
@@ -97,7 +97,7 @@ class _Group(msgspec.Struct):
     currency: str
     shape: int
     lines: tuple[_Line, ...]
-    counting: tuple[tuple[Budget, str], ...]
+    counting: Counted
     paying: tuple[_Line, ...]
     is_odd: bool
     plain: int = 0
@@ -114,7 +114,7 @@ class Booking:
         self._request = request
         self._accounts = BudgetAccounts(journal, ())
         self._places: dict[bytes, _Place] = {}
-        self._counting: dict[_Kind, tuple[tuple[Budget, str], ...]] = {}
+        self._counting: dict[_Kind, Counted] = {}
         self._groups: dict[_Key, _Group] = {}
         self._shapes: dict[Shape, int] = {}
         self._lines: dict[tuple[str, str, str], _Line] = {}
@@ -184,7 +184,7 @@ class Booking:
         age_ms = self._request.sent_at_ms - event.admission.admitted_at_ms
         return max(0, self._journal.now_ms - age_ms) if age_ms > 0 else self._journal.now_ms
 
-    def _applying(self, kind: _Kind, subject: Subject) -> tuple[tuple[Budget, str], ...]:
+    def _applying(self, kind: _Kind, subject: Subject) -> Counted:
         """The budgets that apply to a call, hard and soft, each with its account at the time of the call."""
         _, model, provider, currency, slot_ms = kind
         applying = self._accounts.applying(subject, model=model, provider=provider, currency=currency)
@@ -202,9 +202,10 @@ class Booking:
         place, currency = self._places[kind[0]], kind[3]
         lines = tuple(self._line(name, BUDGET, currency) for name in dict.fromkeys(read_leases(budget_leases) or ()))
         counted = {budget_id_of(line.lease.account) for line in lines if line.lease is not None}
-        counting = tuple(one for one in self._counting[kind] if one[0].budget_id not in counted)
+        counting = self._counting[kind]
         if any(line.lease is None for line in lines):
-            counting += self._lost_windows(kind, budget_leases, counted)
+            counting = self._as_named(kind, budget_leases)
+        counting = tuple(one for one in counting if one[0].budget_id not in counted)
         payers = tuple(self._line(name, GRANT, currency) for name in paying)
         is_wallet = self._journal.wallet is not Wallet.NONE
         known = [line.lease.account for line in (*lines, *payers) if line.lease is not None and not line.flag]
@@ -223,19 +224,14 @@ class Booking:
         number = self._shapes.setdefault(shape, len(self._shapes))
         return _Group(place, currency, number, lines, counting, payers, is_odd, legs=[0] * len(payers))
 
-    def _lost_windows(self, kind: _Kind, leases: bytes, counted: set[str]) -> tuple[tuple[Budget, str], ...]:
-        """Windows that calls were let run from by leases that are not in the book, as after a restore (L50a).
-
-        The lease's name says which window, so that what was used of it is known again, and lent no second time.
-        """
-        subject, now_ms = self._places[kind[0]].subject, self._journal.now_ms
-        found: dict[str, tuple[Budget, str]] = {}
-        for account in map(lease_account, read_leases(leases) or ()):
-            budget = self._accounts.find(account)
-            if budget is None or budget.currency != kind[3] or budget.budget_id in counted:
-                continue
-            if is_window_of(account, budget, budget.child_of(subject), now_ms):
-                found[budget.budget_id] = budget, account
+    def _as_named(self, kind: _Kind, leases: bytes) -> Counted:
+        """The budgets that apply, each on the account that calls name by a lease that the book may have lost."""
+        subject, (_, model, provider, currency, _) = self._places[kind[0]].subject, kind
+        names = map(lease_account, read_leases(leases) or ())
+        named = named_accounts(
+            names, self._accounts, self._journal, subject, model=model, provider=provider, currency=currency
+        )
+        found = {one[0].budget_id: one for one in (*self._counting[kind], *named)}
         return tuple(found.values())
 
     def _line(self, lease_id: str, prefix: str, currency: str) -> _Line:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.scenarios.history import run
+from tests.scenarios.history import loses_book, mix_of, run
 
 SEEDS = 500
 A_TIME = 10
@@ -30,6 +30,14 @@ def test_the_laws_hold(first: int) -> None:
     F-36, F-37, F-41, F-42, F-43, F-44, F-45, F-46, F-60, F-61, F-62.
     """
     assert failures(range(first, first + A_TIME)) == []
+
+
+@pytest.mark.parametrize("seed", [131, 360])
+def test_a_lost_book_forgets_no_period_that_is_over(seed: int) -> None:
+    """L48, L50a: the lease of a call is lost, its hour over, and its sidecar's clock set before it is told again."""
+    mix = mix_of(seed)
+    loses_book(mix)
+    assert run(seed, mix).broken is None
 
 
 @pytest.mark.soak

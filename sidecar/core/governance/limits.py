@@ -6,6 +6,7 @@ Instants are Unix milliseconds, UTC. `periods` tells which period an instant is 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -17,6 +18,10 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 MAX_REMEMBERED: Final = 1024
 """Starts of periods whose keys are remembered: those that run now are few, and named by every call."""
+
+
+_FORMS: Final = ("%Y-%m-%d", "%Y-%m", "%Y-%m-%dT%HZ", "%Y-%m-%dT%H%MZ", "%Y-%m-%dT%H%M%S.%fZ")
+"""In which a period's key tells when it starts."""
 
 
 class Cadence(StrEnum):
@@ -55,6 +60,18 @@ class Period(msgspec.Struct, frozen=True):
     def contains(self, at_ms: int) -> bool:
         """Whether an instant is in it; the starting one is, the end is in the next."""
         return self.starts_at_ms <= at_ms and (self.ends_at_ms is None or at_ms < self.ends_at_ms)
+
+
+def starts_at_ms_of(key: str) -> int | None:
+    """When the period starts that a key names, in Unix milliseconds; None for a window's key, and for what is none."""
+    if key == "lifetime":
+        return 0
+    for form in _FORMS:
+        with suppress(ValueError):
+            start = datetime.strptime(key, form).replace(tzinfo=UTC)
+            if start >= EPOCH and start.strftime(form) == key:  # which digits may be missing in
+                return (start - EPOCH) // timedelta(milliseconds=1)
+    return None
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.governance.limits import Cadence, Period
+from sidecar.core.governance.limits import Cadence, Period, starts_at_ms_of
 from tests.support.instants import ms
 
 
@@ -30,6 +30,13 @@ def test_a_key_tells_when_a_period_starts(cadence: Cadence, starts: str, key: st
     """L37: as short as it may be; those of UTC are what they have always been, so that books stay readable."""
     assert Period(cadence, ms(starts), None).key == key
     assert ":" not in key  # an account's name is split at colons
+    assert starts_at_ms_of(key) == ms(starts)
+
+
+@pytest.mark.parametrize("key", ["", "w1795521600000", "2026", "2026-13", "2026-11-24T25Z", "1969-12-31", "0001-01"])
+def test_what_names_no_period_has_no_start(key: str) -> None:
+    """A key comes in messages too: what is none is told, and nothing is raised (L37)."""
+    assert starts_at_ms_of(key) is None
 
 
 def test_a_period_has_its_start_and_not_its_end() -> None:

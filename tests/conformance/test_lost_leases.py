@@ -1,0 +1,79 @@
+"""What calls name by leases that the book has lost: on every engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.contract.messages import lease_id
+from sidecar.core.governance.tenancy import Subject
+from sidecar.ledger.administration import NewBudget
+from sidecar.ledger.views import BudgetView
+from sidecar.ports import Transaction
+from tests.support.ledger import Desk, usd
+
+ADA = Subject("acme", user="ada")
+THIS, LAST, NEXT = "2026-11-24T12Z", "2026-11-24T11Z", "2026-11-24T13Z"
+
+
+async def hourly(desk: Desk, **more: object) -> BudgetView:
+    """A customer whose users each have a limit in each hour."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    fields: dict[str, object] = {"path": "acme", "limit": usd(100), "per": "hour", "each": "user"}
+    return await desk.service.set_budget(NewBudget(**(fields | more)), desk.act())  # type: ignore[arg-type]
+
+
+async def booked(desk: Desk) -> dict[str, int]:
+    """What is booked on each account of budgets, without the budget's id."""
+
+    async def read(tx: Transaction) -> dict[str, int]:
+        rows = await tx.fetch(
+            "SELECT account, consumed FROM accounts WHERE customer = ? AND account LIKE 'budget:%' AND consumed > 0",
+            ("acme",),
+        )
+        return {row["account"].partition("+")[2] or row["account"].split(":", 2)[2]: row["consumed"] for row in rows}
+
+    return await desk.book.read("acme", read)
+
+
+async def test_a_call_counts_in_the_period_it_was_let_run_in_whatever_its_sidecars_clock_says(desk: Desk) -> None:
+    """L31, L38, L50a: its lease was lost with the end of the book, and its sidecar's wall clock set since."""
+    view = await hourly(desk)
+    lost = lease_id("s1-inc", f"budget:{view.budget_id}:{LAST}:ada")
+    for _ in range(2):  # the second is a repetition
+        await desk.sync(desk.event("r1", ADA, 60, leases=(lost,)))  # as if it came in just now
+    assert await booked(desk) == {f"{LAST}:ada": 60}
+    assert (await desk.service.explain("r1")).flags == ("lease_unknown",)
+    assert await desk.problems() == ()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [f"{LAST}:bo", f"{LAST}:", LAST, "", f"{NEXT}:ada", "2026-11-24T1130Z:ada", "2026-11:ada", "lifetime:ada"],
+)
+async def test_a_name_that_no_lease_can_have_had_says_nothing(desk: Desk, named: str) -> None:
+    """L31: of another child, of no period of the budget, or of one that is yet to come: the call's own time counts."""
+    view = await hourly(desk)
+    for account in (f"budget:{view.budget_id}:{named}", f"budget:{view.budget_id}", "budget:other:lifetime:"):
+        await desk.sync(desk.event(account, ADA, 1, leases=(lease_id("s1-inc", account),)))
+    assert await booked(desk) == {f"{THIS}:ada": 3}
+    assert await desk.problems() == ()
+
+
+async def test_a_budget_that_does_not_apply_is_not_charged(desk: Desk) -> None:
+    """L30: whatever a call names."""
+    view = await hourly(desk, match={"model": "other"})
+    lost = lease_id("s1-inc", f"budget:{view.budget_id}:{LAST}:ada")
+    await desk.sync(desk.event("r1", ADA, 60, leases=(lost,)))
+    assert await booked(desk) == {}
+
+
+async def test_grace_whose_lease_the_book_lost_is_used_up_all_the_same(desk: Desk) -> None:
+    """L47: only a new period or a person refills an overdraft; a restore does not."""
+    view = await hourly(desk, on_outage="grace", grace=usd(90))
+    lost = lease_id("s1-inc", f"budget:{view.budget_id}+grace:{THIS}:")
+    await desk.sync(desk.event("r1", ADA, 60, leases=(lost,)))
+    assert await booked(desk) == {f"grace:{THIS}:": 60, f"{THIS}:ada": 60}
+    again = await desk.borrow(ADA, 1)
+    assert next(one for one in again.readings if one.id.endswith("+grace")).unlent_atoms == 0
+    assert sum(one.granted_atoms for one in again.leases if "+grace" in one.lease_id) == 30
+    assert await desk.problems() == ()
