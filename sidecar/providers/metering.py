@@ -224,7 +224,7 @@ class Meter:
             if self._inflater is None and not self._unreadable and piece.startswith(GZIP_MAGIC[:1]):
                 self._inflater = Inflater("gzip")  # a header that does not say it
                 self._hides = False
-            elif self._inflater is not None and self._inflater.is_gzip and not piece.startswith(GZIP_MAGIC[:1]):
+            elif self._inflater is not None and self._inflater.is_mislabelled(piece):
                 self._inflater = None  # a header that says it over plain bytes
         if self._unreadable:
             return piece

@@ -275,7 +275,7 @@ def test_answers(wire: bytes, places: list[int]) -> None:
 
 @given(
     data=st.binary(max_size=400),
-    coding=st.sampled_from(["gzip", "x-gzip", "deflate"]),
+    coding=st.sampled_from(["gzip", "x-gzip", "deflate", "br", "zstd"]),
     places=st.lists(st.integers(0, 400), max_size=4),
 )
 def test_codings(data: bytes, coding: str, places: list[int]) -> None:
