@@ -60,6 +60,7 @@ def _facts(call: ExplainView) -> list[tuple[str, str]]:
             ("decided by", f"{decision.source.value}, its oldest lease {show_age(decision.lease_age_ms)} old"),
             ("standing", f"{show_age(decision.standing_age_ms)} old, plan {decision.plan}"),
             ("shortened", _shortened(decision)),
+            ("virtual key", decision.key_id),
             ("rate card", decision.rate_card),
             ("catalog", decision.catalog_sha256),
         ]

@@ -46,7 +46,8 @@ def create(
     """Make a key that names PATH, and print it: acme, acme/team:data, acme/user:ada, acme/team:data/user:ada.
 
     Whoever brings it spends as that, whatever else a request says; what the key leaves open a request
-    may say for itself. The ledger is told its hash alone: nobody can show it again.
+    may say for itself: without a user it may name any user of the customer. The ledger is told its hash alone:
+    nobody can show it again.
     """
     from sidecar.core.governance.checked_tokens import SECRET_BYTES  # noqa: PLC0415 (not for --help)
     from sidecar.core.governance.virtual_keys import key_digest, write_key  # noqa: PLC0415

@@ -91,7 +91,8 @@ class Call(msgspec.Struct, frozen=True):
 
     `stops_billing` is the upstream's entry (L25). `shorten` lowers its output limit, None where that may not
     be; `clamp` says that it was done. `counted`: whether a lower bound of its prompt was looked for.
-    `asked_at` (monotonic): when it was first asked for at the keeper, None if it was not.
+    `asked_at` (monotonic): when it was first asked for at the keeper, None if it was not. `key_id` names the
+    virtual key that it was let in by.
     """
 
     request_id: str
@@ -104,6 +105,7 @@ class Call(msgspec.Struct, frozen=True):
     clamp: Clamp | None = None
     asked_at: float | None = None
     counted: bool = False
+    key_id: str = ""
 
 
 class Admitted:
@@ -307,6 +309,8 @@ def _admit(
         decision = msgspec.structs.replace(
             decision, clamped_to=call.facts.ceiling.output_limit, asked_output=call.clamp.asked
         )
+    if call.key_id:
+        decision = msgspec.structs.replace(decision, key_id=call.key_id)
     admission = Admission(
         call.request_id,
         placed,

@@ -114,11 +114,12 @@ async def _carry_for_holder(arrival: Arrival, desk: Desk) -> None:
     route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
     if isinstance(route, Route) and _would_go_without_key(head, desk.providers[route.upstream]):
         return _turn_down(arrival, NO_PROVIDER_KEY, desk)
-    return await _carry(arrival, desk, known)
+    key_id = "" if desk.ring is None or head.key is None else desk.ring.id_of(head.key)
+    return await _carry(arrival, desk, known, key_id)
 
 
-async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
-    """Carry it, for whom its virtual key names, if it has one."""
+async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: str = "") -> None:
+    """Carry it, for whom its virtual key names, if it has one, which is known by its name."""
     head = arrival.head
     route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
     if isinstance(route, Unfit):
@@ -148,6 +149,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None) -> None:
         route.dialect.name,
         stops_billing=provider.stops_billing,
         shorten=provider.shorten.get(route.dialect.name),
+        key_id=key_id,
     )
     # Prices with the standing, takes, and writes the admission: one step without an await.
     # Only a miss suspends; a spool that cannot write is a Denied too.
@@ -273,6 +275,7 @@ def _deny(arrival: Arrival, denied: Denied, desk: Desk, *, provider: Provider, c
     if logger.isEnabledFor(logging.INFO):
         currency = currencies.get(denied.currency)
         line = denied_line(denied, subject, currency, provider=provider.prices_of, model=model, overhead_s=overhead_s)
+        line["key"] = (call.key_id or None) if call is not None else None
         logger.info("request_denied", extra={"facts": line})
     shape = shape_of(arrival.head.target, arrival.head.fields)
     arrival.answer(*deny(denied, shape, now_ms=now_ms, currencies=currencies, options=desk.denying))

@@ -101,6 +101,7 @@ class KeyRing:
         self._outage_s = outage_s
         self._known: dict[bytes, _Known] = {}
         self._of_customer: dict[str, set[bytes]] = {}
+        self._ids: dict[bytes, str] = {}  # of keys that are or were good; KNOWN_MAX, as heard last
         self._unknown: dict[bytes, float] = {}  # when they were found to be
         self._flights: dict[bytes, asyncio.Task[Subject | Unfit | None]] = {}
         self._overtaking: dict[bytes, set[str]] = {}  # customers that changed since a flight's question
@@ -135,6 +136,10 @@ class KeyRing:
     def knows(self, key: bytes) -> bool:
         """Whether this key was good when it was last asked for."""
         return hashlib.sha256(key).digest() in self._known
+
+    def id_of(self, key: bytes) -> str:
+        """The name that a key has in the book, as `spend keys list` shows it; `` where none was heard of it (S-13)."""
+        return self._ids.get(hashlib.sha256(key).digest(), "")
 
     def changed(self, change: Change) -> None:
         """Something about a customer changed: its keys are asked for again, and so are those that were unknown."""
@@ -196,7 +201,7 @@ class KeyRing:
                         continue
                     left_ms = reply.expires_in_ms
                     ends_at = float("inf") if left_ms is None else asked_at + left_ms / 1000
-                    self._remember(digest, subject, ends_at)
+                    self._remember(digest, subject, reply.key_id, ends_at)
                     self._failed_at = float("-inf")
                     return UNKNOWN_KEY if subject is None else subject
         except (SidecarError, TimeoutError) as problem:
@@ -208,7 +213,7 @@ class KeyRing:
             del self._overtaking[digest]
         return None
 
-    def _remember(self, digest: bytes, subject: Subject | None, ends_at: float) -> None:
+    def _remember(self, digest: bytes, subject: Subject | None, key_id: str, ends_at: float) -> None:
         now = self._monotonic()
         self._forget(digest)
         if subject is None:
@@ -219,6 +224,10 @@ class KeyRing:
         if len(self._known) >= KNOWN_MAX:
             self._forget(next(iter(self._known)))
         self._known[digest] = _Known(subject, now, ends_at)
+        self._ids.pop(digest, None)
+        self._ids[digest] = key_id
+        if len(self._ids) > KNOWN_MAX:
+            del self._ids[next(iter(self._ids))]
         self._of_customer.setdefault(subject.customer, set()).add(digest)
 
     def _forget(self, digest: bytes) -> None:

@@ -43,6 +43,7 @@ def settled_line(
     age_ms = admission.decision.lease_age_ms
     return {
         **_who(admission.request_id, admission.subject, admission.provider, admission.model),
+        "key": admission.decision.key_id or None,
         "source": admission.decision.source.value,
         "ceiling": _amount(admission.decision.ceiling_atoms, currency),
         "charge": _amount(event.charge_atoms, currency),

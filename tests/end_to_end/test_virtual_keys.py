@@ -84,6 +84,15 @@ def test_a_key_is_made_used_and_revoked(keyed: Product, provider: LLMProvider) -
 
         rows = keyed.usage("acme")
         assert [(row["path"], row["user"], row["agent"]) for row in rows] == [("acme/team:data", "ada", "bot")] * 3
+        for row in rows:  # by which key it came, by its name
+            explained = json.loads(keyed.spend("explain", row["request_id"], "--json").stdout)
+            assert explained["decision"]["key_id"] == key_id
+        keyed.spend("budgets", "set", "acme/user:ada", "--limit", "0", "--per", "day")
+        with pytest.raises(openai.APIStatusError) as denied:
+            ask(client)
+        assert denied.value.status_code == 402
+        (line,) = [line for line in keyed.log().splitlines() if "request_denied" in line and "user=ada" in line]
+        assert f"key={key_id}" in line
         keyed.spend("keys", "revoke", "acme", key_id, "--reason", "left the team")
         counter = Counter()
         with by_key(keyed.proxy, key, counter) as again, pytest.raises(openai.AuthenticationError):

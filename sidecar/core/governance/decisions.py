@@ -159,7 +159,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     written for each: `asked`, and in its order FIGURES_EACH `figures` for every account, None for
     what was not known. `told` puts them together; `consulted` is how it is shown. `clamped_to` is the
     output limit, in tokens per choice, that the call was shortened to so that it fits, None where it was
-    not; `asked_output` the one that it came with, None for none.
+    not; `asked_output` the one that it came with, None for none. `key_id` is the name of the virtual key that
+    it was let in by, `` for none (S-13).
     """
 
     source: Source
@@ -174,6 +175,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     figures: msgspec.Raw = NO_FIGURES
     clamped_to: int | None = None
     asked_output: int | None = None
+    key_id: str = ""
 
     def told(self) -> Decision:
         """The same with `consulted` spelled out, as it is shown. Figures that fit no account are left out."""

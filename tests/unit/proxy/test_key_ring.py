@@ -98,6 +98,16 @@ async def test_what_cannot_be_a_key_costs_the_ledger_nothing(ledger: Ledger, key
     assert ledger.asked == []
 
 
+async def test_a_call_can_say_by_which_key_it_came(ledger: Ledger) -> None:
+    """S-13: by its name in the book; also for a call that was let in just before its key was dropped."""
+    assert ledger.ring.id_of(KEY) == ""
+    await ledger.holder()
+    assert ledger.ring.id_of(KEY) == "key_1"
+    ledger.ring.changed(Change("acme", 2))
+    assert ledger.ring.id_of(KEY) == "key_1"
+    assert ledger.ring.id_of(guess(1)) == ""
+
+
 async def test_an_unknown_key_is_remembered_for_a_moment(ledger: Ledger) -> None:
     """S-13: the same guess again is one question in UNKNOWN_FOR_S."""
     for _ in range(5):
