@@ -128,7 +128,7 @@ def _usage(dialect: Dialect, facts: RequestFacts, answer: bytes) -> Usage:
         members = {}
     if "usage" not in members and _USAGE_FIELDS & set(members):
         answer = b'{"type":"message","usage":' + answer.strip() + b"}"
-    meter = dialect.meter(facts, status=200, content_type="", content_encoding="")
+    meter = dialect.meter(facts, status=200, lines=b"", content_encoding="")
     meter.feed(answer)
     meter.flush()
     return meter.usage(Ending.COMPLETE)

@@ -33,6 +33,6 @@ class AnthropicOnVertex:
         """See `Dialect`."""
         return self._messages.limit_output(facts, tokens, own_field=own_field)
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`."""
-        return self._messages.meter(facts, status=status, content_type=content_type, content_encoding=content_encoding)
+        return self._messages.meter(facts, status=status, lines=lines, content_encoding=content_encoding)

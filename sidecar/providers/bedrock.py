@@ -112,9 +112,9 @@ class BedrockConverse:
         body = splice_within(facts.body, members, ("inferenceConfig", "maxTokens"), tokens)
         return facts.limited_to(body, tokens)
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
-        """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
-        del content_type
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
+        """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
+        del lines
         return Meter(facts, ConverseReading(), status=status, content_encoding=content_encoding)
 
 

@@ -101,16 +101,10 @@ class BedrockInvoke:
             return facts.limited_to(body, tokens)
         return None
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
-        """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
-        del content_type
-        return self.meter_with(facts, b"", status=status, content_encoding=content_encoding)
-
-    def meter_with(self, facts: RequestFacts, lines: bytes, *, status: int, content_encoding: str) -> AnswerMeter:
-        """The same, with the lines of the answer's head, each with its end: the only place of some models' counts."""
-        counted = read_lines(lines)
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
+        """See `Dialect`; the head is the only place of some models' counts."""
         is_claude = "claude" in facts.model.lower() and not facts.model.rpartition(".")[2].startswith("claude-v")
-        reading = ClaudeReading() if is_claude else InvokeReading(counted)
+        reading = ClaudeReading() if is_claude else InvokeReading(read_lines(lines))
         return Meter(facts, reading, status=status, content_encoding=content_encoding)
 
 

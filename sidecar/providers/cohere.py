@@ -93,9 +93,9 @@ class CohereChat:
         body = splice_whole(facts.body, members, "max_tokens", tokens)
         return facts.limited_to(body, tokens)
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; the first version's stream begins as a single answer does, so the request tells."""
-        del content_type
+        del lines
         reading = CohereReading(lines=self._first and facts.stream)
         return Meter(facts, reading, status=status, content_encoding=content_encoding)
 
@@ -119,9 +119,9 @@ class CohereEmbed:
         del facts, tokens, own_field
         return None
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`."""
-        del content_type
+        del lines
         return Meter(facts, CohereReading(embeds=True), status=status, content_encoding=content_encoding)
 
 

@@ -150,6 +150,13 @@ class Dialect(Protocol):
         """
         ...
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
-        """A meter for the answer with this head; `content_encoding` is `` for plain bytes."""
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
+        """A meter for the answer with this head.
+
+        Args:
+            facts: of the request.
+            status: the answer's.
+            lines: its head's header lines as they are passed on, each with its end; some providers count there.
+            content_encoding: `` for plain bytes.
+        """
         ...

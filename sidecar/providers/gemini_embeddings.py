@@ -63,9 +63,9 @@ class GeminiEmbed:
         del facts, tokens, own_field
         return None
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`."""
-        del content_type
+        del lines
         return Meter(facts, EmbeddingReading(), status=status, content_encoding=content_encoding)
 
 

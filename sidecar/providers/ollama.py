@@ -94,9 +94,9 @@ class Ollama:
             body = facts.body[: options.start] + inner + facts.body[options.end :]
         return facts.limited_to(body, tokens)
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes and by whether a stream was asked for."""
-        del content_type
+        del lines
         return Meter(facts, OllamaReading(lines=facts.stream), status=status, content_encoding=content_encoding)
 
 

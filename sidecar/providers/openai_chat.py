@@ -118,8 +118,8 @@ class OpenAIChat:
         body = splice_whole(facts.body, members, field, tokens)
         return facts.limited_to(body, tokens)
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
-        """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
+        """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
         return Meter(facts, OpenAIChatReading(), status=status, content_encoding=content_encoding)
 
 

@@ -84,9 +84,9 @@ class OpenAIImages:
         del facts, tokens, own_field
         return None
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
-        """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
-        del content_type
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
+        """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
+        del lines
         unit = facts.ceiling.units[0][0] if facts.ceiling.units else ""
         return Meter(facts, ImagesReading(unit), status=status, content_encoding=content_encoding)
 

@@ -107,9 +107,9 @@ class OpenAIResponses:
         body = splice_whole(facts.body, read_object(facts.body), "max_output_tokens", tokens)
         return facts.limited_to(body, tokens)
 
-    def meter(self, facts: RequestFacts, *, status: int, content_type: str, content_encoding: str) -> AnswerMeter:
-        """See `Dialect`; framing is told by the bytes, so the content type is not looked at."""
-        del content_type
+    def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
+        """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
+        del lines
         return Meter(facts, ResponsesReading(), status=status, content_encoding=content_encoding)
 
 

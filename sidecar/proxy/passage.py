@@ -10,7 +10,6 @@ import msgspec
 
 from sidecar.core.credits.amounts import format_amount
 from sidecar.core.governance.decisions import Source
-from sidecar.providers.cloud_doors import BEDROCK_INVOKE
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
 from sidecar.proxy.authorize import Admitted, Authority
 from sidecar.proxy.contexts import Contexts
@@ -85,10 +84,9 @@ class Passage:
 
     def meter_for(self, status: int, content_type: str, content_encoding: str, lines: bytes) -> AnswerMeter:
         """The meter for an answer with this head; `lines` are those that are passed on of it."""
+        del content_type  # what the bytes are is told by themselves
         facts = self._admitted.call.facts
-        if self._dialect is BEDROCK_INVOKE:  # its counts stand in the head
-            return BEDROCK_INVOKE.meter_with(facts, lines, status=status, content_encoding=content_encoding)
-        return self._dialect.meter(facts, status=status, content_type=content_type, content_encoding=content_encoding)
+        return self._dialect.meter(facts, status=status, lines=lines, content_encoding=content_encoding)
 
     def on_end(self, outcome: Outcome) -> Sequence[Header]:
         """Settle and record; gives the charge as a header, for a caller who has not got the head yet.

@@ -149,7 +149,7 @@ def test_an_answer_costs_no_more_than_its_size_allows(kind: str, piece_bytes: in
     stream = STREAMS[kind]
 
     def pass_it() -> None:
-        meter = OpenAIChat().meter(facts, status=200, content_type="text/event-stream", content_encoding="")
+        meter = OpenAIChat().meter(facts, status=200, lines=b"", content_encoding="")
         shown = b"".join(meter.feed(stream[at : at + piece_bytes]) for at in range(0, len(stream), piece_bytes))
         assert shown + meter.flush() == stream
         meter.usage(Ending.CUT)
@@ -171,7 +171,7 @@ def test_events_that_say_nothing_are_not_split_one_by_one(event: bytes, monkeypa
 
     monkeypatch.setattr(event_stream, "split_events", counting)
     facts = OpenAIChat().read_request(GOOD_BODY[:-1] + b',"stream":true}')
-    meter = OpenAIChat().meter(facts, status=200, content_type="", content_encoding="")
+    meter = OpenAIChat().meter(facts, status=200, lines=b"", content_encoding="")
     count = 2**18 // len(event)
     meter.feed(b'data: {"id":"a","choices":[]}\n\n' + event * count + b'data: {"error":null}\n\n' + event * count)
     assert split < 1000

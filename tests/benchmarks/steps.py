@@ -163,7 +163,7 @@ class Steps:
 
     def metered(self) -> None:
         """The reading of a whole answer."""
-        meter = self.dialect.meter(self.facts, status=200, content_type="application/json", content_encoding="")
+        meter = self.dialect.meter(self.facts, status=200, lines=b"", content_encoding="")
         meter.feed(self.answer)
         meter.flush()
         meter.usage(Ending.COMPLETE)

@@ -64,7 +64,7 @@ def test_an_answer_that_was_changed_is_passed_on_and_read_alike(
     readings = []
     for pieces in ([answer], cut_at(answer, sorted(place % (len(answer) + 1) for place in places))):
         with mock.patch.object(Meter, "_give_up", give_up):
-            meter = dialect.meter(facts, status=status, content_type="", content_encoding=exchange.encoding)
+            meter = dialect.meter(facts, status=status, lines=b"", content_encoding=exchange.encoding)
             assert b"".join(meter.feed(piece) for piece in pieces) == answer
             if ending is Ending.COMPLETE:
                 assert meter.flush() == b""
@@ -93,7 +93,7 @@ def _stream(exchange: Exchange) -> EventStream | None:
     dialect = dialect_for(exchange.path.partition("?")[0])
     assert dialect is not None
     facts = dialect.read_request(json.dumps(exchange.request).encode(), exchange.path)
-    meter = dialect.meter(facts, status=200, content_type="", content_encoding="")
+    meter = dialect.meter(facts, status=200, lines=b"", content_encoding="")
     meter.feed(exchange.answer[:1])
     assert isinstance(meter, Meter)
     return meter._stream

@@ -124,7 +124,7 @@ def read(
     dialect: Dialect, request: dict[str, Any], pieces: list[bytes], ending: Ending, status: int, encoding: str
 ) -> tuple[list[bytes], Usage, bool]:
     facts = dialect.read_request(json.dumps(request).encode())
-    meter = dialect.meter(facts, status=status, content_type="text/event-stream", content_encoding=encoding)
+    meter = dialect.meter(facts, status=status, lines=b"", content_encoding=encoding)
     shown = [meter.feed(piece) for piece in pieces]
     if ending is Ending.COMPLETE:
         shown.append(meter.flush())

@@ -54,7 +54,7 @@ def metered(exchange: Exchange, pieces: Sequence[bytes]) -> Metered:
     dialect = dialect_for(exchange.path.partition("?")[0])
     assert dialect is not None
     facts: RequestFacts = dialect.read_request(json.dumps(exchange.request).encode(), exchange.path)
-    meter = dialect.meter(facts, status=exchange.status, content_type="", content_encoding=exchange.encoding)
+    meter = dialect.meter(facts, status=exchange.status, lines=b"", content_encoding=exchange.encoding)
     shown = b"".join([meter.feed(piece) for piece in pieces])
     if exchange.ending is Ending.COMPLETE:
         shown += meter.flush()

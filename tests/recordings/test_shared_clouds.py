@@ -17,7 +17,6 @@ import pytest
 
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Usage, UsageState
-from sidecar.providers.cloud_doors import BEDROCK_INVOKE
 from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.registry import dialect_for
 from tests.recordings.exchange import cut_at
@@ -131,12 +130,9 @@ def read(exchange: dict[str, Any], facts: RequestFacts | None, pieces: list[byte
     dialect: Dialect = exchange["dialect"]
     facts = facts or RequestFacts(Ceiling("unknown", 1000, 100), stream=False, body=b"")
     status = exchange["status"]
-    if dialect is BEDROCK_INVOKE:
-        lines = [f"{name}: {value[0]}\r\n" for name, value in exchange["response_headers"].items()]
-        head = "".join(["HTTP/1.1 200 OK\r\n", *lines]).encode()
-        meter = BEDROCK_INVOKE.meter_with(facts, head, status=status, content_encoding=encoding)
-    else:
-        meter = dialect.meter(facts, status=status, content_type="", content_encoding=encoding)
+    lines = [f"{name}: {value[0]}\r\n" for name, value in exchange["response_headers"].items()]
+    head = "".join(["HTTP/1.1 200 OK\r\n", *lines]).encode()
+    meter = dialect.meter(facts, status=status, lines=head, content_encoding=encoding)
     for piece in pieces:
         assert meter.feed(piece) == piece
     assert meter.flush() == b""

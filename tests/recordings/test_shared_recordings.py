@@ -94,9 +94,7 @@ def bodies(exchange: dict[str, Any]) -> Iterator[tuple[bytes, str]]:
 def read(exchange: dict[str, Any], pieces: list[bytes], encoding: str) -> tuple[bytes, Usage]:
     """Feed an answer in these pieces: what the caller sees, and the usage."""
     facts = facts_of(exchange) or RequestFacts(Ceiling("unknown", 1000, 100), stream=False, body=b"")
-    meter = DIALECTS[exchange["endpoint"]].meter(
-        facts, status=exchange["status"], content_type="", content_encoding=encoding
-    )
+    meter = DIALECTS[exchange["endpoint"]].meter(facts, status=exchange["status"], lines=b"", content_encoding=encoding)
     shown = b"".join([meter.feed(piece) for piece in pieces]) + meter.flush()
     return shown, meter.usage(Ending.COMPLETE)
 
@@ -170,7 +168,7 @@ def test_a_stream_whose_usage_is_asked_for_is_shown_without_the_chunk() -> None:
             continue
         body = base64.b64decode(exchange["body_b64"])
         facts = RequestFacts(Ceiling("m", 1000, 100), stream=True, body=b"", hide_usage=True)
-        meter = OPENAI_CHAT.meter(facts, status=200, content_type="", content_encoding="")
+        meter = OPENAI_CHAT.meter(facts, status=200, lines=b"", content_encoding="")
         shown = b"".join([meter.feed(body[i : i + 777]) for i in range(0, len(body), 777)]) + meter.flush()
         events, left = body.split(b"\n\n"), shown.split(b"\n\n")
         missing = [event for event in events if event not in left]

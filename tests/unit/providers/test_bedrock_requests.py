@@ -217,11 +217,11 @@ def test_what_cannot_be_limited_is_left_alone() -> None:
 def test_an_answers_head_has_its_counts(answer: bytes, head: bytes, tokens: Tokens) -> None:
     """The only ones that some models have; those of the body come first where they are whole."""
     facts = facts_of({"prompt": "x"}, model="ai21.j2-mid-v1", how="invoke")
-    meter = BEDROCK_INVOKE.meter_with(facts, head, status=200, content_encoding="")
+    meter = BEDROCK_INVOKE.meter(facts, status=200, lines=head, content_encoding="")
     meter.feed(answer)
     usage = meter.usage(Ending.COMPLETE)
     assert usage.total() == tokens
     assert usage.state is (UsageState.FINAL if tokens != Tokens() else UsageState.ABSENT)
-    cut = BEDROCK_INVOKE.meter_with(facts, head, status=200, content_encoding="")
+    cut = BEDROCK_INVOKE.meter(facts, status=200, lines=head, content_encoding="")
     cut.feed(answer[:-2])
     assert cut.usage(Ending.CUT).state is not UsageState.FINAL

@@ -111,7 +111,7 @@ def test_the_usage_at_the_end_of_a_very_long_answer_is_found() -> None:
     """A picture of some megabytes comes before it; only the end is kept."""
     path = "/v1beta/models/gemini-2.5-flash-image:generateContent"
     facts = GEMINI_GENERATE.read_request(b'{"contents":[]}', path)
-    meter = GEMINI_GENERATE.meter(facts, status=200, content_type="", content_encoding="")
+    meter = GEMINI_GENERATE.meter(facts, status=200, lines=b"", content_encoding="")
     meter.feed(b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"')
     for _ in range(JSON_BYTES_MAX // 65_536 + 2):
         meter.feed(b"A" * 65_536)

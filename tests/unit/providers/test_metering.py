@@ -23,7 +23,7 @@ def request(stream: bool = True, **fields: object) -> bytes:
 
 def meter(stream: bool = True, **fields: object) -> AnswerMeter:
     facts = OPENAI_CHAT.read_request(request(stream, **fields))
-    return OPENAI_CHAT.meter(facts, status=200, content_type="", content_encoding="")
+    return OPENAI_CHAT.meter(facts, status=200, lines=b"", content_encoding="")
 
 
 def test_only_the_unfinished_event_is_held_back() -> None:
@@ -106,7 +106,7 @@ def test_figures_before_an_event_that_was_not_read_are_not_the_last(path: str) -
         last, end = message_delta({"output_tokens": 2000}), sse({"type": "message_stop"}, named=True)
     for more, state, output in ((b"", UsageState.PARTIAL, None), (last, UsageState.FINAL, 2000)):
         facts = dialect.read_request(request(max_tokens=4000))
-        reader = dialect.meter(facts, status=200, content_type="", content_encoding="")
+        reader = dialect.meter(facts, status=200, lines=b"", content_encoding="")
         reader.feed(running)
         for _ in range(20):
             reader.feed(b"data: " + b"x" * 2**17)
@@ -139,7 +139,7 @@ def test_a_page_before_the_provider_does_not_speak_for_it(status: int, body: byt
     """F-20: only an error of the provider's own says that it failed."""
     for dialect in (OPENAI_CHAT, ANTHROPIC_MESSAGES):
         facts = dialect.read_request(request(max_tokens=10))
-        reader = dialect.meter(facts, status=status, content_type="", content_encoding="")
+        reader = dialect.meter(facts, status=status, lines=b"", content_encoding="")
         reader.feed(body.replace(b'{"error"', b'{"type":"error","error"'))
         read = reader.usage(Ending.COMPLETE)
         assert read.state is state
