@@ -84,7 +84,7 @@ class _Day(click.ParamType[str]):
     help="Counts these calls only; * stands for any run of characters.",
 )
 @click.option("--each", type=OneOf(["session", "user", "agent"]), help="Every one has its own budget.")
-@click.option("--currency", default="usd", show_default=True)
+@click.option("--currency", default="usd", show_default=True, help="One of the catalog's.")
 @click.option("--no-clamp", is_flag=True, help="Near the limit refuses, and never shortens an answer so that it fits.")
 @click.option("--soft", is_flag=True, help="Never refuses: counts, and notes a crossing in the journal.")
 @click.option(

@@ -27,6 +27,11 @@ class OneOf(click.Choice[str]):
         del ctx
         return f"{str(value)[:64]!r} is not one of {', '.join(self.choices)}.{did_you_mean(str(value), self.choices)}"
 
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Name the words in a line, as above, and not in a column of their own."""
+        del param, ctx
+        return f"Choose from {', '.join(self.choices)}."
+
 
 class Grouping(click.ParamType[str]):
     """What `--by` takes: one of some words, or `node:KIND`."""

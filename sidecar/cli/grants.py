@@ -25,8 +25,11 @@ def command() -> None:
 @command.command("add")
 @click.argument("customer")
 @click.argument("amount")
-@click.option("--currency", default="usd", show_default=True)
-@click.option("--category", type=OneOf(["paid", "promotional"]), default="paid", show_default=True)
+@click.option("--currency", default="usd", show_default=True, help="One of the catalog's.")
+@click.option(
+    "--category", type=OneOf(["paid", "promotional"]), default="paid", show_default=True,
+    help="Of two that end together the promotional one burns first; paid credit repays a debt.",
+)  # fmt: skip
 @click.option("--priority", type=int, default=0, show_default=True, help="Smaller burns first.")
 @click.option("--expires", type=Instant(), help="When it stops paying; without it, never.")
 @click.option("--effective", type=Instant(), help="When it begins to pay; without it, now.")

@@ -23,10 +23,10 @@ def command() -> None:
 @command.command("create")
 @click.argument("path")
 @click.option("--name", default="", help="What it is for, to know it by in the list.")
-@click.option("--agent", default="", help="Names this agent too; likewise the others.")
-@click.option("--session", default="")
-@click.option("--feature", default="")
-@click.option("--product", default="")
+@click.option("--agent", default="", help="Names this agent too.")
+@click.option("--session", default="", help="Names this session too.")
+@click.option("--feature", default="", help="Names this feature too.")
+@click.option("--product", default="", help="Names this product too.")
 @click.option("--expires", type=Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.  [for ever]")
 @why_option
 @json_option

@@ -6,10 +6,11 @@ import json
 import time
 from typing import Any
 
+import click
 import pytest
 
 from sidecar.cli.budgets import PERIODS, WEEKDAYS
-from sidecar.cli.main import COMMANDS
+from sidecar.cli.main import COMMANDS, main
 from sidecar.core.governance.decisions import Consulted, Decision, Source
 from sidecar.core.governance.limits import Cadence
 from sidecar.core.governance.periods import Weekday
@@ -328,3 +329,20 @@ def test_every_command_has_help(shell: Shell, command: str) -> None:
     assert text.startswith("Usage: ")
     assert "Options:" in text
     assert command in shell.run("--help").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_is_for(command: str) -> None:
+    """Of each command, and of those below it."""
+    waiting = [main.get_command(click.Context(main), command)]
+    while waiting:
+        one = waiting.pop()
+        assert one is not None
+        assert [param.opts for param in one.params if isinstance(param, click.Option) and not param.help] == []
+        waiting += one.commands.values() if isinstance(one, click.Group) else ()
+
+
+def test_a_choice_that_was_not_made_is_told_in_a_line(shell: Shell) -> None:
+    """Its words, one after another."""
+    told = shell.run("budgets", "set", "acme", "--limit", "1", code=2).stderr
+    assert told.rstrip().endswith(f"'--per'. Choose from {', '.join(PERIODS)}.")
