@@ -12,6 +12,7 @@ from sidecar.core.governance.tenancy import Subject, format_path
 from sidecar.ledger.showing import whole_path
 from sidecar.ledger.views import ExplainView, Money, money
 from sidecar.proxy.authorize import Admitted
+from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.recent import Denial, RecentDecisions
 
 
@@ -25,6 +26,16 @@ def explain_recent(request_id: str, recent: RecentDecisions, currencies: Mapping
     if isinstance(known, UsageEvent):
         return _settled(known, currencies)
     return None
+
+
+def with_expected(view: ExplainView, expected: Expectations, currencies: Mapping[str, Currency]) -> ExplainView:
+    """The same call with what calls of its model are expected to cost, if enough of them were settled here."""
+    told = view.ceiling or view.charge
+    currency = None if told is None else currencies.get(told.currency)
+    if currency is None:
+        return view
+    atoms = expected.expected_atoms(view.provider, view.model, currency.code)
+    return view if atoms is None else msgspec.structs.replace(view, expected=money(atoms, currency))
 
 
 def _settled(event: UsageEvent, currencies: Mapping[str, Currency]) -> ExplainView:

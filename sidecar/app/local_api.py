@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from sidecar.app.explaining import explain_recent
+from sidecar.app.explaining import explain_recent, with_expected
 from sidecar.core.credits.amounts import Currency
 from sidecar.errors import NotFound
 from sidecar.ledger.views import ExplainView
+from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.local_api_types import Amount
 from sidecar.proxy.local_api_usage import Past, PastDecisions
 from sidecar.proxy.recent import RecentDecisions
@@ -23,6 +24,7 @@ def past_decisions(
     currencies: Mapping[str, Currency],
     explain: Explain | None,
     settle_up: Callable[[], Awaitable[None]],
+    expected: Expectations,
 ) -> PastDecisions:
     """Finds decisions.
 
@@ -31,6 +33,7 @@ def past_decisions(
         currencies: by code.
         explain: asked for what is not; None: only what is remembered here is found.
         settle_up: brings what was settled until now into the book.
+        expected: what calls were learned to cost.
     """
 
     async def find(request_id: str) -> Past | None:
@@ -41,7 +44,7 @@ def past_decisions(
                 view = await explain(request_id)
             except NotFound:
                 return None
-        return None if view is None else _past(view)
+        return None if view is None else _past(with_expected(view, expected, currencies))
 
     return find
 

@@ -21,6 +21,8 @@ from sidecar.providers.registry import DIALECTS
 from sidecar.proxy.authorize import Authority
 from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
+from sidecar.proxy.expectations import LABELS as EXPECTED_LABELS
+from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import KeyRing
@@ -153,6 +155,12 @@ def _provider(name: str, entry: UpstreamSettings, ours: SidecarSettings, sweep: 
 def _key(name: str, entry: UpstreamSettings, path: Path, sweep: Sweep) -> ProviderKey:
     header, prefix = KEY_HEADERS.get(name, ("authorization", "Bearer "))
     return ProviderKey(path, header=entry.key_header or header, prefix="" if entry.key_header else prefix, sweep=sweep)
+
+
+def expected_gauge(metrics: Metrics, expected: Expectations) -> None:
+    """Show what calls are expected to cost, at each scrape."""
+    help_text = "What 95 of 100 of the latest calls of a kind cost at most."
+    metrics.family("spend_expected_cost_atoms", help_text, EXPECTED_LABELS, expected.all)
 
 
 def own_gauges(metrics: Metrics, table: LeaseTable, shipper: Shipper, clock: Clock) -> None:

@@ -47,6 +47,7 @@ def _facts(call: ExplainView) -> list[tuple[str, str]]:
         ("ceiling", show_money(call.ceiling)),
         ("hold", show_money(call.held)),
         ("charge", show_money(call.charge)),
+        ("expected", "" if call.expected is None else f"95 of 100 such calls: {show_money(call.expected)} at most"),
         ("flags", " ".join(call.flags)),
     ]
     if call.usage is not None:

@@ -103,7 +103,7 @@ def _show(done: Simulation) -> None:
     show_facts(
         [
             ("rate card", done.rate_card),
-            ("input", f"at most {done.input_tokens} tokens"),
+            ("input", _input(done)),
             ("output", "" if done.output_tokens is None else f"at most {done.output_tokens} tokens"),
             (
                 "ceiling",
@@ -121,6 +121,11 @@ def _show(done: Simulation) -> None:
         click.echo("With `--usage FILE`, its answer or the usage in it, the exact charge is shown too.")
 
 
+def _input(done: Simulation) -> str:
+    likely = done.likely_input_tokens
+    return f"at most {done.input_tokens} tokens" + ("" if likely is None else f"; hardly ever more than {likely}")
+
+
 def _tokens(done: Simulation) -> str:
     if done.usage is None:
         return ""
@@ -135,6 +140,7 @@ def _object(done: Simulation) -> dict[str, Any]:
         "model": done.model,
         "rate_card": done.rate_card or None,
         "bound": {"input_tokens": done.input_tokens, "output_tokens": done.output_tokens},
+        "likely_input_tokens": done.likely_input_tokens,
         "ceiling": _money(done.ceiling),
         "refusal": {"code": done.refusal, "detail": done.detail} if done.refusal else None,
         "state": done.state or None,

@@ -12,6 +12,7 @@ from sidecar.core.governance.decisions import Denied
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.core.pricing.usage import Usage
 from sidecar.ledger.views import Money, money
+from sidecar.providers.cheap_bounds import cheap_bound
 from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT
 from sidecar.providers.request_json import read_model, read_object
@@ -27,6 +28,7 @@ _USAGE_FIELDS: Final = frozenset({"prompt_tokens", "completion_tokens", "input_t
 class Simulation(msgspec.Struct, frozen=True):
     """What would become of a request. `refusal` is a reason's word where it would be refused, and `detail` why.
 
+    `likely_input_tokens` are the prompt's at most in 99 of 100, None where it holds more than texts.
     `usage` are the counters that were said, and `charge` what they cost; None where no usage was given.
     """
 
@@ -44,6 +46,7 @@ class Simulation(msgspec.Struct, frozen=True):
     charge: Money | None = None
     returned: Money | None = None
     flags: tuple[str, ...] = ()
+    likely_input_tokens: int | None = None
 
 
 def simulate(
@@ -81,7 +84,14 @@ def simulate(
             f"{'' if protocol else ', or say whose request it is with --protocol openai or anthropic'}.",
         )
     priced = price(facts.ceiling, rates, provider=whose, at_ms=at_ms)
-    plain = Simulation(spoken, whose, facts.model, facts.ceiling.input_tokens)
+    likely = cheap_bound(facts.model, asked)
+    plain = Simulation(
+        spoken,
+        whose,
+        facts.model,
+        facts.ceiling.input_tokens,
+        likely_input_tokens=None if likely is None else min(likely, facts.ceiling.input_tokens),
+    )
     if isinstance(priced, Denied):
         return msgspec.structs.replace(plain, refusal=priced.reason.value, detail=priced.detail)
     bounded = msgspec.structs.replace(

@@ -14,7 +14,6 @@ most on the web); measured: Anthropic flushes its gzip stream after every event,
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
@@ -24,12 +23,12 @@ try:
 except ImportError:  # a platform without it
     brotli = None
 try:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-except ImportError:  # a platform without it
-    zstd = None  # type: ignore[assignment] # looked at once, in _READABLE
+    from backports import zstd
+except ImportError:  # Python's own from 3.14 on; else a platform without it
+    try:
+        from compression import zstd  # type: ignore[import-not-found, no-redef]
+    except ImportError:
+        zstd = None  # type: ignore[assignment] # looked at once, in _READABLE
 
 DECODED_BYTES_MAX: Final = 32 * 2**20
 """Decoded bytes of one answer at most; the longest stream recorded has 1.6 MB."""

@@ -9,7 +9,7 @@ itself; so no answer of the ledger can be lost to somebody quicker.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from sidecar.providers.dialect import RequestFacts
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, FOR_GOOD, Clamp, Shortener, shortened
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.exact_counts import ExactCounts
+from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
@@ -72,7 +73,7 @@ class Authority:
     """What a decision looks at and writes to. `rates_now` gives the rate cards in force.
 
     `counts` counts prompts whose bound would refuse them; None where the `[tokenizers]` extra is not installed.
-    `rate_desk` counts windows; None where no standing has any.
+    `rate_desk` counts windows; None where no standing has any. `expected` learns what calls cost.
     """
 
     table: LeaseTable
@@ -84,6 +85,7 @@ class Authority:
     clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
     counts: ExactCounts | None = None
     rate_desk: RateDesk | None = None
+    expected: Expectations = field(default_factory=Expectations)
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -15,7 +15,6 @@ import msgspec
 
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.tenancy import Subject
-from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.errors import Unavailable
 from sidecar.leases.table import Uncovered
 from sidecar.ports import Ids
@@ -25,6 +24,7 @@ from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.authorize import Authority
 from sidecar.proxy.denial_texts import plain_detail
 from sidecar.proxy.identify import Identifier
+from sidecar.proxy.local_api_costs import ceiling_asked, expected_cost, likely_cost
 from sidecar.proxy.local_api_decide import Surveyor, Wanted, feature_wanted, hold_or_shorten, model_wanted
 from sidecar.proxy.local_api_openapi import openapi
 from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, Refused, answered, limits_of
@@ -153,12 +153,12 @@ class LocalAPI:
         now_ms, authority = self._authority.clock.wall_ms(), self._authority
         wanted = self._wanted(asked, question, now_ms)
         if isinstance(wanted, Denied):
-            return self._checked(msgspec.structs.replace(wanted, request_id=question.request_id), None, now_ms)
+            return self._checked(msgspec.structs.replace(wanted, request_id=question.request_id), asked, None, now_ms)
         covered, wanted, clamp = await hold_or_shorten(wanted, authority, request_id=question.request_id)
         if isinstance(covered, Denied):
             if covered.reason in _NOT_ANSWERS:
                 return self._no(covered)
-            return self._checked(covered, wanted, now_ms)
+            return self._checked(covered, asked, wanted, now_ms)
         if covered.held is not None:
             authority.table.release(covered.held)
         plan = authority.table.plan(covered.standing, wanted.subject, model=wanted.model, provider=wanted.provider)
@@ -173,21 +173,22 @@ class LocalAPI:
             max_affordable_output_tokens=None,
             standing_age_ms=covered.standing_age_ms,
             clamped_to=None if clamp is None or wanted.ceiling is None else wanted.ceiling.output_limit,
+            likely_cost=likely_cost(asked, wanted),
+            expected_cost=expected_cost(asked, wanted, authority.expected),
         )
         return answered(shown, question.request_id)
 
     def _wanted(self, asked: CheckRequest, question: _Question, now_ms: int) -> Wanted | Denied:
-        if bool(asked.model) == bool(asked.feature):
+        if bool(asked.model or asked.request) == bool(asked.feature):
             what = "expected either a model or a feature"
             raise Refused("invalid_body", what, problems={"model": what, "feature": what})
         rates = self._authority.rates_now()
         if asked.feature:
             self._check_feature(question, asked.feature)
             return feature_wanted(question.subject, asked.feature, asked.quantity, rates)
-        ceiling = Ceiling(asked.model, asked.input_tokens, asked.max_output_tokens)
-        return model_wanted(question.subject, ceiling, asked.provider, rates, at_ms=now_ms)
+        return model_wanted(question.subject, ceiling_asked(asked), asked.provider, rates, at_ms=now_ms)
 
-    def _checked(self, denied: Denied, wanted: Wanted | None, now_ms: int) -> Reply:
+    def _checked(self, denied: Denied, asked: CheckRequest, wanted: Wanted | None, now_ms: int) -> Reply:
         currencies = self._authority.rates_now().currencies
         shown = CheckAnswer(
             allowed=False,
@@ -198,6 +199,8 @@ class LocalAPI:
             consulted=limits_of(denied.consulted, now_ms, currencies),
             max_affordable_output_tokens=denied.max_affordable_output_tokens,
             standing_age_ms=denied.standing_age_ms,
+            likely_cost=None if wanted is None else likely_cost(asked, wanted),
+            expected_cost=None if wanted is None else expected_cost(asked, wanted, self._authority.expected),
         )
         return answered(shown, denied.request_id)
 

@@ -5,7 +5,7 @@ Amounts are as in the ledger's API: whole atoms beside currency and scale, and d
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -38,12 +38,16 @@ class CheckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What would be done: a call of `model` with so many tokens, or a `quantity` of a `feature`; one of the two.
 
     `provider` tells models of one name apart. Without `max_output_tokens` the model's own limit counts.
+    `protocol` (`openai.chat`, `anthropic.messages` …) and `request`, the body of the call itself, may be given in
+    place of the tokens: it is read as the call's would be, with `model` before the body's.
     """
 
     model: ModelName = ""
     provider: Unit = ""
     input_tokens: Tokens = 0
     max_output_tokens: Tokens | None = None
+    protocol: Unit = ""
+    request: dict[str, Any] | None = None
     feature: str = ""
     quantity: Quantity = 1
 
@@ -83,6 +87,9 @@ class CheckAnswer(msgspec.Struct, frozen=True):
     `cost` is the most that it can cost, null where that has no price. `max_affordable_output_tokens`
     is the output limit with which it would pass, where that is known. `clamped_to`: it may be done with
     this output limit in place of the one that was asked for, as the call itself would be; `cost` is of that.
+    `likely_cost` is what a call with this `request` costs at most in 99 of 100, null without one, or where it holds
+    more than texts. `expected_cost` is what 95 of 100 of the latest calls of this model cost at most, null before
+    there were enough. Neither decides anything.
     """
 
     allowed: bool
@@ -94,6 +101,8 @@ class CheckAnswer(msgspec.Struct, frozen=True):
     max_affordable_output_tokens: int | None
     standing_age_ms: int | None
     clamped_to: int | None = None
+    likely_cost: Amount | None = None
+    expected_cost: Amount | None = None
 
 
 class UsageAnswer(msgspec.Struct, frozen=True):

@@ -124,6 +124,11 @@ class Passage:
             logger.log(level, "request_settled", extra={"facts": line})
         if event.charge_atoms is None or prices is None:
             return ()
+        if not event.flags:  # the provider's own figures
+            call = admitted.call
+            authority.expected.learn(
+                (call.provider, call.protocol, call.facts.model, prices.currency.code), event.charge_atoms
+            )
         return ((b"Spend-Charge", format_amount(event.charge_atoms, prices.currency).encode()),)
 
     def forget_body(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class Histogram:
 Reading = Callable[[], float]
 """Asked at a scrape; must be cheap and must not raise."""
 
+Rows = Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+"""Likewise, of a value with labels: each set of their values, MAX_SERIES at most are shown."""
+
 
 class Metrics:
     """Everything that is counted in one process. Counters are public: whoever knows a fact counts it."""
@@ -106,6 +110,7 @@ class Metrics:
             "spend_overhead_seconds", "Time from a request's head to its being sent on or denied.", OVERHEAD_BUCKETS_S
         )
         self._gauges: dict[str, tuple[str, Reading]] = {}
+        self._families: dict[str, tuple[str, tuple[str, ...], Rows]] = {}
         self.gauge("spend_holds_open", "Calls admitted and not yet settled.", lambda: 0)
         self.gauge("spend_lease_age_seconds", "Age of the oldest lease that may still be spent from.", lambda: 0)
         self.gauge("spend_outbox_depth", "Records written and not yet acknowledged by the ledger.", lambda: 0)
@@ -114,6 +119,10 @@ class Metrics:
     def gauge(self, name: str, help_text: str, reading: Reading) -> None:
         """Show a value that is read at each scrape; a name given before is replaced."""
         self._gauges[name] = (help_text, reading)
+
+    def family(self, name: str, help_text: str, labels: tuple[str, ...], rows: Rows) -> None:
+        """Show a value with labels that is read at each scrape; a name given before is replaced."""
+        self._families[name] = (help_text, labels, rows)
 
     def counters(self) -> tuple[Counter, ...]:
         """All counters."""
@@ -145,6 +154,11 @@ class Metrics:
         )
         for name, (help_text, reading) in self._gauges.items():
             yield GaugeMetricFamily(name, help_text, value=reading())
+        for name, (help_text, labels, rows) in self._families.items():
+            gauges = GaugeMetricFamily(name, help_text, labels=labels)
+            for values, value in islice(rows(), MAX_SERIES):
+                gauges.add_metric(values, value)
+            yield gauges
 
     def render(self) -> bytes:
         """The text that a scrape gets (CONTENT_TYPE)."""

@@ -263,3 +263,28 @@ def operation_given(operation: Any) -> Callable[[Callable[[Any], None]], Callabl
 
     cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode))
     return given(case=cases)
+
+
+def test_a_check_of_a_body_tells_three_numbers(funded: Product) -> None:
+    """L0: what it may cost, what it hardly ever costs, and, once some were settled, what such calls have cost."""
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "sheep " * 200}], "max_tokens": 10}
+    status, first = ask(funded, "check", {"request": body})
+    assert (status, first["allowed"], first["expected_cost"]) == (200, True, None)
+    assert 0 < first["likely_cost"]["atoms"] < first["cost"]["atoms"]
+    status, wrong = ask(funded, "check", {"request": body, "input_tokens": 3})
+    assert (status, wrong["code"]) == (422, "invalid_body")
+    status, wrong = ask(funded, "check", {"request": body, "protocol": "smoke signals"})
+    assert (status, wrong["errors"][0]["field"]) == (422, "protocol")
+    status, wrong = ask(funded, "check", {"request": {"model": 7}})
+    assert (status, wrong["errors"][0]["field"]) == (422, "request")
+    seen = []
+    for _ in range(8):
+        head = {"Spend-Customer": "acme", "Content-Type": "application/json"}
+        sent = urllib.request.Request(f"{funded.proxy}/v1/chat/completions", json.dumps(body).encode(), head)
+        with urllib.request.urlopen(sent, timeout=30) as answer:
+            seen.append((answer.headers["Spend-Charge"], answer.headers["Spend-Request-Id"]))
+    status, later = ask(funded, "check", {"request": body})
+    assert later["expected_cost"]["text"] in {charge for charge, _ in seen}
+    assert later["expected_cost"]["atoms"] < later["cost"]["atoms"]
+    status, explained = ask(funded, f"requests/{seen[-1][1]}")
+    assert explained["expected"]["atoms"] == later["expected_cost"]["atoms"]

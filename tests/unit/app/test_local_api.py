@@ -9,6 +9,7 @@ import pytest
 from sidecar.app.local_api import past_decisions
 from sidecar.core.governance.tenancy import Subject, parse_path
 from sidecar.ledger.views import EntryView, ExplainView
+from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.local_api_usage import Past
 from sidecar.proxy.recent import RecentDecisions
 
@@ -26,7 +27,7 @@ async def found() -> Past:
     async def settle_up() -> None:
         """Nothing waits."""
 
-    past = await past_decisions(RecentDecisions(), {}, explain, settle_up)("req_1")
+    past = await past_decisions(RecentDecisions(), {}, explain, settle_up, Expectations())("req_1")
     assert past is not None
     return past
 
