@@ -71,10 +71,14 @@ async def end_incarnation(tx: Transaction, request: AnySync, wall_ms: int) -> No
 
 
 async def leases_left(tx: Transaction, request: AnySync) -> list[CustomerPart]:
-    """A close of every open lease of an incarnation whose calls are all booked: what is not posted on it is free."""
+    """A close of every lease with anything out, of an incarnation whose calls are all booked: what is not posted is free.
+
+    Also of one that was closed before: a call booked while a restored book did not have its lease is not posted on it.
+    """
     rows = await tx.fetch_of_everyone(
         "SELECT customer, lease_id, granted, posted FROM leases"
-        " WHERE incarnation = ? AND sidecar = ? AND closed = 0 ORDER BY customer, lease_id",
+        " WHERE incarnation = ? AND sidecar = ? AND (closed = 0 OR granted - returned > posted)"
+        " ORDER BY customer, lease_id",
         (request.incarnation, request.sidecar),
     )
     parts: dict[str, list[LeaseReport]] = {}

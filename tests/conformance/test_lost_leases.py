@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.contract.messages import lease_id
+from sidecar.contract.messages import LeaseReport, RegisterRequest, lease_id
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.administration import NewBudget
 from sidecar.ledger.views import BudgetView
@@ -76,4 +76,20 @@ async def test_grace_whose_lease_the_book_lost_is_used_up_all_the_same(desk: Des
     again = await desk.borrow(ADA, 1)
     assert next(one for one in again.readings if one.id.endswith("+grace")).unlent_atoms == 0
     assert sum(one.granted_atoms for one in again.leases if "+grace" in one.lease_id) == 30
+    assert await desk.problems() == ()
+
+
+async def test_a_call_booked_before_its_lost_lease_was_told_of_keeps_nothing_back_in_the_end(desk: Desk) -> None:
+    """L39, L50a: what is not posted on a lease, though every call is in the book, is free with its holder's end."""
+    view = await hourly(desk, each="")
+    lost = lease_id("s1-inc", f"budget:{view.budget_id}:{THIS}:")
+    await desk.ledger.register(RegisterRequest("s1", "s1-inc"))
+    await desk.sync(desk.event("r1", ADA, 14, leases=(lost,)))
+    await desk.sync(reports=(LeaseReport(lost, 0, granted_atoms=50),))
+    await desk.sync(reports=(LeaseReport(lost, 36, closed=True, tally_atoms=14),))
+    (before,) = (await desk.borrow(ADA, 0, sidecar="s2")).readings
+    assert (before.used_atoms, before.elsewhere_atoms) == (14, 14)
+    await desk.sync(ended=True, all_booked=True)
+    (after,) = (await desk.borrow(ADA, 0, sidecar="s2")).readings
+    assert (after.used_atoms, after.elsewhere_atoms, after.unlent_atoms) == (14, 0, 86)
     assert await desk.problems() == ()
