@@ -13,7 +13,7 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.rate_cards import ContextTier, RateBook, RateCard, Rates
 from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
-from sidecar.errors import SpoolFull
+from sidecar.errors import ConfigurationError, SpoolFull
 from sidecar.leases.options import KeeperOptions
 from sidecar.outbox.shipper import ShipperOptions
 from sidecar.outbox.spool import SpoolOptions
@@ -191,8 +191,10 @@ class Pod:
             return
         try:
             self.life = Life(self.world, self)
-        except SpoolFull:
-            self.world.note(self.name, "cannot start: its disk is full")
+        except (SpoolFull, ConfigurationError) as problem:
+            if isinstance(problem, ConfigurationError) and not self.volume.fails_sync:
+                raise
+            self.world.note(self.name, "cannot start: its disk is full, or fails")
             self.world.loop.call_later(5.0, self.start_if_down)
             return
         self.world.started(self.life)
