@@ -150,6 +150,8 @@ class AccountReading(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `used_atoms` is posted; `escrow_atoms` is lent to this asker and not yet posted or returned,
     `elsewhere_atoms` to all others; `unlent_atoms` = what could still be lent, never below 0.
+    `overdrawn_atoms`: by how much more was posted on this asker's lease than was lent: it is taken out of the account
+    already, and with the next that is lent the lease's total makes up for it. None from a ledger that does not say.
     """
 
     account: str
@@ -162,6 +164,7 @@ class AccountReading(msgspec.Struct, frozen=True, omit_defaults=True):
     elsewhere_atoms: int
     unlent_atoms: int
     resets_in_ms: int | None = None
+    overdrawn_atoms: int | None = None
 
 
 class ResolveReply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from sidecar.contract.messages import AccountReading
+from sidecar.contract.messages import AccountReading, lease_account
 from sidecar.core.governance.overdrafts import is_overdraft
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class Account:
         "limit",
         "name",
         "overdraft",
+        "overdrawn",
         "plan",
         "read_at",
         "read_sent_at",
@@ -152,6 +153,7 @@ class Account:
         """Whether there may be more to lend than we have: so until we are told otherwise (L16)."""
         self.name = ""
         self.limit = self.used = self.elsewhere = self.unlent = 0
+        self.overdrawn: int | None = None
         self.resets_at = NEVER
         self.read_sent_at = -NEVER
         self.read_at = -NEVER
@@ -177,6 +179,7 @@ class Account:
         self.used = reading.used_atoms
         self.elsewhere = reading.elsewhere_atoms
         self.unlent = reading.unlent_atoms
+        self.overdrawn = reading.overdrawn_atoms
         self.has_more = reading.unlent_atoms > 0
         self.resets_at = NEVER if reading.resets_in_ms is None else sent_at + reading.resets_in_ms / 1000
         self.read_sent_at = sent_at
@@ -192,7 +195,22 @@ class Account:
         lease = self.live(now)
         return 0 if lease is None else lease.free
 
+    def grow(self, atoms: int) -> None:
+        """So much more was granted on our lease: of it the book had taken before what it was overdrawn by."""
+        made_up = min(self.overdrawn or 0, atoms)
+        if made_up:
+            self.overdrawn = (self.overdrawn or 0) - made_up
+        self.unlent = max(0, self.unlent - (atoms - made_up))
+
+    def unbooked_excess(self) -> int:
+        """What is charged above our lease, and not yet taken from the account in the book: it is to be."""
+        lease, overdrawn = self.lease, self.overdrawn
+        if lease is None or overdrawn is None or lease.left >= 0 or lease_account(lease.lease_id) != self.name:
+            return 0  # of the period before the figures of this one know nothing
+        return max(0, -lease.left - overdrawn)
+
     def settled(self) -> int:
         """What is spent for good, here (posted or not) and elsewhere; a figure for people, exact at each reading."""
         free = 0 if self.lease is None else self.lease.free
-        return max(self.used, self.limit - self.unlent - self.elsewhere - free - self.held)
+        lent = self.limit - self.unlent - self.elsewhere
+        return max(self.used, lent - free - self.held + self.unbooked_excess())

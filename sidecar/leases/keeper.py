@@ -26,7 +26,7 @@ from sidecar.leases.fairness import in_turn
 from sidecar.leases.flights import Flights
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.renewal import Renewal, demand
-from sidecar.leases.shortage import judge
+from sidecar.leases.shortage import crowded, judge
 from sidecar.leases.standings import Known, StandingCache
 from sidecar.leases.table import MAX_LEASES, Covered, Held, LeaseTable, NoLimit, Plan, Short, Uncovered
 from sidecar.ports import Clock, Ledger
@@ -191,7 +191,11 @@ class Keeper:
                 continue
             left_s = began + self._options.miss_timeout_s - now
             if flights >= MAX_FLIGHTS_PER_CALL or left_s <= 0:
-                return self._without_ledger(call, now, grace=False)
+                found = self._without_ledger(call, now, grace=False)
+                if isinstance(found, Covered) or not flights or self._flights.away:
+                    return found
+                known, changed_at = self._standings.get(call.subject), self._standings.changed_at(call.subject.customer)
+                return crowded(answer, known, now=now, changed_at=changed_at)
             if not self._has_room(now):
                 return Uncovered(Reason.OVERLOADED, detail="too many accounts are in use", retry_after_ms=1000)
             if self._flights.away:

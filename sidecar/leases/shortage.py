@@ -43,8 +43,27 @@ def judge(short: Short, known: Known, *, now: float, believed_since: float, chan
     )
 
 
+def crowded(short: Short | None, known: Known | None, *, now: float, changed_at: float) -> Uncovered:
+    """Why there is nothing for a call whose questions were answered, and whose answers served others.
+
+    By the last figures they have all of it; or there is more, and they come faster than it is lent.
+    """
+    if short is not None and known is not None:
+        found = judge(short, known, now=now, believed_since=-NEVER, changed_at=changed_at)
+        if found is not None:
+            return found
+    return Uncovered(
+        Reason.OVERLOADED,
+        detail="too many calls want the same credit at once",
+        standing=None if known is None else known.standing,
+        standing_age_ms=None if known is None else known.age_ms(now),
+        retry_after_ms=1000,
+    )
+
+
 def _within_reach(account: Account, now: float) -> int:
-    return account.free(now) + account.unlent
+    """What our lease on an account can be made to bear: what it lacks already is lent first, if it is at all."""
+    return max(0, account.free(now) + account.unlent - account.unbooked_excess())
 
 
 def _reason(limit: int, settled: int, atoms: int) -> Reason:

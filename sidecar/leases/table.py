@@ -360,7 +360,7 @@ class LeaseTable:
             lease.rated_spent = lease.spent
             grown = True
         elif grant.granted_atoms > lease.granted:
-            lease.account.unlent = max(0, lease.account.unlent - (grant.granted_atoms - lease.granted))
+            lease.account.grow(grant.granted_atoms - lease.granted)
             lease.granted = grant.granted_atoms
             lease.used_at = max(lease.used_at, sent_at)
             grown = True

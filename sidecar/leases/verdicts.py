@@ -108,6 +108,8 @@ class Plan:
                 free = lease.granted - lease.returned - lease.spent - held
                 if free > 0:
                     settled -= free
+                elif free < 0:
+                    settled += account.unbooked_excess()
                 if lease.heard_at != heard_at:
                     heard_at = lease.heard_at
                     same_age_ms = max(0, int((now - heard_at) * 1000))

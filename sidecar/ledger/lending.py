@@ -182,6 +182,7 @@ class Lender:
             elsewhere_atoms=self.elsewhere(target),
             unlent_atoms=max(0, self.unlent(target)),
             resets_in_ms=target.resets_in_ms,
+            overdrawn_atoms=max(0, -self.lease(target).raw),
         )
 
 

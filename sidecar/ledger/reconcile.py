@@ -71,7 +71,7 @@ async def end_incarnation(tx: Transaction, request: AnySync, wall_ms: int) -> No
 
 
 async def leases_left(tx: Transaction, request: AnySync) -> list[CustomerPart]:
-    """A close of every lease with anything out, of an incarnation whose calls are all booked: what is not posted is free.
+    """A close of every lease with anything out, of an incarnation whose calls are all booked: the rest is free.
 
     Also of one that was closed before: a call booked while a restored book did not have its lease is not posted on it.
     """

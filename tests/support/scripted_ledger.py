@@ -51,6 +51,10 @@ class Lent:
     closed: bool = False
 
     @property
+    def raw(self) -> int:
+        return self.granted - self.returned - self.posted
+
+    @property
     def escrow(self) -> int:
         return escrow(self.granted, self.returned, self.posted)
 
@@ -209,7 +213,8 @@ class ScriptedLedger:
         leases: list[LeaseGrant] = []
         for name, _, _, _, left, starts_in in targets if loans is not None else ():
             lent = book.accounts[name].leases.setdefault(lease_id(request.incarnation, name), Lent())
-            lent.granted += (loans or {}).get(name, 0)
+            more = (loans or {}).get(name, 0)
+            lent.granted += more + max(0, -lent.raw) if more else 0
             if lent.granted:
                 leases.append(self._grant(request.incarnation, name, book.accounts[name], left, starts_in))
         readings = tuple(
@@ -226,8 +231,9 @@ class ScriptedLedger:
         loans: dict[str, int] = {}
         lacking = request.need_atoms
         for name, kind, *_ in targets:
-            have = free.get(lease_id(request.incarnation, name), 0)
             account = book.accounts[name]
+            raw = account.leases.get(lease_id(request.incarnation, name), Lent()).raw
+            have = min(free.get(lease_id(request.incarnation, name), 0), raw) + max(0, -raw)
             least = request.need_atoms - have if kind == "budget" else min(lacking, have + account.unlent) - have
             if kind == "grant":
                 lacking -= have + max(0, least)
@@ -256,10 +262,11 @@ class ScriptedLedger:
     def _reading(
         self, incarnation: str, account: AccountBook, name: str, kind: str, an_id: str, child: str, left: int | None
     ) -> AccountReading:
-        mine = account.leases.get(lease_id(incarnation, name), Lent()).escrow
-        others = sum(lent.escrow for lent in account.leases.values()) - mine
+        lent = account.leases.get(lease_id(incarnation, name), Lent())
+        others = sum(lent.escrow for lent in account.leases.values()) - lent.escrow
         return AccountReading(
-            name, kind, an_id, child, account.limit, account.used, mine, others, account.unlent, left
+            name, kind, an_id, child, account.limit, account.used, lent.escrow, others, account.unlent, left,
+            max(0, -lent.raw),
         )  # fmt: skip
 
     def _apply(self, request: SyncRequest, part: CustomerPart) -> PartReply:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import msgspec
 import pytest
 
-from sidecar.contract.messages import Admission, Change, CustomerPart, SyncRequest, UsageEvent
+from sidecar.contract.messages import (
+    Admission,
+    Change,
+    CustomerPart,
+    ResolveReply,
+    ResolveRequest,
+    SyncRequest,
+    UsageEvent,
+)
 from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget, Each
 from sidecar.core.governance.decisions import Decision, Reason, Source
@@ -290,6 +299,34 @@ class TestShortages:
         assert (found.binding.used, found.binding.held) == (40, 50)
         house.table.settle(held, 45)
         assert (await uncovered(house, 20)).reason is Reason.BUDGET_EXCEEDED
+
+    async def test_what_was_charged_above_a_lease_is_not_there_once_more(self) -> None:
+        """L34: one question, and then a no with its own reason, not one for each quarter of what remains."""
+        house = House(limited(100))
+        house.settle(await house.hold(40), 70, "r1")  # 40 lent, of what the ledger knows; 60 seem to be left
+        asked = len(house.ledger.resolves)
+        found = await uncovered(house, 45)
+        assert found.reason is Reason.BUDGET_EXCEEDED
+        assert (found.binding and found.binding.used, found.affordable_atoms) == (70, 30)
+        assert len(house.ledger.resolves) - asked <= 1
+        await house.flush(1.0)  # now the book knows
+        house.clock.advance(1)
+        assert (await uncovered(house, 45)).affordable_atoms == 30
+        assert (await house.hold(30)).atoms == 30
+        assert len(house.ledger.resolves) - asked <= 3
+
+    async def test_who_is_never_quick_enough_is_told_so(self) -> None:
+        """L34: a ledger that answers is not away, though each of its answers serves others first."""
+        house = House(limited(1000))
+        lend = house.ledger.resolve
+
+        async def snatched(request: ResolveRequest) -> ResolveReply:
+            reply = await lend(request)
+            return msgspec.structs.replace(reply, leases=())
+
+        house.ledger.resolve = snatched  # type: ignore[method-assign]
+        found = await uncovered(house, 10)
+        assert (found.reason, found.retry_after_ms) == (Reason.OVERLOADED, 1000)
 
     async def test_a_settlement_lets_a_waiting_call_through(self) -> None:
         """What an open call gives back goes to whoever waits for it, without asking."""
