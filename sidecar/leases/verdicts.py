@@ -106,10 +106,7 @@ class Plan:
                 held = lease.held
                 settled -= held
                 free = lease.granted - lease.returned - lease.spent - held
-                if free > 0:
-                    settled -= free
-                elif free < 0:
-                    settled += account.unbooked_excess()
+                settled += -free if free >= 0 else account.unbooked_excess()
                 if lease.heard_at != heard_at:
                     heard_at = lease.heard_at
                     same_age_ms = max(0, int((now - heard_at) * 1000))
