@@ -33,7 +33,7 @@ from sidecar.core.pricing.ceilings import Ceiling, Unbounded, price_ceiling
 from sidecar.core.pricing.rate_cards import RateBook, RateCard, charge
 from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.providers.dialect import Ending
-from sidecar.providers.metering import REFUSED_AFTER_WORK
+from sidecar.providers.metering import METER_DEGRADED, OUTPUT_UNSEEN, REFUSED_AFTER_WORK
 
 ESTIMATED: Final = "estimated"
 """On a charge that is not the provider's own figure: evidence can correct it."""
@@ -158,9 +158,12 @@ def floor_atoms(held_atoms: int, prices: Prices, usage: Usage, ending: Ending) -
     """The least that an answer without closing figures is charged (L25).
 
     The whole hold; unless we hung up on a provider known to stop billing then, and what it had
-    made could be counted: then the input's bound plus that.
+    made could be counted: then the input's bound plus that. It could not where a part of the answer
+    was not read, nor where the answer is no stream: that is generated whole before its first byte.
     """
     counted = usage.total().output_tokens
+    if METER_DEGRADED in usage.notes or OUTPUT_UNSEEN in usage.notes:
+        return held_atoms
     if not prices.stops_billing or prices.may_reason or ending is Ending.COMPLETE or counted is None:
         return held_atoms
     made = msgspec.structs.replace(prices.ceiling, output_limit=counted, choices=1)

@@ -10,6 +10,7 @@ from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
 from sidecar.core.pricing.rate_cards import ContextTier, RateBook, RateCard, Rates, charge
 from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.providers.dialect import Ending
+from sidecar.providers.metering import METER_DEGRADED, OUTPUT_UNSEEN
 from sidecar.proxy.settle import (
     ESTIMATED,
     IMPLAUSIBLE,
@@ -130,6 +131,14 @@ def test_a_provider_that_stops_billing_lowers_the_floor() -> None:
     assert over(estimated, Ending.COMPLETE, prices=STOPS).charge_atoms == HELD
     hidden = msgspec.structs.replace(STOPS, may_reason=True)
     assert over(estimated, Ending.ABANDONED, prices=hidden).charge_atoms == HELD
+
+
+@pytest.mark.parametrize("note", [METER_DEGRADED, OUTPUT_UNSEEN])
+@pytest.mark.parametrize("ending", UNKNOWN_ENDINGS)
+def test_what_was_not_all_read_was_not_counted(note: str, ending: Ending) -> None:
+    """L25: an event too long to read, or an answer that is no stream, may have made anything: the whole hold."""
+    unseen = msgspec.structs.replace(usage(UsageState.ESTIMATED, None, 7), notes=(note,))
+    assert over(unseen, ending, prices=STOPS).charge_atoms == HELD
 
 
 def test_a_model_without_a_price_has_no_charge() -> None:
