@@ -9,6 +9,7 @@ import msgspec
 
 from sidecar.core.governance.rights import Role, Scope
 from sidecar.ledger.conditions import UNCONDITIONAL, Condition
+from sidecar.ledger.fleet_administration import FleetAdministration
 from sidecar.ledger.fleet_views import LearningView, LeaseView
 from sidecar.ledger.parts import WHOLE, Part
 from sidecar.ledger.views import (
@@ -220,7 +221,7 @@ class BackupDesk(Protocol):
         ...
 
 
-class Administration(Protocol):
+class Administration(FleetAdministration, Protocol):
     """Every method raises `errors.Rejected` (fields at fault), `errors.NotFound`, `errors.Conflict` or Unavailable."""
 
     async def add_customer(self, customer: str, wallet: str, act: Act) -> CustomerView:

@@ -40,3 +40,41 @@ class LeaseView(msgspec.Struct, frozen=True):
     state: str
     silent_since_ms: int
     amount: Money
+
+
+class OutWithView(msgspec.Struct, frozen=True):
+    """What one sidecar holds of an account.
+
+    It may admit calls on it until `pays_until_ms`, or longer if it is heard; `quarantined`: that is past, and it
+    counts as spent until its holder or a person says more (L46).
+    """
+
+    sidecar: str
+    amount: Money
+    pays_until_ms: int
+    quarantined: bool = False
+
+
+class ExposureView(msgspec.Struct, frozen=True):
+    """What can be spent of one account without asking the ledger, and by whom (L48).
+
+    `kind`: budget, grant, or grace (a budget's overdraft). `exposure` = `live` + `quarantined` + `held` (by holds of
+    the API). What is really consumed never exceeds `settled` + `unaccounted` + `exposure`. A call takes from a budget
+    of each node above it, and from grants: rows are not to be added up. `sidecars` hold something, `holders` names
+    at most a hundred leases. `unknown_since_ms`: the book has lost something, and what was spent since is unknown
+    until each sidecar has spoken (L50a); null: it has not.
+    """
+
+    customer: str
+    path: str
+    account: str
+    kind: str
+    settled: Money
+    unaccounted: Money
+    live: Money
+    quarantined: Money
+    held: Money
+    exposure: Money
+    sidecars: int
+    holders: tuple[OutWithView, ...] = ()
+    unknown_since_ms: int | None = None

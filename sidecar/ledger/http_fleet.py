@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sidecar.core.governance.rights import Reach, Right
 from sidecar.ledger.administration import Administration, LeaseResolution, LossAcceptance
-from sidecar.ledger.fleet_views import LearningView, LeaseView
-from sidecar.ledger.http_fields import page_of
+from sidecar.ledger.fleet_views import ExposureView, LearningView, LeaseView
+from sidecar.ledger.http_fields import page_of, read_cursor, read_limit
 from sidecar.ledger.http_routes import PAGE, Call, Route, get, post
-from sidecar.ledger.views import SilentLeaseView
+from sidecar.ledger.views import Page, SilentLeaseView
 
 
 def routes(administration: Administration) -> tuple[Route, ...]:
@@ -32,6 +32,15 @@ class _Fleet:
                 listing=True,
                 reach=theirs,
             ),
+            get(
+                "/v1/customers/{customer}/exposure",
+                usage,
+                self._exposure,
+                ExposureView,
+                query=PAGE | {"node"},
+                listing=True,
+                reach=Reach.NODE,
+            ),
             post("/v1/leases/resolve", Right.CREDIT, self._resolve, LeaseResolution, LeaseView, reach=theirs),
             get("/v1/learning", platform, self._learning, LearningView),
             post("/v1/learning/accept-loss", platform, self._accept_loss, LossAcceptance, LearningView),
@@ -42,6 +51,17 @@ class _Fleet:
 
     async def _leases(self, call: Call) -> object:
         return page_of(await self._administration.leases(call.query.get("customer", "")), "lease_id", call)
+
+    async def _exposure(self, call: Call) -> object:
+        own, limit = call.scope.node, read_limit(call)
+        rows = await self._administration.exposure(
+            call.parts["customer"],
+            node=call.query.get("node", "") or ("" if own is None else str(own)),
+            evenly=own is not None,
+            after=read_cursor(call),
+            limit=limit,
+        )
+        return Page(tuple(rows), rows[-1].account if len(rows) == limit else "")
 
     async def _resolve(self, call: Call) -> object:
         return await self._administration.resolve_lease(call.read(LeaseResolution), call.act)

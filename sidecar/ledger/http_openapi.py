@@ -27,6 +27,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "actor": {"type": "string", "maxLength": 255, "description": "By this one only: the name of a token."},
     "kind": {"type": "string", "maxLength": 64, "description": "Entries of this kind only."},
     "this": {"type": "string", "maxLength": 16, "description": "The running day, week, month … of one customer only."},
+    "node": {"type": "string", "maxLength": 300, "description": "`kind:id`: of that node and those below it."},
     "by": {"type": "string", "maxLength": 64, "description": "day, hour, model, team, user … or node:KIND."},
 }
 """Every parameter of a query that some route takes."""

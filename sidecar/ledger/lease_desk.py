@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 
+import msgspec
+
+from sidecar.ledger import learning
 from sidecar.ledger.administration import Act, LeaseResolution
-from sidecar.ledger.fleet_views import LeaseView
+from sidecar.ledger.exposure import check_node, exposure
+from sidecar.ledger.fleet_views import ExposureView, LeaseView
 from sidecar.ledger.history_desk import HistoryDesk
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
@@ -42,6 +46,21 @@ class LeaseDesk(HistoryDesk):
             return await unheard_leases(tx, self._show, self._clock.now_ms(), customer)
 
         return await (self._book.read(customer, work) if customer else self._book.read_everyone(work))
+
+    async def exposure(
+        self, customer: str, *, node: str = "", evenly: bool = False, after: str = "", limit: int = 100
+    ) -> list[ExposureView]:
+        """What can be spent of a customer without asking."""
+
+        async def work(tx: Transaction) -> list[ExposureView]:
+            now_ms = self._clock.now_ms()
+            rows = await exposure(tx, self._show, now_ms, customer=customer, node=node, after=after, limit=limit)
+            if not rows and not evenly:
+                await check_node(tx, customer, node)
+            since_ms = (await learning.look(tx)).since_ms
+            return [msgspec.structs.replace(row, unknown_since_ms=since_ms) for row in rows] if since_ms else rows
+
+        return await self._book.read(customer, work)
 
     async def resolve_lease(self, form: LeaseResolution, act: Act) -> LeaseView:
         """Say what became of one."""

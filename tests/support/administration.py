@@ -33,7 +33,7 @@ from sidecar.ledger.administration import (
     RateLimitRemoval,
 )
 from sidecar.ledger.conditions import UNCONDITIONAL, Condition
-from sidecar.ledger.fleet_views import LearningView, LeaseView
+from sidecar.ledger.fleet_views import ExposureView, LearningView, LeaseView
 from sidecar.ledger.parts import WHOLE, Part, grant_place
 from sidecar.ledger.views import (
     ActView,
@@ -113,6 +113,7 @@ class FakeAdministration:
         self.calls: list[UsageView] = []
         self.summed: list[list[SumView]] = []  # pages
         self.unheard: list[LeaseView] = []
+        self.out: list[ExposureView] = []
         self.learns = LearningView("history_1")
         self.silent: list[SilentLeaseView] = []
         self.asked_by: list[str] = []
@@ -360,6 +361,13 @@ class FakeAdministration:
         at = int(after or 0)
         more = at + 1 < len(self.summed)
         return (self.summed[at] if self.summed else []), str(at + 1) if more else ""
+
+    async def exposure(
+        self, customer: str, *, node: str = "", evenly: bool = False, after: str = "", limit: int = 100
+    ) -> list[ExposureView]:
+        del evenly
+        found = [one for one in self.out if one.customer == customer and one.account > after]
+        return [one for one in found if not node or node in one.path.split("/")][:limit]
 
     async def silent_leases(self, customer: str = "") -> list[SilentLeaseView]:
         """As set."""

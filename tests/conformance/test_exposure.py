@@ -1,0 +1,102 @@
+"""What can be spent without asking the ledger, and by whom, on every engine (L48)."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.contract.messages import LeaseReport, RegisterRequest
+from sidecar.core.governance.tenancy import Node, Subject
+from sidecar.errors import NotFound
+from sidecar.ledger.administration import NewBudget, NewGrant
+from tests.support.ledger import Desk, usd
+
+ACME = Subject("acme")
+DATA = Subject("acme", path=(Node("department", "it"), Node("team", "data")))
+DAY_S = 86_400
+
+
+async def test_what_is_lent_is_shown_with_its_holders(desk: Desk) -> None:
+    """L48: escrow by account and sidecar, those with the most first; silent ones are in quarantine, and count on."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    await desk.service.set_budget(NewBudget("acme", usd(100), "lifetime"), desk.act())
+    assert await desk.service.exposure("acme") == []
+    lease = (await desk.borrow(ACME, 10, sidecar="s1")).leases[0]
+    await desk.borrow(ACME, 30, sidecar="s2")
+    await desk.sync(desk.event("r1", ACME, 4, leases=(lease.lease_id,)))
+    (row,) = await desk.service.exposure("acme")
+    assert (row.kind, row.path, row.sidecars, row.unknown_since_ms) == ("budget", "acme", 2, None)
+    assert (row.settled.atoms, row.live.atoms, row.quarantined.atoms, row.exposure.atoms) == (4, 36, 0, 36)
+    assert [(one.sidecar, one.amount.atoms, one.quarantined) for one in row.holders] == [
+        ("s2", 30, False),
+        ("s1", 6, False),
+    ]
+
+    desk.clock.advance(DAY_S / 2)
+    (row,) = await desk.service.exposure("acme")
+    assert (row.live.atoms, row.quarantined.atoms, row.exposure.atoms) == (0, 36, 36)
+    assert all(one.quarantined for one in row.holders)
+
+    await desk.sync(reports=(LeaseReport(lease.lease_id, 6, closed=True),))
+    desk.clock.advance(DAY_S)
+    await desk.service.write_off_silent()
+    assert await desk.service.exposure("acme") == []
+
+
+async def test_a_node_shows_its_own_and_what_is_below(desk: Desk) -> None:
+    """L48: `exposure(node)` is of the budgets of the node and those below; grants are the customer's; pages go on."""
+    await desk.service.add_customer("acme", "required", desk.act())
+    await desk.service.add_nodes("acme/department:it/team:data", desk.act())
+    await desk.service.add_nodes("acme/department:hr", desk.act())
+    await desk.service.add_grant(NewGrant("acme", usd(100)), desk.act())
+    for path in ("acme", "acme/department:it", "acme/department:it/team:data"):
+        await desk.service.set_budget(NewBudget(path, usd(100), "lifetime"), desk.act())
+    await desk.borrow(DATA, 10)
+
+    async def kinds(node: str) -> list[tuple[str, str]]:
+        return sorted((row.kind, row.path) for row in await desk.service.exposure("acme", node=node))
+
+    it = [("budget", "acme/department:it"), ("budget", "acme/department:it/team:data")]
+    assert await kinds("") == [("budget", "acme"), *it, ("grant", "acme")]
+    assert await kinds("department:it") == it
+    assert await kinds("team:data") == it[1:]
+    assert await kinds("department:hr") == []
+    first = await desk.service.exposure("acme", limit=3)
+    rest = await desk.service.exposure("acme", limit=3, after=first[-1].account)
+    assert [*first, *rest] == await desk.service.exposure("acme")
+    with pytest.raises(NotFound):
+        await desk.service.exposure("acme", node="team:none")
+    assert await desk.service.exposure("acme", node="team:none", evenly=True) == []
+    with pytest.raises(NotFound):
+        await desk.service.exposure("zeta")
+
+
+async def test_an_overdraft_that_is_out_is_shown(desk: Desk) -> None:
+    """L47, L48: grace is what can be spent beyond the limit, and stands in a row of its own."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    form = NewBudget("acme", usd(100), "lifetime", on_outage="grace", grace=usd(20))
+    await desk.service.set_budget(form, desk.act())
+    await desk.borrow(ACME, 10)
+    rows = {row.kind: row for row in await desk.service.exposure("acme")}
+    assert set(rows) == {"budget", "grace"}
+    assert 0 < rows["grace"].exposure.atoms <= 20
+
+
+async def test_no_other_customer_is_in_it(desk: Desk) -> None:
+    """S-31: exposure of a customer is of that one."""
+    for customer in ("acme", "zeta"):
+        await desk.service.add_customer(customer, "none", desk.act())
+        await desk.service.set_budget(NewBudget(customer, usd(100), "lifetime"), desk.act())
+        await desk.borrow(Subject(customer), 10)
+    assert {row.customer for row in await desk.service.exposure("zeta")} == {"zeta"}
+
+
+async def test_a_lost_span_makes_it_unknown(desk: Desk) -> None:
+    """L50a: since the book has lost something, exposure says since when what was spent is unknown."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    await desk.service.set_budget(NewBudget("acme", usd(100), "lifetime"), desk.act())
+    await desk.borrow(ACME, 10)
+    history = await desk.service.history()
+    ahead = RegisterRequest("s1", "s1-inc", history_id=history, heard=1000)
+    await desk.ledger.register(ahead)
+    (row,) = await desk.service.exposure("acme")
+    assert row.unknown_since_ms == (await desk.service.learning()).since_ms is not None
