@@ -107,7 +107,7 @@ class GeminiGenerate:
         members = by_camel(read_object(body), "")
         check_model(members, model)
         family = family_of(model)
-        prompt = read_prompt(members, family)
+        prompt = read_prompt(members, family, model)
         config = read_config(members, prompt)
         limit = read_whole(config, "maxOutputTokens", least=1, most=OUTPUT_LIMIT_MAX)
         choices = read_whole(config, "candidateCount", least=1, most=CANDIDATES_MAX) or 1

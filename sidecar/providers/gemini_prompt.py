@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from sidecar.providers.dialect import BadRequest
+from sidecar.providers.image_tokens import gemini_image_tokens
 from sidecar.providers.request_json import (
     NAMES_REMEMBERED,
     Member,
@@ -88,15 +89,16 @@ def by_camel(found: Mapping[str, _Value], param: str) -> dict[str, _Value]:
 class Prompt:
     """What was found. `media_bytes` are the body's bytes that are pictures; `media_tokens` bound them instead."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, model: str = "") -> None:
         self.family = family
+        self.model = model
         self.media_bytes = 0
         self.media_tokens = 0
         self.tools = 0
         self.unbounded = Reasons()
 
 
-def read_prompt(members: Members, family: Family) -> Prompt:
+def read_prompt(members: Members, family: Family, model: str = "") -> Prompt:
     """Look through contents, system instruction and tools, of members by their documented names.
 
     A shape we do not know is unbounded, not an error.
@@ -104,7 +106,7 @@ def read_prompt(members: Members, family: Family) -> Prompt:
     Raises:
         BadRequest: a key stands twice in one of their objects, or a field by both of its names.
     """
-    prompt = Prompt(family)
+    prompt = Prompt(family, model)
     for name in ("contents", "systemInstruction"):
         if name in members:
             read_contents(prompt, members[name].raw, name)
@@ -161,7 +163,7 @@ def _read_inline(prompt: Prompt, raw: bytes, param: str) -> None:
     kind = (text_of(inner.get("mimeType")) or "").lower().partition(";")[0].strip()
     if kind.startswith("image/"):
         data = text_of(inner.get("data")) or ""
-        prompt.media_tokens += prompt.family.image
+        prompt.media_tokens += gemini_image_tokens(prompt.model, data) if prompt.model else prompt.family.image
         prompt.media_bytes += len(data) if data.isascii() else 0
     elif kind.startswith("video/"):
         prompt.unbounded.append(_VIDEO)

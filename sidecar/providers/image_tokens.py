@@ -3,9 +3,9 @@
 The length of a picture's bytes says nothing. Its width and height stand in its header; a picture whose header is
 not read (an address, a format or a file we do not know) costs its family's most.
 
-Sources: developers.openai.com/api/docs/guides/images-vision (tiles and patches, checked 2026-11; the published
-multipliers have drifted, so each is taken at the larger of the figures seen); the W3C's PNG, the JFIF, GIF89a and
-WebP container specifications for the headers.
+Sources: developers.openai.com/api/docs/guides/images-vision (tiles and patches; the published multipliers have
+drifted, so each is taken at the largest seen) and ai.google.dev/gemini-api/docs/tokens (crops), checked 2026-11;
+the W3C's PNG, the JFIF, GIF89a and WebP container specifications for the headers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,31 @@ _TILES: Final[tuple[tuple[tuple[str, ...], _Tiles], ...]] = (
     (("gpt-4o-mini",), _Tiles(2_833, 5_667)),
     (("gpt-4o", "chatgpt-4o", "gpt-4.5", "gpt-4-turbo", "gpt-4-vision"), _Tiles(85, 170)),
     (("o1", "o3"), _Tiles(75, 150)),
+    (("gpt-4.1",), _Tiles(85, 170)),
+    (("gpt-5",), _Tiles(70, 140)),
 )
+
+
+class _Patches(NamedTuple):
+    """`most` of 32 by 32 pixels, each for `per_100` hundredths of a token."""
+
+    most: int
+    per_100: int
+
+
+_PATCHES: Final[tuple[tuple[tuple[str, ...], _Patches], ...]] = (
+    # first match wins; a multiplier that drifted is the largest of those that were published
+    (("gpt-4.1-mini", "gpt-5-mini"), _Patches(1_536, 162)),
+    (("gpt-4.1-nano", "gpt-5-nano"), _Patches(1_536, 246)),
+    (("o4-mini",), _Patches(1_536, 172)),
+    (("gpt-5.",), _Patches(2_500, 246)),
+)
+PATCH_PIXELS: Final = 32
+
+GEMINI_TILE: Final = 258
+"""What one tile of a picture costs on Gemini 1.5 to 2.5, and a picture of at most 384 by 384."""
+
+_BY_CROPS: Final = ("gemini-1.5", "gemini-2.")
 
 
 def image_tokens(model: str, url: str | None, detail: str | None) -> int:
@@ -51,13 +75,30 @@ def image_tokens(model: str, url: str | None, detail: str | None) -> int:
         detail: as asked for.
     """
     most = max(family_of(model).image, ORIGINAL_DETAIL_IMAGE if detail == "original" else 0)
-    rule = _tiles_of(model)
-    if rule is None or detail == "original":
+    tiles, patches = _tiles_of(model), _patches_of(model)
+    if (tiles is None and patches is None) or detail == "original":
         return most
     size = None if url is None else picture_size(url)
     if size is None:
         return most
-    return min(most, _by_tiles(rule, *size))
+    # Of a later gpt-5 it is not known which rule holds: the dearer.
+    by_tiles = 0 if tiles is None else _by_tiles(tiles, *size)
+    by_patches = 0 if patches is None else _by_patches(patches, *size)
+    return min(most, max(by_tiles, by_patches))
+
+
+def gemini_image_tokens(model: str, data: str | None) -> int:
+    """The most that a picture costs one of Google's models; of a later one than 2.5 the family's most.
+
+    Args:
+        model: as a path or a router has it.
+        data: the picture in base64; None or what is none: its size is not known.
+    """
+    most = family_of(model).image
+    if data is None or not model.lower().rpartition("/")[2].startswith(_BY_CROPS):
+        return most
+    size = picture_size(f"data:image/png;base64,{data[:HEADER_CHARS_MAX]}")
+    return most if size is None else min(most, _by_crops(*size))
 
 
 def picture_size(url: str) -> tuple[int, int] | None:
@@ -76,9 +117,30 @@ def picture_size(url: str) -> tuple[int, int] | None:
 
 def _tiles_of(model: str) -> _Tiles | None:
     name = model.lower().rpartition("/")[2]
-    if "-mini" in name and not name.startswith("gpt-4o-mini"):
+    if ("-mini" in name or "-nano" in name) and not name.startswith("gpt-4o-mini"):
         return None
     return next((rule for names, rule in _TILES if name.startswith(names)), None)
+
+
+def _patches_of(model: str) -> _Patches | None:
+    name = model.lower().rpartition("/")[2]
+    return next((rule for names, rule in _PATCHES if name.startswith(names)), None)
+
+
+def _by_patches(rule: _Patches, width: int, height: int) -> int:
+    """Counted in patches, one more each way as the rounding of a reduced side is not published; a part counts whole."""
+    patches = (-(-width // PATCH_PIXELS) + 1) * (-(-height // PATCH_PIXELS) + 1)
+    return -(-min(patches, rule.most) * rule.per_100 // 100)
+
+
+def _by_crops(width: int, height: int) -> int:
+    """Cut into squares of two thirds of the shorter side, within 256 and 768 pixels, and one of the whole.
+
+    Recorded: 1,806 of one of 540 by 360, six and the whole; elsewhere 258 to 3,354. What is at most 384 both ways is
+    one, and later 2.5 models bill larger ones so too. A side that comes out even has one more here.
+    """
+    side = min(768, max(256, min(width, height) * 2 // 3))
+    return GEMINI_TILE * ((width // side + 1) * (height // side + 1) + 1)
 
 
 def _by_tiles(rule: _Tiles, width: int, height: int) -> int:

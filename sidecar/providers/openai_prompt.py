@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from sidecar.providers.dialect import BadRequest
+from sidecar.providers.image_tokens import image_tokens
 from sidecar.providers.request_json import (
     Member,
     Members,
@@ -31,7 +32,7 @@ from sidecar.providers.request_json import (
     shown,
     text_of,
 )
-from sidecar.providers.token_estimates import AUDIO_PART_TOKENS, ORIGINAL_DETAIL_IMAGE, Family, family_of
+from sidecar.providers.token_estimates import AUDIO_PART_TOKENS
 
 KNOWN_FIELDS: Final = frozenset({
     # OpenAI's own
@@ -65,8 +66,8 @@ _LISTS: Final = frozenset({"plugins"})
 class Prompt:
     """What was found. `media_bytes` are the body's bytes that are pictures; `media_tokens` bound pictures instead."""
 
-    def __init__(self, family: Family) -> None:
-        self.family = family
+    def __init__(self, model: str) -> None:
+        self.model = model
         self.media_bytes = 0
         self.media_tokens = 0
         self.audio = False
@@ -81,7 +82,7 @@ def read_prompt(members: Members, model: str) -> Prompt:
     Raises:
         BadRequest: a key stands twice in a message, a part, a picture or a tool.
     """
-    prompt = Prompt(family_of(model))
+    prompt = Prompt(model)
     _read_messages(prompt, members.get("messages"))
     _read_tools(prompt, members)
     prediction = members.get("prediction")
@@ -142,9 +143,8 @@ def _read_part(prompt: Prompt, part: dict[str, msgspec.Raw]) -> None:
 
 def _read_image(prompt: Prompt, image: bytes) -> None:
     inner = read_inner(image, param="image_url") if image.startswith(b"{") else {"url": image}
-    original = text_of(inner.get("detail")) == "original"
-    prompt.media_tokens += max(prompt.family.image, ORIGINAL_DETAIL_IMAGE if original else 0)
     url = text_of(inner.get("url"))
+    prompt.media_tokens += image_tokens(prompt.model, url, text_of(inner.get("detail")))
     if url is not None and url[:11].lower() == "data:image/" and url.isascii():
         prompt.media_bytes += len(url)
 
