@@ -220,7 +220,7 @@ def test_a_kill_between_repetitions_changes_nothing(funded: Product) -> None:
     assert report(funded, "none-left")[0] == 402
 
 
-GOOD: dict[str, object] = {
+GOOD: dict[str, Any] = {
     "/spend/v1/check": {"feature": "agent_step"},
     "/spend/v1/usage": {"feature": "agent_step", "quantity": 1},
 }

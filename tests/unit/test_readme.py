@@ -88,6 +88,6 @@ def test_the_constraints_cover_what_is_required() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["test"], *extras["prices"]]
-    names = {re.split(r"[\[<>=~ ]", requirement)[0].lower() for requirement in wanted}
+    names = {re.split(r"[\[<>=~ ;]", requirement)[0].lower().replace(".", "-") for requirement in wanted}
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     assert names - pinned == set()
