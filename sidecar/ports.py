@@ -32,11 +32,10 @@ class Clock(Protocol):
     """Two clocks: one that only goes forward, one that people read."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed instant; never goes back, not even when the wall clock is set."""
-        ...
+        """Seconds since some fixed instant; never goes back, not even when the wall clock is set.
 
-    def since_boot(self) -> float:
-        """As `monotonic`, and it counts the time that the machine sleeps, where the machine can tell."""
+        The time that the machine sleeps counts, where the machine can tell: a lease is not good for longer by it (L41).
+        """
         ...
 
     def wall_ms(self) -> int:

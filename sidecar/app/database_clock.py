@@ -28,7 +28,7 @@ class DatabaseClock:
     def __init__(self, machine: Clock, ask: Callable[[], Awaitable[int]], *, now_ms: int) -> None:
         self._machine = machine
         self._ask = ask
-        self._asked = (now_ms, machine.since_boot())
+        self._asked = (now_ms, machine.monotonic())
 
     @classmethod
     async def following(cls, machine: Clock, ask: Callable[[], Awaitable[int]]) -> DatabaseClock:
@@ -45,14 +45,10 @@ class DatabaseClock:
         """Seconds that only go forward; the machine's."""
         return self._machine.monotonic()
 
-    def since_boot(self) -> float:
-        """Seconds that only go forward, those of the machine's sleep too; the machine's."""
-        return self._machine.since_boot()
-
     def wall_ms(self) -> int:
         """Unix milliseconds."""
         now_ms, at = self._asked
-        return now_ms + round((self._machine.since_boot() - at) * 1000)
+        return now_ms + round((self._machine.monotonic() - at) * 1000)
 
     async def look_once(self) -> None:
         """Ask the database, and go by what it says.
@@ -60,9 +56,9 @@ class DatabaseClock:
         Raises:
             Unavailable: it does not answer.
         """
-        before = self._machine.since_boot()
+        before = self._machine.monotonic()
         now_ms = await self._ask()
-        after = self._machine.since_boot()
+        after = self._machine.monotonic()
         if after - before <= MAX_ROUND_TRIP_S:
             self._asked = (now_ms, (before + after) / 2)
 

@@ -14,10 +14,6 @@ class SystemClock:
     """`ports.Clock` on this machine."""
 
     def monotonic(self) -> float:
-        """Seconds that only go forward."""
-        return time.monotonic()
-
-    def since_boot(self) -> float:
         """Seconds that only go forward, those of the machine's sleep too where the kernel counts them."""
         return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
 

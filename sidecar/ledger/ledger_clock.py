@@ -24,7 +24,7 @@ class LedgerClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._believed = (clock.wall_ms(), clock.since_boot())
+        self._believed = (clock.wall_ms(), clock.monotonic())
         self._jump_ms = 0
 
     @property
@@ -34,9 +34,9 @@ class LedgerClock:
 
     def now_ms(self) -> int:
         """Unix milliseconds, UTC. Safe to call from several threads."""
-        wall_ms, since_boot = self._clock.wall_ms(), self._clock.since_boot()
+        wall_ms, monotonic_s = self._clock.wall_ms(), self._clock.monotonic()
         believed_ms, at = self._believed
-        expected_ms = believed_ms + round((since_boot - at) * 1000)
+        expected_ms = believed_ms + round((monotonic_s - at) * 1000)
         jump_ms = wall_ms - expected_ms
         if abs(jump_ms) > MAX_JUMP_MS:
             if not self._jump_ms:
@@ -46,13 +46,13 @@ class LedgerClock:
         if self._jump_ms:
             logger.warning("clock_is_back", extra={"facts": {"now_ms": wall_ms}})
             self._jump_ms = 0
-        self._believed = (wall_ms, since_boot)
+        self._believed = (wall_ms, monotonic_s)
         return wall_ms
 
     def accept(self, actor: str) -> None:
         """Believe the wall clock as it is now, on somebody's word."""
         self.now_ms()
         jump_ms, self._jump_ms = self._jump_ms, 0
-        self._believed = (self._clock.wall_ms(), self._clock.since_boot())
+        self._believed = (self._clock.wall_ms(), self._clock.monotonic())
         if jump_ms:
             logger.warning("clock_accepted", extra={"facts": {"actor": actor, "jump_ms": jump_ms}})

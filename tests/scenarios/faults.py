@@ -123,14 +123,15 @@ async def pause(history: History, pod: Pod) -> None:
 
 @fault
 async def sleep(history: History, pod: Pod) -> None:
-    """F-36: its machine sleeps, and the monotonic clock with it."""
+    """F-36: its machine sleeps, and where it cannot tell the monotonic clock with it."""
     life, fell_asleep_s = pod.life, history.world.now_s
     if life is None or not life.is_running:
         return
     life.process.pause()
 
     def wake() -> None:
-        pod.clock.slept_s += history.world.now_s - fell_asleep_s
+        if not pod.clock.counts_sleep:
+            pod.clock.slept_s += history.world.now_s - fell_asleep_s
 
     life.process.on_resume = wake
     later(history, history.rng.uniform(5, 100), life.process.go_on)

@@ -18,20 +18,21 @@ BEGINS_MS = 1_795_521_510_000
 
 
 class PretendClock:
-    """`ports.Clock` of one machine. `jump_ms`: how far its wall clock was set wrong; `slept_s`: how long it slept."""
+    """`ports.Clock` of one machine.
 
-    def __init__(self, loop: PretendLoop) -> None:
+    `jump_ms`: how far its wall clock was set wrong; `slept_s`: how long it slept unknown to its monotonic clock, which
+    is never where the machine `counts_sleep`.
+    """
+
+    def __init__(self, loop: PretendLoop, *, counts_sleep: bool = True) -> None:
         self._loop = loop
+        self.counts_sleep = counts_sleep
         self.jump_ms = 0
         self.slept_s = 0.0
 
     def monotonic(self) -> float:
-        """Seconds that only go forward, and stand still while the machine sleeps."""
+        """Seconds that only go forward, and through every sleep where the machine can tell."""
         return 1000.0 + self._loop.time() - self.slept_s
-
-    def since_boot(self) -> float:
-        """The same, through every sleep."""
-        return 1000.0 + self._loop.time()
 
     def wall_ms(self) -> int:
         """Unix milliseconds, as this machine believes."""

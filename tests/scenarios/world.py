@@ -126,7 +126,13 @@ class World:
         """Another place for a sidecar; nothing runs there yet."""
         name = f"pod-{len(self.pods) + 1}"
         way = Way(self.loop, random.Random(f"{self.seed} {name}"), self.weather)
-        pod = Pod(self, name, volume or Volume(*self.new_volume()), PretendClock(self.loop), way)
+        pod = Pod(
+            self,
+            name,
+            volume or Volume(*self.new_volume()),
+            PretendClock(self.loop, counts_sleep=len(self.pods) % 2 == 0),
+            way,
+        )
         self.pods.append(pod)
         return pod
 

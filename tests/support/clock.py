@@ -14,10 +14,6 @@ class FakeClock:
         """Seconds that only `advance` moves."""
         return self._monotonic
 
-    def since_boot(self) -> float:
-        """The same: this machine never sleeps."""
-        return self._monotonic
-
     def wall_ms(self) -> int:
         """Unix milliseconds."""
         return self._wall_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 from sidecar.app.system import RandomIds, SystemClock
 
@@ -27,4 +28,7 @@ def test_clocks() -> None:
     """One goes forward, the other is of this century."""
     clock = SystemClock()
     assert clock.monotonic() <= clock.monotonic()
+    if hasattr(time, "CLOCK_BOOTTIME"):  # which counts the machine's sleep (L41)
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        assert before <= clock.monotonic() <= time.clock_gettime(time.CLOCK_BOOTTIME)
     assert 1_700_000_000_000 < clock.wall_ms() < 4_102_444_800_000

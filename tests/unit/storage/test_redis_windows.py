@@ -64,9 +64,6 @@ class WallClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def since_boot(self) -> float:
-        return time.monotonic()
-
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
