@@ -54,6 +54,10 @@ class WindowsUnavailable(Unavailable):
     """Where the fleet counts its rate limits there was no answer in time, or one that made no sense."""
 
 
+class CopiesUnavailable(Unavailable):
+    """Where the fleet leaves copies of policies there was no answer in time."""
+
+
 class UpstreamUnavailable(Unavailable):
     """The provider was not reached; nothing was sent to it."""
 

@@ -143,6 +143,26 @@ class Windows(Protocol):
         ...
 
 
+class Copies(Protocol):
+    """Where a fleet leaves copies of policies for sidecars that start in an outage. Others may write there."""
+
+    async def read(self, customer: str, name: str) -> bytes | None:
+        """What lies under a customer's name; None: nothing, or more than `warm_copies.MAX_COPY_BYTES`.
+
+        Raises:
+            CopiesUnavailable: there was no answer in time.
+        """
+        ...
+
+    async def write(self, customer: str, name: str, data: bytes) -> None:
+        """Put something there, to be forgotten after `warm_copies.MAX_COPY_AGE_MS`.
+
+        Raises:
+            CopiesUnavailable: there was no answer in time.
+        """
+        ...
+
+
 class Row(Protocol):
     """A row as an engine gives it: values by column name."""
 

@@ -19,6 +19,7 @@ from sidecar.app.rate_sharing import CountedLedger, RateSharing
 from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
 from sidecar.app.system import RandomIds, SystemClock
+from sidecar.app.warm_standings import Warming
 from sidecar.catalog.read import Catalog
 from sidecar.contract.messages import RegisterRequest, ResolveKeyRequest
 from sidecar.errors import LedgerUnavailable
@@ -63,6 +64,9 @@ class RunningSidecar:
         """
         ours = settings.sidecar
         self._settings = settings
+        self._warming = Warming(ledger, clock, ours.redis, metrics) if ours.redis.url else None
+        if self._warming is not None:
+            ledger = self._warming.ledger
         self._counted = CountedLedger(ledger, self._share, clock)
         self._ledger: Ledger = self._counted
         self._office = office = BackOffice(
@@ -77,8 +81,9 @@ class RunningSidecar:
             clock.monotonic,
             outage_s=ours.key_outage_s,
         )
+        keeper = office.keeper if self._warming is None else self._warming.keeper(office.keeper)
         parts = Proxying(
-            office.table, office.keeper, office.spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring,
+            office.table, keeper, office.spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring,
             self._rates.desk,
         )  # fmt: skip
         desk = make_desk(ours, upstreams, parts)
@@ -113,6 +118,9 @@ class RunningSidecar:
     def _share(self, sidecars: int, rank: int) -> None:
         self._rates.rates.share(sidecars, rank)
 
+    def _begin_warming(self) -> list[asyncio.Task[None]]:
+        return [] if self._warming is None else [asyncio.create_task(self._warming.run())]
+
     def _door_to(self, desk: Desk, ids: RandomIds) -> FrontDoor:
         ours = self._settings.sidecar
         hosts = LOOPBACK_HOSTS | {host.lower().encode() for host in ours.allowed_hosts}
@@ -132,7 +140,7 @@ class RunningSidecar:
         """
         self._sweep.start()
         await self._office.start()
-        self._beside = [asyncio.create_task(self._rates.run())]
+        self._beside = [asyncio.create_task(self._rates.run()), *self._begin_warming()]
         await self._listen()
 
     async def start_apart(self) -> None:
@@ -148,6 +156,7 @@ class RunningSidecar:
         self._office.start_apart()
         again = self._counted.keep_counted(RegisterRequest(self._office.name, self._office.incarnation))
         self._beside = [asyncio.create_task(self._rates.run()), asyncio.create_task(again)]
+        self._beside += self._begin_warming()
         await self._listen()
 
     async def settle_up(self) -> None:
@@ -183,6 +192,8 @@ class RunningSidecar:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
         await self._rates.close()
+        if self._warming is not None:
+            await self._warming.close()
         await self._office.close()
         for provider in self._desk.providers.values():
             provider.upstream.close()
