@@ -44,7 +44,7 @@ class Askers:
         self._desk = desk
         self._numbers = count()
         self.sent: dict[str, set[str]] = {customer: set() for customer in CUSTOMERS}
-        self.asked_again = 0
+        self.asked_again = self.answered = 0
         self.stopping = False
 
     async def run(self, customer: str, name: str) -> None:
@@ -78,7 +78,9 @@ class Askers:
         while True:
             ledger = self._ledgers[(next(self._numbers) + self.asked_again) % len(self._ledgers)]
             try:
-                return await ask(ledger)
+                answer = await ask(ledger)
+                self.answered += 1
+                return answer
             except LedgerUnavailable:
                 assert time.monotonic() < give_up_at, "no ledger answers"
                 self.asked_again += 1
@@ -109,6 +111,9 @@ async def kill_ledgers(engine: str, folder: Path, kills: int, seed: int) -> None
                 for number in range(ASKERS):
                     tasks.create_task(askers.run(customer, f"{customer}-s{number}"))
             for _ in range(kills):
+                before = askers.answered
+                while askers.answered == before:  # however slowly it starts, it has begun to answer
+                    await asyncio.sleep(0.01)
                 await asyncio.sleep(0.05 + chance.random() * 0.4)
                 victim = chance.choice(processes)
                 victim.kill()

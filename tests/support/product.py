@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 40.0
+COMMAND_TIMEOUT_S = 60.0
+LIST_TIMEOUT_S = 600.0
+"""Of all calls: a hundred thousand of them take a busy machine minutes."""
 
 P = TypeVar("P", bound="Product")
 
@@ -76,10 +79,14 @@ class Product:
         self.process.terminate()
         return self.process.wait(STOP_TIMEOUT_S)
 
-    def spend(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def spend(
+        self, *arguments: str, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run a `spend` command against it."""
         command = [sys.executable, "-m", "sidecar.cli.main", *arguments, "--data", str(self.data)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"spend {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -91,7 +98,8 @@ class Product:
 
     def usage(self, customer: str) -> list[dict[str, Any]]:
         """`spend usage --json`: one object for each settled call."""
-        return [json.loads(line) for line in self.spend("usage", "--customer", customer, "--json").stdout.splitlines()]
+        text = self.spend("usage", "--customer", customer, "--json", timeout_s=LIST_TIMEOUT_S).stdout
+        return [json.loads(line) for line in text.splitlines()]
 
     def entries(self, customer: str, kind: str) -> list[dict[str, Any]]:
         """`spend journal CUSTOMER --kind KIND --json`."""
