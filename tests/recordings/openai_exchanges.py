@@ -212,7 +212,7 @@ WHOLE: Final = (
         ASKED,
         b"\x0b\x02\x80anything",
         ABSENT,
-        encoding="br",
+        encoding="compress",
         notes=("meter_degraded",),
     ),
     Exchange("a page instead of an answer", OPENAI, ASKED, b"<html>502</html>", ABSENT, notes=("meter_degraded",)),
