@@ -72,6 +72,7 @@ def test_one_budget_is_used_to_its_end_and_no_further(tmp_path: Path, provider: 
     room = OPEN_SHARE * CALLERS * 3
     assert calls > room
     quick = {"SPEND_LEASES__REFRESH_EVERY_S": "1", "SPEND_SHIPPING__MAX_BACKOFF_S": "1"}
+    quick["SPEND_LEASES__MISS_TIMEOUT_S"] = "20"  # a busy machine is slow to answer, and not away
     with running_fleet(tmp_path, provider, **quick) as fleet:
         ledger = fleet.ledgers[1]
         ledger.spend("customers", "add", "acme", "--wallet", "none")
