@@ -13,19 +13,25 @@ texts can be counted instead, and only what the count proves is taken (L0):
   bound stays as it is.
 
 Source: openai/tiktoken tiktoken/model.py (which model has which vocabulary), the OpenAI cookbook's
-"How to count tokens with tiktoken", and 225 recorded exchanges of 13 models; checked 2026-11.
+"How to count tokens with tiktoken", and 283 recorded exchanges by four protocols; checked 2026-11.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
 
 from sidecar.providers.dialect import BadRequest, RequestFacts
-from sidecar.providers.request_json import read_object, read_objects, says_something, text_of
+from sidecar.providers.request_json import Members, read_object, read_objects, says_something, text_of
 from sidecar.providers.token_estimates import family_of
+
+CHAT: Final = "openai.chat"
+RESPONSES: Final = "openai.responses"
+COMPLETIONS: Final = "openai.completions"
+EMBEDDINGS: Final = "openai.embeddings"
 
 O200K: Final = "o200k_base"
 CL100K: Final = "cl100k_base"
@@ -41,6 +47,7 @@ _VOCABULARIES: Final = (
     # first match wins; what follows the name is a date or a size, so a later model is not taken for an earlier one
     (("gpt-4o", "chatgpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "o1", "o3", "o4-mini"), O200K),
     (("gpt-4", "gpt-3.5-turbo"), CL100K),
+    (("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"), CL100K),
 )
 _GPT_5_POINT: Final = re.compile(r"gpt-5\.\d(?:-(?:mini|nano|pro|latest|\d{2,4}))*", re.ASCII)
 _SIZES: Final = frozenset({"mini", "nano", "preview", "latest", "turbo", "instruct", "16k", "32k", "pro"})
@@ -51,6 +58,21 @@ _FREE: Final = frozenset({
     "store", "stream", "stream_options", "temperature", "top_logprobs", "top_p", "user",
 })  # fmt: skip
 """Fields that add nothing to the prompt; with any other that says something it is not counted."""
+
+_FREE_BY: Final[dict[str, frozenset[str]]] = {
+    CHAT: _FREE,
+    RESPONSES: frozenset({
+        "include", "input", "instructions", "max_output_tokens", "metadata", "model", "parallel_tool_calls",
+        "safety_identifier", "service_tier", "store", "stream", "stream_options", "temperature", "top_logprobs",
+        "top_p", "user",
+    }),
+    COMPLETIONS: (_FREE - {"messages"}) | {"best_of", "echo", "prompt"},
+    EMBEDDINGS: frozenset({"dimensions", "encoding_format", "input", "model", "user"}),
+}  # fmt: skip
+COUNTED_PROTOCOLS: Final = frozenset(_FREE_BY)
+
+_TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
+_TEXTS: Final = msgspec.json.Decoder(list[str])
 
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _COUNTED: Final = frozenset({"role", "content", "name"})
@@ -92,29 +114,57 @@ def _is_variant(rest: str) -> bool:
     return all(part in _SIZES or (part.isascii() and part.isdigit()) for part in rest.split("-"))
 
 
-def countable(facts: RequestFacts) -> Countable | None:
-    """What is to be counted of a chat completion's prompt; None: its bound stays."""
+def countable(facts: RequestFacts, protocol: str = CHAT) -> Countable | None:
+    """What is to be counted of a prompt; None: its bound stays.
+
+    Args:
+        facts: of the request.
+        protocol: by which it is asked, one of COUNTED_PROTOCOLS.
+    """
     vocabulary = vocabulary_of(facts.model)
     if vocabulary is None or facts.ceiling.audio or facts.ceiling.unbounded or len(facts.body) > 2 * TEXT_BYTES_MAX:
         return None
     try:
         members = read_object(facts.body)
-        if any(name not in _FREE and says_something(member) for name, member in members.items()):
+        free, texts, messages = _FREE_BY[protocol], list[str](), 0
+        if any(name not in free and says_something(member) for name, member in members.items()):
             return None
-        if "messages" not in members:
-            return None
-        messages = read_objects(members["messages"].raw, param="messages")
+        for found in _held(members, protocol):
+            if found is None or len(texts) + len(found) > TEXTS_MAX:
+                return None
+            messages += 1
+            texts += found
     except (BadRequest, ValueError, RecursionError):
         return None
-    texts: list[str] = []
-    for message in messages:
-        found = _texts_of(message)
-        if found is None or len(texts) + len(found) > TEXTS_MAX:
-            return None
-        texts += found
-    if any(_SPECIAL in text for text in texts) or sum(map(len, texts)) > TEXT_BYTES_MAX:
+    if not messages or any(_SPECIAL in text for text in texts) or sum(map(len, texts)) > TEXT_BYTES_MAX:
         return None
-    return Countable(vocabulary, texts, family_of(facts.model).base + MESSAGE_TOKENS * len(messages))
+    return Countable(vocabulary, texts, family_of(facts.model).base + MESSAGE_TOKENS * messages)
+
+
+def _held(members: Members, protocol: str) -> Iterator[list[str] | None]:
+    """The texts of each message, item or text; None for one that holds anything else."""
+    if protocol == CHAT:
+        if "messages" in members:
+            for message in read_objects(members["messages"].raw, param="messages"):
+                yield _texts_of(message)
+        return
+    if says_something(members.get("instructions")):
+        yield _only(text_of(members["instructions"].raw))
+    name = "prompt" if protocol == COMPLETIONS else "input"
+    asked = members[name].raw if name in members else b"null"
+    if not asked.startswith(b"["):
+        yield _only(text_of(asked))
+    elif protocol == RESPONSES:
+        for item in read_objects(asked, param=name):
+            plain = item if text_of(item.get("type")) != "message" else {k: v for k, v in item.items() if k != "type"}
+            yield None if "name" in plain else _texts_of(plain)
+    else:
+        for text in _TEXTS.decode(asked):
+            yield [text]
+
+
+def _only(text: str | None) -> list[str] | None:
+    return None if text is None else [text]
 
 
 def _texts_of(message: dict[str, msgspec.Raw]) -> list[str] | None:
@@ -137,7 +187,7 @@ def _only_part(content: bytes) -> str | None:
     if not content.startswith(b"["):
         return None
     parts = read_objects(content, param="content")
-    if len(parts) != 1 or parts[0].keys() != {"type", "text"} or text_of(parts[0]["type"]) != "text":
+    if len(parts) != 1 or parts[0].keys() != {"type", "text"} or text_of(parts[0]["type"]) not in _TEXT_PARTS:
         return None
     return text_of(parts[0]["text"])
 

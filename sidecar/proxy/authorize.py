@@ -214,7 +214,7 @@ async def _counted(call: Call, uncovered: Uncovered, authority: Authority) -> Ca
         return None
     if not counts.may_help(uncovered.reason, provider=call.provider, protocol=call.protocol):
         return None
-    facts = await aside(counts.lower(call.facts))
+    facts = await aside(counts.lower(call.facts, call.protocol))
     return None if facts is None else msgspec.structs.replace(call, facts=facts, counted=True)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from sidecar.core.governance.decisions import Reason
 from sidecar.providers.dialect import RequestFacts
-from sidecar.providers.exact_tokens import Tokenizer, countable, counted
+from sidecar.providers.exact_tokens import CHAT, COUNTED_PROTOCOLS, Tokenizer, countable, counted
 
 WAITING_MAX: Final = 8
 """Calls whose prompt is being counted or waits for it; the next keeps its bound."""
@@ -21,7 +21,6 @@ WAITING_MAX: Final = 8
 TIMEOUT_S: Final = 1.0
 """How long a call waits for its count, the first loading of the vocabulary among it."""
 
-PROTOCOL: Final = "openai.chat"
 PROVIDER: Final = "openai"
 """Whose models are counted: another's of the same name may have another vocabulary."""
 
@@ -43,11 +42,16 @@ class ExactCounts:
 
     def may_help(self, reason: Reason, *, provider: str, protocol: str) -> bool:
         """Whether a call refused for this could run with a lower bound that counting may prove."""
-        return reason in _FOR_MONEY and provider == PROVIDER and protocol == PROTOCOL and self._waiting < WAITING_MAX
+        return (
+            reason in _FOR_MONEY
+            and provider == PROVIDER
+            and protocol in COUNTED_PROTOCOLS
+            and self._waiting < WAITING_MAX
+        )
 
-    async def lower(self, facts: RequestFacts) -> RequestFacts | None:
+    async def lower(self, facts: RequestFacts, protocol: str = CHAT) -> RequestFacts | None:
         """The request with a lower bound of its prompt; None where the count proves none, or came too late."""
-        found = countable(facts)
+        found = countable(facts, protocol)
         if found is None or found.frame_tokens >= facts.ceiling.input_tokens:
             return None
         self._waiting += 1

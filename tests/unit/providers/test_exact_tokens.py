@@ -10,16 +10,21 @@ import pytest
 from sidecar.providers.dialect import RequestFacts
 from sidecar.providers.exact_tokens import (
     CL100K,
+    COMPLETIONS,
+    EMBEDDINGS,
     MESSAGE_TOKENS,
     O200K,
+    RESPONSES,
     TEXT_BYTES_MAX,
     TEXTS_MAX,
+    Countable,
     countable,
     counted,
     vocabulary_of,
 )
 from sidecar.providers.openai_chat import OpenAIChat
-from sidecar.providers.token_estimates import OPENAI
+from sidecar.providers.registry import dialect_named
+from sidecar.providers.token_estimates import OPENAI, family_of
 
 HI = {"role": "user", "content": "hi"}
 
@@ -111,3 +116,51 @@ def test_the_bound_falls_to_what_is_proved_and_never_rises() -> None:
     assert lower.body == facts.body
     assert counted(facts, found, facts.ceiling.input_tokens - found.frame_tokens) is None
     assert counted(facts, found, -1) is None
+
+
+def other(protocol: str, **body: Any) -> Countable | None:
+    """What is to be counted of a request by another protocol."""
+    dialect = dialect_named(protocol)
+    assert dialect is not None
+    return countable(dialect.read_request(json.dumps({"model": "gpt-4o", **body}).encode()), protocol)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "texts"),
+    [
+        (RESPONSES, {"input": "a", "instructions": "b"}, ["b", "a"]),
+        (RESPONSES, {"input": [HI, {"type": "message", **HI}]}, ["hi", "hi"]),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]}, ["hi"]),
+        (COMPLETIONS, {"prompt": "a"}, ["a"]),
+        (COMPLETIONS, {"prompt": ["a", "b"], "n": 2}, ["a", "b"]),
+        (EMBEDDINGS, {"model": "text-embedding-3-small", "input": ["a", "b"]}, ["a", "b"]),
+    ],
+)
+def test_other_protocols_are_counted_too(protocol: str, body: dict[str, Any], texts: list[str]) -> None:
+    """Each item or text by itself, with a frame for each."""
+    found = other(protocol, **body)
+    assert found is not None
+    assert (found.texts, found.frame_tokens) == (
+        texts,
+        family_of(body.get("model", "gpt-4o")).base + MESSAGE_TOKENS * len(texts),
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body"),
+    [
+        (RESPONSES, {"input": "a", "tools": [{"type": "function", "name": "f"}]}),
+        (RESPONSES, {"input": "a", "previous_response_id": "resp_1"}),
+        (RESPONSES, {"input": [{"type": "function_call_output", "output": "a"}]}),
+        (RESPONSES, {"input": "<|endoftext|>"}),
+        (RESPONSES, {"input": "a", "reasoning": {"mode": "pro"}}),
+        (RESPONSES, {"instructions": None}),
+        (COMPLETIONS, {"prompt": [1, 2]}),
+        (COMPLETIONS, {"prompt": "a", "suffix": "b"}),
+        (EMBEDDINGS, {"model": "text-embedding-3-small", "input": [[1, 2]]}),
+        (EMBEDDINGS, {"model": "text-embedding-4", "input": "a"}),
+    ],
+)
+def test_what_cannot_be_proved_there_is_not_counted(protocol: str, body: dict[str, Any]) -> None:
+    """Tools, history, special tokens, ids for texts, what is joined in an unknown way: the bound stays."""
+    assert other(protocol, **body) is None
