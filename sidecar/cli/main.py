@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "grants": "Lots of credit: add, list and void.",
     "budgets": "Limits per period or job: set, list and remove.",
     "limits": "Rate limits, of requests, tokens and calls at once: set, list and remove.",
+    "fleet": "The sidecars: when each was last heard, and what it holds.",
     "exposure": "What can be spent without asking the ledger, and by whom.",
     "leases": "What is with sidecars that are not heard any more: list, and say what became of it.",
     "tokens": "Who may use the ledger's API, as what and where: create, list and revoke.",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sidecar.ledger.fleet_views import ExposureView
+from sidecar.ledger.fleet_views import ExposureView, SidecarView
 
 
 class FleetAdministration(Protocol):
     """Who holds what, as the book has it."""
+
+    async def list_sidecars(self) -> list[SidecarView]:
+        """The sidecars that were heard in the last day, and all that hold anything, by name."""
+        ...
 
     async def exposure(
         self, customer: str, *, node: str = "", evenly: bool = False, after: str = "", limit: int = 100

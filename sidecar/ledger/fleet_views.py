@@ -42,6 +42,22 @@ class LeaseView(msgspec.Struct, frozen=True):
     amount: Money
 
 
+class SidecarView(msgspec.Struct, frozen=True):
+    """A sidecar: when it was last heard, and what it holds, over all customers.
+
+    `heard_at_ms` is right to ten seconds; null: not in the last day, or it has said that it stops. `leases` and
+    `holds` (by currency) are all with something out, `quarantined_leases` and `quarantined` those of them whose life
+    is over (L46).
+    """
+
+    sidecar: str
+    heard_at_ms: int | None
+    leases: int
+    holds: tuple[Money, ...] = ()
+    quarantined_leases: int = 0
+    quarantined: tuple[Money, ...] = ()
+
+
 class OutWithView(msgspec.Struct, frozen=True):
     """What one sidecar holds of an account.
 

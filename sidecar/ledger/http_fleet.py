@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.core.governance.rights import Reach, Right
 from sidecar.ledger.administration import Administration, LeaseResolution, LossAcceptance
-from sidecar.ledger.fleet_views import ExposureView, LearningView, LeaseView
+from sidecar.ledger.fleet_views import ExposureView, LearningView, LeaseView, SidecarView
 from sidecar.ledger.http_fields import page_of, read_cursor, read_limit
 from sidecar.ledger.http_routes import PAGE, Call, Route, get, post
 from sidecar.ledger.views import Page, SilentLeaseView
@@ -41,6 +41,7 @@ class _Fleet:
                 listing=True,
                 reach=Reach.NODE,
             ),
+            get("/v1/sidecars", platform, self._sidecars, SidecarView, query=PAGE, listing=True),
             post("/v1/leases/resolve", Right.CREDIT, self._resolve, LeaseResolution, LeaseView, reach=theirs),
             get("/v1/learning", platform, self._learning, LearningView),
             post("/v1/learning/accept-loss", platform, self._accept_loss, LossAcceptance, LearningView),
@@ -62,6 +63,9 @@ class _Fleet:
             limit=limit,
         )
         return Page(tuple(rows), rows[-1].account if len(rows) == limit else "")
+
+    async def _sidecars(self, call: Call) -> object:
+        return page_of(await self._administration.list_sidecars(), "sidecar", call)
 
     async def _resolve(self, call: Call) -> object:
         return await self._administration.resolve_lease(call.read(LeaseResolution), call.act)

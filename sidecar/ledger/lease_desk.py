@@ -10,7 +10,8 @@ import msgspec
 from sidecar.ledger import learning
 from sidecar.ledger.administration import Act, LeaseResolution
 from sidecar.ledger.exposure import check_node, exposure
-from sidecar.ledger.fleet_views import ExposureView, LeaseView
+from sidecar.ledger.fleet_listing import list_sidecars
+from sidecar.ledger.fleet_views import ExposureView, LeaseView, SidecarView
 from sidecar.ledger.history_desk import HistoryDesk
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
@@ -46,6 +47,10 @@ class LeaseDesk(HistoryDesk):
             return await unheard_leases(tx, self._show, self._clock.now_ms(), customer)
 
         return await (self._book.read(customer, work) if customer else self._book.read_everyone(work))
+
+    async def list_sidecars(self) -> list[SidecarView]:
+        """The sidecars, and what each holds."""
+        return await self._book.read_everyone(lambda tx: list_sidecars(tx, self._show, self._clock.now_ms()))
 
     async def exposure(
         self, customer: str, *, node: str = "", evenly: bool = False, after: str = "", limit: int = 100

@@ -33,7 +33,7 @@ from sidecar.ledger.administration import (
     RateLimitRemoval,
 )
 from sidecar.ledger.conditions import UNCONDITIONAL, Condition
-from sidecar.ledger.fleet_views import ExposureView, LearningView, LeaseView
+from sidecar.ledger.fleet_views import ExposureView, LearningView, LeaseView, SidecarView
 from sidecar.ledger.parts import WHOLE, Part, grant_place
 from sidecar.ledger.views import (
     ActView,
@@ -114,6 +114,7 @@ class FakeAdministration:
         self.summed: list[list[SumView]] = []  # pages
         self.unheard: list[LeaseView] = []
         self.out: list[ExposureView] = []
+        self.fleet: list[SidecarView] = []
         self.learns = LearningView("history_1")
         self.silent: list[SilentLeaseView] = []
         self.asked_by: list[str] = []
@@ -361,6 +362,9 @@ class FakeAdministration:
         at = int(after or 0)
         more = at + 1 < len(self.summed)
         return (self.summed[at] if self.summed else []), str(at + 1) if more else ""
+
+    async def list_sidecars(self) -> list[SidecarView]:
+        return self.fleet
 
     async def exposure(
         self, customer: str, *, node: str = "", evenly: bool = False, after: str = "", limit: int = 100

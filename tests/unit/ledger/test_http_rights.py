@@ -66,6 +66,7 @@ ROUTES = {
     "GET /v1/usage": ("usage", Reach.NODE),
     "GET /v1/usage/sums": ("usage", Reach.NODE),
     "GET /v1/customers/{customer}/exposure": ("usage", Reach.NODE),
+    "GET /v1/sidecars": ("tenants", Reach.LEDGER),
     "GET /v1/leases/silent": ("usage", Reach.CUSTOMER),
     "GET /v1/leases": ("usage", Reach.CUSTOMER),
     "POST /v1/leases/resolve": ("credits", Reach.CUSTOMER),
