@@ -202,7 +202,7 @@ class LeaseTable:
         by_account = {reading.account: reading for reading in readings}
         grown: list[Lease] = []
         for grant in grants:
-            lease = self._merge_lease(customer, grant, by_account.get(lease_account(grant.lease_id)), sent_at)
+            lease = self._merge_lease(customer, grant, by_account.get(lease_account(grant.lease_id)), sent_at, now)
             if lease is not None:
                 grown.append(lease)
         if not ahead:
@@ -342,7 +342,7 @@ class LeaseTable:
         return plan
 
     def _merge_lease(
-        self, customer: str, grant: LeaseGrant, reading: AccountReading | None, sent_at: float
+        self, customer: str, grant: LeaseGrant, reading: AccountReading | None, sent_at: float, now: float
     ) -> Lease | None:
         """Take in one lease; gives it back if it grew."""
         lease = self.lease(grant.lease_id)
@@ -368,7 +368,8 @@ class LeaseTable:
                 self._active[lease.lease_id] = lease
         if sent_at >= lease.heard_at and not lease.closed:
             lease.heard_at = sent_at
-            lease.starts_at = sent_at + grant.starts_in_ms / 1000 if grant.starts_in_ms else 0.0
+            # From when it was heard: a life is never too long by the message's way, nor may it begin too soon by it.
+            lease.starts_at = now + grant.starts_in_ms / 1000 if grant.starts_in_ms else 0.0
             lease.ends_at = sent_at + grant.pays_for_ms / 1000
             if reading is not None and reading.resets_in_ms is not None:
                 lease.over_at = sent_at + reading.resets_in_ms / 1000

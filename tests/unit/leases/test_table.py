@@ -152,6 +152,14 @@ class TestTime:
         assert isinstance(take(table, who, 1, now=64.9), Held)
         assert isinstance(take(table, who, 1, now=65.0), Short)
 
+    def test_the_next_period_does_not_begin_sooner_by_the_way_of_a_message(self) -> None:
+        """L37, L41: a life counts from when it was asked for, its beginning from when that was answered."""
+        table = LeaseTable()
+        who = standing(budget("a"))
+        lend(table, "budget:a:2026-11-25:", 7, now=0.5, pays_for_ms=90_000, starts_in_ms=30_000, ahead=True)
+        assert isinstance(take(table, who, 1, now=30.4), Short)
+        assert isinstance(take(table, who, 1, now=30.5), Held)
+
     def test_the_next_period_takes_over_when_it_begins(self) -> None:
         """L41, L37: fetched ahead, usable not before its start; the old one takes no more."""
         table, who = LeaseTable(), standing(budget("a"))
