@@ -39,9 +39,11 @@ def split_charge(atoms: int, slices: Sequence[tuple[str, int]], free: Mapping[st
             paid[lease_id] = paid.get(lease_id, 0) + taken
             owed -= taken
     if owed and free:
-        for lease_id in dict.fromkeys(lease_id for lease_id, _ in slices):
+        order = dict.fromkeys(lease_id for lease_id, _ in slices)
+        for lease_id in order:
             taken = min(owed, max(0, free.get(lease_id, 0)))
             if taken:
                 paid[lease_id] = paid.get(lease_id, 0) + taken
                 owed -= taken
+        paid = {lease_id: paid[lease_id] for lease_id in order if lease_id in paid}
     return Split(tuple(paid.items()), owed)

@@ -22,6 +22,11 @@ def test_legs_and_excess_are_the_charge(atoms: int, held: list[tuple[str, int]],
         assert split.legs == tuple((lease, amount) for lease, amount in room.items() if amount)
 
 
+def test_legs_are_in_burn_order_though_a_slice_was_empty() -> None:
+    """L12: one that nothing was held on, and that pays an overrun, keeps its place."""
+    assert split_charge(9, [("c", 0), ("a", 2), ("b", 4)], {"c": 1, "a": 1}).legs == (("c", 1), ("a", 3), ("b", 4))
+
+
 @given(slices)
 def test_an_earlier_slice_is_used_up_before_a_later_one(held: list[tuple[str, int]]) -> None:
     """L12: of a charge that fits, no later slice pays while an earlier one has any left."""
