@@ -9,10 +9,17 @@ from __future__ import annotations
 import os
 
 from hypothesis import Phase, settings
+from hypothesis.internal.conjecture import providers
 
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target)
 
 settings.register_profile("repeat", deadline=None, derandomize=True, print_blob=True, phases=WITHOUT_SHRINKING)
 settings.register_profile("explore", deadline=None, print_blob=True, phases=WITHOUT_SHRINKING)
 settings.register_profile("shrink", deadline=None, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "repeat")
+settings.load_profile(PROFILE)
+
+if PROFILE == "repeat":
+    # Examples are also made of the constants in whatever modules of ours are loaded, and no setting says otherwise:
+    # where processes share the tests they would be others in each run, and what failed once could not be seen again.
+    providers._get_local_constants = lambda: providers._local_constants
