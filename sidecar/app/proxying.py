@@ -12,12 +12,12 @@ from sidecar.app.settings import OFFICIAL, SidecarSettings, UpstreamSettings
 from sidecar.app.tokenizing import exact_counts
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import ConfigurationError
-from sidecar.leases.table import LeaseTable
+from sidecar.leases.table import Keeper, LeaseTable
 from sidecar.outbox.shipper import Shipper
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ids
 from sidecar.providers.registry import DIALECTS
-from sidecar.proxy.authorize import Authority, Keeper
+from sidecar.proxy.authorize import Authority
 from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
 from sidecar.proxy.expectations import LABELS as EXPECTED_LABELS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from sidecar.app.back_office import BackOffice
@@ -118,8 +118,10 @@ class RunningSidecar:
     def _share(self, sidecars: int, rank: int) -> None:
         self._rates.rates.share(sidecars, rank)
 
-    def _begin_warming(self) -> list[asyncio.Task[None]]:
-        return [] if self._warming is None else [asyncio.create_task(self._warming.run())]
+    def _begin_beside(self, *more: Coroutine[None, None, None]) -> None:
+        """What goes on beside the calls until the end, however the ledger is reached; and more."""
+        warming = () if self._warming is None else (self._warming.run(),)
+        self._beside = [asyncio.create_task(work) for work in (self._rates.run(), *warming, *more)]
 
     def _door_to(self, desk: Desk, ids: RandomIds) -> FrontDoor:
         ours = self._settings.sidecar
@@ -140,7 +142,7 @@ class RunningSidecar:
         """
         self._sweep.start()
         await self._office.start()
-        self._beside = [asyncio.create_task(self._rates.run()), *self._begin_warming()]
+        self._begin_beside()
         await self._listen()
 
     async def start_apart(self) -> None:
@@ -155,8 +157,7 @@ class RunningSidecar:
         self._sweep.start()
         self._office.start_apart()
         again = self._counted.keep_counted(RegisterRequest(self._office.name, self._office.incarnation))
-        self._beside = [asyncio.create_task(self._rates.run()), asyncio.create_task(again)]
-        self._beside += self._begin_warming()
+        self._begin_beside(again)
         await self._listen()
 
     async def settle_up(self) -> None:

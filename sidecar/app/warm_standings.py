@@ -12,7 +12,8 @@ from sidecar.contract.messages import (
     SyncReply,
 )
 from sidecar.leases.breaker import Breaker
-from sidecar.leases.warm import Keeper, WarmKeeper, WarmStandings
+from sidecar.leases.verdicts import Keeper
+from sidecar.leases.warm import WarmKeeper, WarmStandings
 from sidecar.ports import Clock, Ledger
 from sidecar.storage.redis_client import connect
 from sidecar.storage.redis_copies import RedisCopies

@@ -20,13 +20,14 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import HoldAlreadyResolved
 from sidecar.leases.accounts import NEVER, NO_MARK, Account, Lease
 from sidecar.leases.grace import whole_on_grace
-from sidecar.leases.verdicts import NO_LIMIT, Covered, Held, Look, NoLimit, Plan, Short, Uncovered
+from sidecar.leases.verdicts import NO_LIMIT, Covered, Held, Keeper, Look, NoLimit, Plan, Short, Uncovered
 
 __all__ = [
     "NO_LIMIT",
     "Account",
     "Covered",
     "Held",
+    "Keeper",
     "Lease",
     "LeaseTable",
     "Look",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -252,3 +252,27 @@ class Uncovered(msgspec.Struct, frozen=True):
     retry_after_ms: int | None = None
     affordable_atoms: int | None = None
     owner: str = ""
+
+
+class Keeper(Protocol):
+    """What is needed of the lease keeper."""
+
+    def standing(self, subject: Subject) -> Covered | None:
+        """The standing to decide by now, without holding anything; None: ask `cover`."""
+        ...
+
+    async def cover(
+        self,
+        subject: Subject,
+        *,
+        model: str,
+        provider: str,
+        need_atoms: int,
+        currency: str,
+        since: float | None = None,
+    ) -> Covered | Uncovered:
+        """Get spending power for a call and hold it; a need of 0 asks for the standing alone.
+
+        `since` (monotonic): when it was first asked for, so that it does not wait for open calls anew.
+        """
+        ...

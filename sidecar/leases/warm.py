@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from sidecar.errors import CopiesUnavailable
 from sidecar.leases.breaker import Breaker
 from sidecar.leases.standings import Place, place_of
 from sidecar.leases.table import LeaseTable
-from sidecar.leases.verdicts import Covered, Uncovered
+from sidecar.leases.verdicts import Covered, Keeper, Uncovered
 from sidecar.ports import Clock, Copies
 
 MAX_WRITTEN: Final = 16_384
@@ -53,27 +53,6 @@ DETAIL: Final = (
 """What is said to a caller whose customer's policies are known by a copy."""
 
 logger = logging.getLogger("sidecar.warm")
-
-
-class Keeper(Protocol):
-    """What is needed of the lease keeper."""
-
-    def standing(self, subject: Subject) -> Covered | None:
-        """The standing to decide by now."""
-        ...
-
-    async def cover(
-        self,
-        subject: Subject,
-        *,
-        model: str,
-        provider: str,
-        need_atoms: int,
-        currency: str,
-        since: float | None = None,
-    ) -> Covered | Uncovered:
-        """Get spending power for a call."""
-        ...
 
 
 class WarmStandings:

@@ -20,7 +20,7 @@ from sidecar.core.governance.standing import Standing
 from sidecar.core.governance.tenancy import Subject
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.errors import SpoolFull
-from sidecar.leases.table import NO_LIMIT, Covered, Held, LeaseTable, Uncovered
+from sidecar.leases.table import NO_LIMIT, Covered, Held, Keeper, LeaseTable, Uncovered
 from sidecar.ports import Clock, Spool
 from sidecar.providers.dialect import RequestFacts
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, FOR_GOOD, Clamp, Shortener, shortened
@@ -34,30 +34,6 @@ from sidecar.proxy.stepping import aside
 
 IN_FLIGHT_WAIT_MS: Final = (500, 2000)
 """What a caller is asked to wait where only open calls stand in the way: spread, so that a herd comes back thinned."""
-
-
-class Keeper(Protocol):
-    """What is needed of the lease keeper."""
-
-    def standing(self, subject: Subject) -> Covered | None:
-        """The standing to decide by now, without holding anything; None: ask `cover`."""
-        ...
-
-    async def cover(
-        self,
-        subject: Subject,
-        *,
-        model: str,
-        provider: str,
-        need_atoms: int,
-        currency: str,
-        since: float | None = None,
-    ) -> Covered | Uncovered:
-        """Get spending power for a call and hold it; a need of 0 asks for the standing alone.
-
-        `since` (monotonic): when it was first asked for, so that it does not wait for open calls anew.
-        """
-        ...
 
 
 class RateBookSource(Protocol):

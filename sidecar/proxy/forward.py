@@ -34,8 +34,8 @@ from sidecar.proxy.upstream_pool import Upstream
 
 logger = logging.getLogger(__name__)
 
-MeterMaker = Callable[[int, str, str, bytes], AnswerMeter]
-"""Makes the meter when the head is here: status, content type and content encoding (`` if not given)."""
+MeterMaker = Callable[[int, str, bytes], AnswerMeter]
+"""Makes the meter when the head is here: status, content encoding (`` if not given), and the lines passed on."""
 
 OnEnd = Callable[[Outcome], Sequence[Header]]
 """Settles and records; its headers go to the caller if the answer's head is not written yet."""
@@ -255,7 +255,7 @@ class Exchange:
         self._head = head
         self._first_byte_at = time.monotonic()
         try:
-            self._meter = self._meter_for(head.status, head.content_type, head.content_encoding, head.lines)
+            self._meter = self._meter_for(head.status, head.content_encoding, head.lines)
         except Exception as exc:
             self._fail(exc)
         if head.length is not None and head.length > self._options.gather_bytes:

@@ -38,7 +38,7 @@ class Unread:
         return NOTHING_READ
 
 
-def unread(status: int, content_type: str, content_encoding: str, lines: bytes) -> AnswerMeter:
+def unread(status: int, content_encoding: str, lines: bytes) -> AnswerMeter:
     """A meter for an answer that is passed on unmetered."""
-    del status, content_type, content_encoding, lines
+    del status, content_encoding, lines
     return Unread()

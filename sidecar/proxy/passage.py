@@ -82,9 +82,8 @@ class Passage:
             headers.append((b"Spend-Clamped", b"%d%b" % (self._admitted.call.facts.ceiling.output_limit or 0, asked)))
         return headers
 
-    def meter_for(self, status: int, content_type: str, content_encoding: str, lines: bytes) -> AnswerMeter:
+    def meter_for(self, status: int, content_encoding: str, lines: bytes) -> AnswerMeter:
         """The meter for an answer with this head; `lines` are those that are passed on of it."""
-        del content_type  # what the bytes are is told by themselves
         facts = self._admitted.call.facts
         return self._dialect.meter(facts, status=status, lines=lines, content_encoding=content_encoding)
 

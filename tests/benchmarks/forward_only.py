@@ -42,7 +42,7 @@ class Blind:
         raise NotImplementedError
 
 
-def _blind_meter(status: int, content_type: str, content_encoding: str, lines: bytes) -> Blind:
+def _blind_meter(status: int, content_encoding: str, lines: bytes) -> Blind:
     return Blind()
 
 

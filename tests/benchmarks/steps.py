@@ -182,7 +182,7 @@ class Steps:
             overhead_s=0.0001,
         )
         passage.headers()
-        meter = passage.meter_for(200, "application/json", "", b"")
+        meter = passage.meter_for(200, "", b"")
         meter.feed(self.answer)
         meter.flush()
         size = len(self.body)

@@ -63,7 +63,6 @@ class Tape:
     """A meter that keeps what it saw; the closing mark is `[DONE]`. It hides `<hidden>` if told to."""
 
     status: int
-    content_type: str
     content_encoding: str
     hides: bool = False
     seen: bytes = b""
@@ -114,7 +113,7 @@ class Rig:
             self.upstream,
             target=self.target or arrival.head.target,
             body=arrival.body,
-            meter_for=lambda status, kind, encoding, _: Tape(status, kind, encoding, self.hides),
+            meter_for=lambda status, encoding, _: Tape(status, encoding, self.hides),
             on_end=self.on_end,
             sweep=self.sweep,
             options=self.forward_options,

@@ -99,10 +99,10 @@ class Call:
         self._meter_fails = meter_fails
         self.task = asyncio.get_running_loop().create_task(self._forward())
 
-    def _meter(self, status: int, content_type: str, content_encoding: str, _lines: bytes) -> Tape:
+    def _meter(self, status: int, content_encoding: str, _lines: bytes) -> Tape:
         if self._meter_fails:
             raise RuntimeError("no meter")
-        return Tape(status, content_type, content_encoding)
+        return Tape(status, content_encoding)
 
     def _on_end(self, outcome: Outcome) -> Sequence[Header]:
         self.outcomes.append(outcome)
