@@ -31,6 +31,7 @@ from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, 
 from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
 from sidecar.proxy.stepping import aside
+from sidecar.proxy.window_clamp import shortened_to_window
 
 IN_FLIGHT_WAIT_MS: Final = (500, 2000)
 """What a caller is asked to wait where only open calls stand in the way: spread, so that a herd comes back thinned."""
@@ -199,17 +200,22 @@ def _shortened(call: Call, bound: Priced, uncovered: Uncovered, authority: Autho
     standing = uncovered.standing
     if call.shorten is None or standing is None:
         return None
-    budgets = standing.budgets_for(_placed(call.subject, standing), model=call.facts.model, provider=call.provider)
     found = shortened(
         call.facts,
         call.clamp,
         bound,
         uncovered,
         shorten=call.shorten,
-        may_clamp=all(budget.clamp for budget in budgets if budget.hard),
+        may_clamp=_may_clamp(call, standing),
         floor_tokens=authority.clamp_floor_tokens,
     )
     return None if found is None else msgspec.structs.replace(call, facts=found[0], clamp=found[1])
+
+
+def _may_clamp(call: Call, standing: Standing) -> bool:
+    """Whether no hard budget that applies says that an answer must not be shortened."""
+    budgets = standing.budgets_for(_placed(call.subject, standing), model=call.facts.model, provider=call.provider)
+    return all(budget.clamp for budget in budgets if budget.hard)
 
 
 async def _without_price(
@@ -240,7 +246,25 @@ async def _without_price(
 async def _within_rates(
     call: Call, covered: Covered, bound: Priced | None, authority: Authority, *, rates: RateBook, now_ms: int
 ) -> Admitted | Denied:
-    """Admit a call for which there is room in every window; else what is held for it is free again."""
+    """Admit a call for which there is room in every window, or the same with a shorter answer for which there is."""
+    verdict = await _in_windows(call, covered, bound, authority, rates=rates, now_ms=now_ms)
+    if isinstance(verdict, Admitted) or call.shorten is None or not _may_clamp(call, covered.standing):
+        return verdict
+    found = shortened_to_window(
+        call.facts, call.clamp, bound, verdict, shorten=call.shorten, floor_tokens=authority.clamp_floor_tokens
+    )
+    if found is None:
+        return verdict
+    shorter = await authorize(msgspec.structs.replace(call, facts=found[0], clamp=found[1]), authority)
+    if isinstance(shorter, Denied) and shorter.reason is Reason.RATE_LIMITED:
+        return verdict  # others were quicker, and its wait is the one of the call as it came
+    return shorter
+
+
+async def _in_windows(
+    call: Call, covered: Covered, bound: Priced | None, authority: Authority, *, rates: RateBook, now_ms: int
+) -> Admitted | Denied:
+    """Admit a call as it is if every window has room; else what is held for it is free again."""
     desk, standing, verdict = authority.rate_desk, covered.standing, None
     room: Room | Denied | None = None
     try:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
+
 from tests.end_to_end.test_fleet import running_fleet, set_limit
 from tests.end_to_end.test_hard_limit import BODY, PATH
 from tests.support.caller import call_from_processes
-from tests.support.llm_provider import LLMProvider
+from tests.support.llm_provider import LLMProvider, Plan
 from tests.support.product import Product
 from tests.support.redis import Server, needs_redis
 
@@ -84,3 +86,29 @@ def test_spend_up_keeps_rate_limits_by_itself(product: Product, provider: LLMPro
     product.spend("limits", "set", "acme", "--concurrent", "0")
     assert crowd([product], 3) == Counter({FULL: 3})
     assert len(provider.served) == 17
+
+
+def test_an_answer_is_shortened_to_what_a_window_of_tokens_has_left(product: Product, provider: LLMProvider) -> None:
+    """As near a budget: written into the body, told in header and `explain`; below the floor it is 429."""
+    provider.plan = Plan(usage=lambda body, _raw: (100, body["max_tokens"]))
+    product.spend("customers", "add", "acme", "--wallet", "none")
+    product.spend("budgets", "set", "acme", "--limit", "1000", "--per", "lifetime")
+    product.spend("limits", "set", "acme", "--tokens", "5000", "--per", "1h")
+
+    def ask(**more: int) -> tuple[int, dict[str, str]]:
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Tell me about sheep."}], **more}
+        url, headers = f"{product.proxy}/v1/chat/completions", {"Spend-Customer": "acme"}
+        answer = httpx2.post(url, json=body, headers=headers, timeout=30)
+        return answer.status_code, {name.lower(): value for name, value in answer.headers.items()}
+
+    status, headers = ask(max_tokens=3_000)
+    assert (status, "spend-clamped" in headers) == (200, False)
+    status, headers = ask()
+    sent = provider.served[-1].body["max_tokens"]
+    assert (status, headers["spend-clamped"]) == (200, str(sent))
+    assert 256 <= sent < 5_000 - 3_100
+    explained = product.spend("explain", headers["spend-request-id"])
+    assert f"output limit {sent} tokens, asked for: none" in explained.stdout
+    status, headers = ask()
+    assert (status, headers["x-ratelimit-limit-tokens"], len(provider.served)) == (429, "5000", 2)
+    assert sum(one.input_tokens + one.output_tokens for one in provider.served) <= 5_000
