@@ -12,13 +12,14 @@ from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.rate_limits import Counts, RateLimit
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
+from sidecar.leases.rate_lanes import SharedRates
 from sidecar.proxy.authorize import Admitted, Authority, Call, authorize
 from sidecar.proxy.clamp import MAX_CLAMPS, Clamp
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.rates import UNKNOWN_OUTPUT_TOKENS
-from tests.support.authority import CARD, CEILING, DAILY, GRANT, MODEL, USD, call, standing
+from tests.support.authority import CARD, CEILING, DAILY, GRANT, MODEL, USD, Bench, call, standing
 from tests.unit.proxy.test_clamp import shorter
-from tests.unit.proxy.test_rates import Bench, SharedRates, bench_with
+from tests.unit.proxy.test_rates import bench_with
 
 FLOOR = 40
 PROMPT = CEILING.input_tokens
