@@ -66,6 +66,9 @@ REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 4
 FAILURES: Final = frozenset({500, 503, 529})
 """Statuses by which a provider failed before it generated, if the answer is an error of its own."""
 
+HUNG_UP: Final = frozenset({Ending.ABANDONED, Ending.TIMED_OUT})
+"""Endings of our own making: we closed the connection while the provider was at work."""
+
 
 class Prices(msgspec.Struct, frozen=True):
     """The prices a call was admitted by; they are kept to its end, whatever is published meanwhile (L21).
@@ -160,11 +163,13 @@ def floor_atoms(held_atoms: int, prices: Prices, usage: Usage, ending: Ending) -
     The whole hold; unless we hung up on a provider known to stop billing then, and what it had
     made could be counted: then the input's bound plus that. It could not where a part of the answer
     was not read, nor where the answer is no stream: that is generated whole before its first byte.
+    Where the provider's own connection broke nobody hung up: what it bills then is not what its
+    entry speaks of.
     """
     counted = usage.total().output_tokens
     if METER_DEGRADED in usage.notes or OUTPUT_UNSEEN in usage.notes:
         return held_atoms
-    if not prices.stops_billing or prices.may_reason or ending is Ending.COMPLETE or counted is None:
+    if not prices.stops_billing or prices.may_reason or ending not in HUNG_UP or counted is None:
         return held_atoms
     made = msgspec.structs.replace(prices.ceiling, output_limit=counted, choices=1)
     try:

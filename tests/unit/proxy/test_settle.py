@@ -13,6 +13,7 @@ from sidecar.providers.dialect import Ending
 from sidecar.providers.metering import METER_DEGRADED, OUTPUT_UNSEEN
 from sidecar.proxy.settle import (
     ESTIMATED,
+    HUNG_UP,
     IMPLAUSIBLE,
     NOT_BILLED,
     OVERRUN,
@@ -123,12 +124,17 @@ def test_a_partial_reading_never_goes_below_the_floor() -> None:
 
 
 def test_a_provider_that_stops_billing_lowers_the_floor() -> None:
-    """L25: the input's bound plus what was counted; unchanged where nothing was counted, or nobody hung up."""
+    """L25: the input's bound plus what was counted; unchanged where nothing was counted, or nobody hung up.
+
+    A connection that the provider broke is not one that we closed, and its entry speaks of those alone.
+    """
     estimated = usage(UsageState.ESTIMATED, None, 7)
-    for ending in UNKNOWN_ENDINGS:
+    assert set(UNKNOWN_ENDINGS) - HUNG_UP == {Ending.CUT}
+    for ending in HUNG_UP:
         assert over(estimated, ending, prices=STOPS).charge_atoms == cost(100, 7)
     assert over(Usage(UsageState.ABSENT), Ending.ABANDONED, prices=STOPS).charge_atoms == HELD
-    assert over(estimated, Ending.COMPLETE, prices=STOPS).charge_atoms == HELD
+    for ending in (Ending.COMPLETE, Ending.CUT):
+        assert over(estimated, ending, prices=STOPS).charge_atoms == HELD
     hidden = msgspec.structs.replace(STOPS, may_reason=True)
     assert over(estimated, Ending.ABANDONED, prices=hidden).charge_atoms == HELD
 
