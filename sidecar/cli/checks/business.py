@@ -210,7 +210,9 @@ def leases(setup: Setup, client: LedgerClient) -> Iterator[Finding]:
         f"{len(silent)} hold {amounts} of {', '.join(owners[:SHOWN])} and have not been heard of since"
         f" {show_instant(silent[0].silent_since_ms)}: it counts as spent"
     )
-    then = f"{setup.start}   (of {silent[0].sidecar}, on the folder it had; a lost or copied one cannot give them back)"
+    here = setup.place is not None and bool(setup.place.proxy)
+    start = setup.start if here else "spend sidecar --data DIR"
+    then = f"{start}   (of {silent[0].sidecar}, on the folder it had; a lost or copied one cannot give them back)"
     yield warning(check, what, then)
 
 

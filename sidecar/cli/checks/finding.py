@@ -73,11 +73,22 @@ class Setup:
     cards_older_than_days: int = 60
 
     @property
+    def lone_ledger(self) -> bool:
+        """Whether the folder is one of a `spend ledger`, beside which no sidecar runs."""
+        place = self.place
+        return place is not None and place.data is not None and bool(place.health) and not place.proxy
+
+    @property
+    def command(self) -> str:
+        """What runs on this folder."""
+        return "spend ledger" if self.lone_ledger else "spend up"
+
+    @property
     def start(self) -> str:
         """What starts the product on this folder."""
-        return start_on(self.data)
+        return start_on(self.data, self.command)
 
 
-def start_on(data: Path | None) -> str:
+def start_on(data: Path | None, command: str = "spend up") -> str:
     """The command that starts the product on a folder; DIR where none is known."""
-    return "spend up --data DIR" if data is None else f"spend up --data {shlex.quote(str(data))}"
+    return f"{command} --data {'DIR' if data is None else shlex.quote(str(data))}"

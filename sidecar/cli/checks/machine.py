@@ -32,12 +32,13 @@ def machine(setup: Setup) -> Iterator[Finding]:
     """Everything here."""
     if setup.data is not None:
         yield folder(setup.data)
-        yield disk(setup.data, setup.settings.sidecar.outbox.max_bytes)
+        yield disk(setup.data, None if setup.lone_ledger else setup.settings.sidecar.outbox.max_bytes)
     yield open_files(setup)
     first = _both_clocks()
     time.sleep(MOMENT_S)
     yield clocks([first, _both_clocks()])
-    yield from shell(setup)
+    if not setup.lone_ledger:  # calls go to sidecars, elsewhere
+        yield from shell(setup)
 
 
 def folder(data: Path) -> Finding:
@@ -83,13 +84,18 @@ def _files(data: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield path, found
 
 
-def disk(data: Path, max_bytes: int) -> Finding:
-    """Whether the outbox can grow to its cap."""
+def disk(data: Path, max_bytes: int | None) -> Finding:
+    """Whether the outbox can grow to its cap; None: there is none, but a book that grows."""
     check = "disk"
     try:
         free = shutil.disk_usage(data).free
     except OSError as error:
         return problem(check, f"{data}: {error.strerror}", start_on(data))
+    if max_bytes is None:
+        if free < LITTLE_DISK_BYTES:
+            what = f"{_size(free)} free: when it is full nothing is lent or booked"
+            return problem(check, what, f"df -h {_quoted(data)}   (free some)")
+        return ok(check, f"{_size(free)} free")
     outbox = data / OUTBOX
     used = sum(found.st_size for _, found in _files(outbox)) if outbox.is_dir() else 0
     growth = max(0, max_bytes - used)
@@ -114,7 +120,7 @@ def open_files(setup: Setup) -> Finding:
         said = "no limit" if limit < 0 else str(limit)
         return ok(check, f"open files {whose}: {said}; {ours.door.max_connections} connections need {wanted}")
     fits = max(1, (limit - ours.pool.max_idle - SPARE_FILES) // 2)
-    then = f"ulimit -n {wanted}   (before `spend up`; or SPEND_DOOR__MAX_CONNECTIONS={fits})"
+    then = f"ulimit -n {wanted}   (before `{setup.command}`; or SPEND_DOOR__MAX_CONNECTIONS={fits})"
     what = f"open files {whose}: {limit}, but {ours.door.max_connections} connections need {wanted}"
     return problem(check, what, then) if limit < FEW_FILES else warning(check, what, then)
 

@@ -40,8 +40,8 @@ def running(setup: Setup) -> Iterator[Finding]:
     if place.proxy:
         yield _proxy(place.proxy, start)
     if place.health:
-        yield from _health(place, start)
-    if setup.data is not None:
+        yield from _health(place, setup)
+    if setup.data is not None and not setup.lone_ledger:
         yield from set_aside(setup.data / OUTBOX)
 
 
@@ -54,7 +54,7 @@ def _ledger(place: Place, answer: Answer, start: str) -> Finding:
     if answer.status != 200 or not (known.status == 401 or version):
         return problem(check, f"{place.address} answers, but not as a ledger does", "spend doctor --data DIR")
     if known.status == 401:
-        then = "unset SPEND_TOKEN   (the token of a `spend up` is in its DIR/admin.json)"
+        then = "unset SPEND_TOKEN   (a ledger's own token is in its DIR/admin.json)"
         return problem(check, f"{place.address} does not take this token", then)
     return ok(check, f"{place.address} answers, version {version}")
 
@@ -106,21 +106,26 @@ def _proxy(address: str, start: str) -> Finding:
     return ok(check, f"{address} answers")
 
 
-def _health(place: Place, start: str) -> Iterator[Finding]:
+def _health(place: Place, setup: Setup) -> Iterator[Finding]:
     check = "health"
     ready = ask(place.health, "/readyz")
     if not ready.status:
-        yield problem(check, f"{place.health} does not answer ({ready.problem})", start)
+        yield problem(check, f"{place.health} does not answer ({ready.problem})", setup.start)
         return
     scraped = ask(place.health, "/metrics")
     counts = read_counts(scraped.body.decode("utf-8", "replace")) if scraped.status == 200 else None
     if counts is None:
-        yield problem(check, f"{place.health} answers, but not as a sidecar's health does", "spend up --health-port 0")
+        what = f"{place.health} answers, but not as {'a ledger' if setup.lone_ledger else 'a sidecar'}'s health does"
+        yield problem(check, what, f"{setup.command} --health-port 0")
         return
     if ready.status != 200:
         yield problem(check, f"not ready: {_obstacles(ready)}", "spend doctor   (again in a moment; then see its log)")
+    elif setup.lone_ledger:
+        yield ok(check, f"{place.health} answers; ready")
     else:
         yield ok(check, f"{place.health} answers; ready, {counts.open_calls} calls under way")
+    if setup.lone_ledger:  # no call runs there, and what is settled waits with the sidecars
+        return
     yield backlog(counts)
     refused = counts.denied.get("model_not_priced", 0)
     if refused:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sidecar import errors
+from sidecar.app.admin_file import AdminFile, read_admin_file, write_admin_file
 from sidecar.cli.checks import providers
 from tests.unit.cli.conftest import Shell
 
@@ -61,6 +62,28 @@ def test_without_a_ledger(shell: Shell, tmp_path: Path) -> None:
     assert not {"customers", "models", "sidecar", "folder"} & set(found)
     (shell.data / "admin.json").write_text("[]")
     assert "not what `spend up` writes" in findings(shell)["ledger"]["what"]
+
+
+def test_a_ledger_without_a_sidecar(acme: Shell) -> None:
+    """No word of what only a sidecar has: its providers, its outbox, the addresses of applications, `spend up`."""
+    acme.data.chmod(0o700)
+    health = "http://127.0.0.1:1"
+    write_admin_file(acme.data, dataclasses.replace(read(acme.data), health=health))
+    found = findings(acme)
+    assert found["health"]["next"] == f"spend ledger --data {acme.data}"
+    assert found["ledger"]["state"] == found["folder"]["state"] == found["disk"]["state"] == "ok"
+    assert not {"OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "upstreams", "outbox"} & set(found)
+    assert {"files", "clocks", "prices", "customer acme", "models", "leases"} <= set(found)
+    assert "spend up" not in json.dumps(found)
+    assert "outbox" not in json.dumps(found)
+    write_admin_file(acme.data, dataclasses.replace(read(acme.data), health=health, proxy=health))
+    assert findings(acme)["health"]["next"] == f"spend up --data {acme.data}"
+
+
+def read(data: Path) -> AdminFile:
+    found = read_admin_file(data)
+    assert found is not None
+    return found
 
 
 def test_another_ledger(shell: Shell, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_nothing_answers(tmp_path: Path) -> None:
     assert all(f"spend up --data {tmp_path}" in one.then for one in found)
 
 
+def test_a_ledger_of_its_own_is_started_as_one(tmp_path: Path) -> None:
+    """Its folder has no sidecar's address: what starts it is `spend ledger`, and no outbox of calls is looked for."""
+    (tmp_path / "outbox" / REFUSED).mkdir(parents=True)
+    (tmp_path / "outbox" / REFUSED / "1").touch()
+    place = Place(NOBODY, TOKEN, tmp_path, "", NOBODY)
+    found = list(running.running(Setup(Settings(), Path("c"), None, tmp_path, place, {})))
+    assert [one.check for one in found] == ["ledger", "health"]
+    assert {one.then for one in found} == {f"spend ledger --data {tmp_path}"}
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b"null"])
 def test_a_server_that_answers_everything(body: bytes) -> None:
     """Whatever answers 200 to all is neither a ledger nor a sidecar."""
