@@ -50,7 +50,6 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "yaml": ("catalog", "app"),
     "click": ("cli",),
     "prometheus_client": ("telemetry", "app"),
-    "msgpack": ("outbox", "contract", "storage"),
 }
 """Beginnings of the names of modules that may import a library; one that is not named here may be anywhere."""
 
