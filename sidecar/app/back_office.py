@@ -51,6 +51,7 @@ class BackOffice:
         table: where spending power is held.
         keeper: who fetches it and gives it back.
         spool: where calls are recorded.
+        made: who made the kept answers of former starts that the outbox still has, by provider and answer's id.
         shipper: who brings them to the ledger.
         joined: whether the ledger has answered since this start.
     """
@@ -79,6 +80,7 @@ class BackOffice:
             data / OUTBOX, clock, outbox, sidecar=self.name, incarnation=self.incarnation, disk=disk
         )
         self.spool = self._recovery.spool
+        self.made = self._recovery.made
         self.shipper = Shipper(ledger, self.spool, clock, shipping)
         self.table = LeaseTable()
         self._ledger = ledger

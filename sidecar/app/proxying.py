@@ -18,6 +18,7 @@ from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ids
 from sidecar.providers.registry import DIALECTS
 from sidecar.proxy.authorize import Authority
+from sidecar.proxy.background import Background
 from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
 from sidecar.proxy.expectations import LABELS as EXPECTED_LABELS
@@ -25,6 +26,7 @@ from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import KeyRing
+from sidecar.proxy.makers import Makers
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.rates import RateDesk
@@ -58,6 +60,7 @@ class Proxying:
     sweep: Sweep
     ring: KeyRing
     rate_desk: RateDesk
+    makers: Makers
 
 
 def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], parts: Proxying) -> Desk:
@@ -78,6 +81,8 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         exact_counts(),
         parts.rate_desk,
     )
+    background = Background(parts.clock.monotonic, keep_s=ours.background_s)
+    parts.sweep.watch(background)
     return Desk(
         routes=Routes(
             further=[name for name in upstreams if name not in OFFICIAL],
@@ -91,6 +96,8 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         sweep=parts.sweep,
         metrics=parts.metrics,
         denying=DenyOptions(ours.compat_status),
+        makers=parts.makers,
+        background=background,
         ring=parts.ring,
         requires_key=ours.require_key,
     )
@@ -147,7 +154,8 @@ def _provider(name: str, entry: UpstreamSettings, ours: SidecarSettings, sweep: 
         entry.needs_key,
         entry.models or None,
         forwarding_of(name, entry, ours.provider),
-        shorten,
+        keeps_apart=entry.key_file is not None and entry.stored_for == "maker",
+        shorten=shorten,
     )
 
 

@@ -31,6 +31,7 @@ from sidecar.proxy.deny import door_shape
 from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.local_api import LocalAPI
 from sidecar.proxy.local_api_problems import local_shape
+from sidecar.proxy.makers import Makers
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.sweep import Sweep
 from sidecar.telemetry.logs import redact_also
@@ -84,7 +85,7 @@ class RunningSidecar:
         keeper = office.keeper if self._warming is None else self._warming.keeper(office.keeper)
         parts = Proxying(
             office.table, keeper, office.spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring,
-            self._rates.desk,
+            self._rates.desk, Makers(office.made),
         )  # fmt: skip
         desk = make_desk(ours, upstreams, parts)
         local = LocalAPI(
@@ -185,6 +186,7 @@ class RunningSidecar:
         self._ready = False
         doors = [self._door] if self._socket_door is None else [self._door, self._socket_door]
         await asyncio.gather(*(door.drain(self._settings.sidecar.shutdown_grace_s) for door in doors))
+        self._desk.background.close()
         await self._office.give_back()
         if self._stop_hearing is not None:
             self._stop_hearing()

@@ -28,6 +28,7 @@ from sidecar.ledger.options import LedgerOptions
 from sidecar.outbox.shipper import ShipperOptions
 from sidecar.outbox.spool import SpoolOptions
 from sidecar.proxy.accept import AcceptOptions
+from sidecar.proxy.background import KEEP_S
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS
 from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.key_ring import OUTAGE_S
@@ -137,7 +138,8 @@ class UpstreamSettings:
     to stop billing when we hang up (L25). `on_caller_gone`: what becomes of an answer whose caller has gone, if not
     what `provider` says; see `ForwardOptions`. `doors`: what becomes of what is not metered there, see `proxy.route`.
     `prices_of`: the provider whose rate cards price it, where that is not the upstream's own name; `models`: what
-    those call a model that callers name otherwise.
+    those call a model that callers name otherwise. `stored_for`: who may have a stored answer by its id where the key
+    is the sidecar's: the `maker`, whose call it was, as far as this sidecar knows, or `anyone` who names it.
     """
 
     base_url: str
@@ -149,6 +151,7 @@ class UpstreamSettings:
     doors: dict[str, str] = field(default_factory=dict)
     prices_of: str = ""
     models: dict[str, str] = field(default_factory=dict)
+    stored_for: Literal["maker", "anyone"] = "maker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,7 @@ class SidecarSettings:
     compat_status: Literal[402, 429] = 402
     demo: Literal["auto", "off"] = "auto"
     shutdown_grace_s: float = 25.0
+    background_s: float = KEEP_S
     door: AcceptOptions = field(default_factory=AcceptOptions)
     provider: ForwardOptions = field(default_factory=ForwardOptions)
     pool: PoolOptions = field(default_factory=PoolOptions)

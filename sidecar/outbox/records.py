@@ -58,17 +58,29 @@ class LeaseTally(msgspec.Struct):
     spent_atoms: int
 
 
+class _SubjectBrief(msgspec.Struct):
+    customer: str
+
+
 class _AdmissionBrief(msgspec.Struct):
     request_id: str
     budget_leases: tuple[str, ...] = ()
+    provider: str = ""
+    protocol: str = ""
+    subject: _SubjectBrief | None = None
+
+
+class _UsageBrief(msgspec.Struct):
+    provider_request_id: str | None = None
 
 
 class EventBrief(msgspec.Struct):
-    """Of an event only what the tallies need: the rest is not read."""
+    """Of an event only what a restart needs, for the tallies and to know whose an answer is: the rest is not read."""
 
     admission: _AdmissionBrief
     charge_atoms: int | None
     paid: tuple[tuple[str, int], ...] = ()
+    usage: _UsageBrief | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True):

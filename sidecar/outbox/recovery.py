@@ -136,6 +136,7 @@ class Recovery:
         self.spool = spool
         self.settled_calls = 0
         self.damaged_bytes = remains.damaged_bytes
+        self.made = remains.made
         self.surrendered: tuple[str, ...] = ()
         self._remains = remains
         self._clock = clock

@@ -10,9 +10,10 @@ import msgspec
 
 from sidecar.errors import WireFormatError
 from sidecar.outbox.frames import Span, scan
-from sidecar.outbox.records import Admitted, Ended, Header, Noted, Record, Settled, Tallies, read_record
+from sidecar.outbox.records import Admitted, Ended, EventBrief, Header, Noted, Record, Settled, Tallies, read_record
 from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
 from sidecar.ports import Disk
+from sidecar.providers.doors import ANSWERS_KEPT_MAX, KEPT_BY_ID
 
 logger = logging.getLogger("sidecar.outbox")
 
@@ -33,6 +34,7 @@ class Remains(msgspec.Struct):
         open: the admissions that no settlement followed, as recorded, by request id.
         tallies: the leases not yet ended.
         settled: how many settlements there are in all.
+        made: by provider and id, which customer's call made an answer that its provider keeps; the latest of them.
         damaged_bytes: what could not be read, kept aside.
         damaged_spans: in how many places.
     """
@@ -41,6 +43,7 @@ class Remains(msgspec.Struct):
     open: dict[str, Admitted] = msgspec.field(default_factory=dict)
     tallies: Tallies = msgspec.field(default_factory=Tallies)
     settled: int = 0
+    made: dict[tuple[str, str], str] = msgspec.field(default_factory=dict)
     damaged_bytes: int = 0
     damaged_spans: int = 0
 
@@ -122,10 +125,21 @@ def _count(remains: Remains, record: Record) -> None:
         remains.open.pop(brief.admission.request_id, None)
         remains.tallies.charge(brief.admission.budget_leases, brief.paid, brief.charge_atoms)
         remains.settled += 1
+        _note_maker(remains.made, brief)
     elif isinstance(record, Noted):
         remains.tallies.note(record.lease_id, record.tally)
     elif isinstance(record, Ended):
         remains.tallies.end(record.lease_id)
+
+
+def _note_maker(made: dict[tuple[str, str], str], brief: EventBrief) -> None:
+    admission, usage = brief.admission, brief.usage
+    if admission.protocol not in KEPT_BY_ID or admission.subject is None or usage is None:
+        return
+    if usage.provider_request_id:
+        made.setdefault((admission.provider, usage.provider_request_id), admission.subject.customer)
+        if len(made) > ANSWERS_KEPT_MAX:
+            del made[next(iter(made))]
 
 
 def _doubt(

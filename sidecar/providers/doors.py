@@ -39,6 +39,13 @@ class Kind(StrEnum):
     OTHER = "other"  # a path that nobody here knows
 
 
+KEPT_BY_ID: Final = frozenset({"openai.responses", "gemini.interactions"})
+"""Dialects whose answers are kept at the provider unless the request says otherwise, to come back by their id."""
+
+ANSWERS_KEPT_MAX: Final = 32_768
+"""Kept answers of which it is known who made them, some eight megabytes; the one made longest ago goes first."""
+
+
 class Choice(StrEnum):
     """What becomes of a call to a door that is not metered."""
 

@@ -86,7 +86,15 @@ class GeminiInteractions:
         ceiling = Ceiling(model, bound, limit, unbounded=tuple(unbounded))
         later = Kind.BACKGROUND if read_flag(members, "background") else ""
         may_reason = may_reason_unseen(model)
-        return RequestFacts(ceiling, read_flag(members, "stream"), body, may_reason=may_reason, later=later)
+        earlier = members.get("previous_interaction_id")
+        return RequestFacts(
+            ceiling,
+            read_flag(members, "stream"),
+            body,
+            may_reason=may_reason,
+            later=later,
+            continues="" if earlier is None else text_of(earlier.raw) or "",
+        )
 
     def limit_output(self, facts: RequestFacts, tokens: int, *, own_field: bool) -> RequestFacts | None:
         """See `Dialect`."""

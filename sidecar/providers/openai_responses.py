@@ -52,6 +52,7 @@ _ENDS: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.compaction"}
 )
 _FAILURES: Final = frozenset({"failed", "cancelled"})
+_RUNNING: Final = frozenset({"queued", "in_progress"})
 _CALLS: Final = {
     "file_search_call": "file_search_calls",
     "code_interpreter_call": "code_interpreter_calls",
@@ -161,9 +162,9 @@ class ResponsesReading(Reading):
         return False
 
     def read_body(self, members: dict[str, msgspec.Raw]) -> None:
-        """Take in a whole response."""
+        """Take in a whole response; one that is made in the background may not be over."""
         self._read(members)
-        self._ended = True
+        self._ended = decode_text(members.get("status")) not in _RUNNING
 
     def told(self) -> Told | None:
         """The response's own figures, and the calls of tools beside them."""

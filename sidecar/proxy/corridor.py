@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from sidecar.providers.cloud_doors import SIGNED
 from sidecar.providers.doors import Kind
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.authorize import Authority, Call, authorize
+from sidecar.proxy.background import Background, Watch
 from sidecar.proxy.clamp import Shortener
 from sidecar.proxy.contexts import CONTINUED, Contexts
 from sidecar.proxy.deny import DenyOptions, deny, refuse, shape_of, turn_down
@@ -27,9 +28,12 @@ from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import UNKNOWN_KEY, KeyRing
 from sidecar.proxy.local_api_problems import ROOT, denied, unfit
 from sidecar.proxy.log_lines import LineBudget, denied_line
+from sidecar.proxy.makers import Makers, answer_id_in, may_be_kept
 from sidecar.proxy.observe import unread
+from sidecar.proxy.outcomes import Outcome
 from sidecar.proxy.passage import FROM_PROVIDER, Passage
 from sidecar.proxy.recent import Denial, RecentDecisions
+from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_head import RequestHead, is_signed
 from sidecar.proxy.route import Route, Routes
 from sidecar.proxy.stepping import aside
@@ -42,6 +46,12 @@ NO_PROVIDER_KEY: Final = Unfit(
     UnfitReason.PROVIDER_KEY_MISSING,
     "this sidecar holds no key of that provider, and a virtual key goes to none: set upstreams.NAME.key_file (or "
     "needs_key: false where the provider wants none), or send the provider's own key and the virtual one in Spend-Key",
+)
+
+NOT_THEIRS: Final = Unfit(
+    UnfitReason.ANSWER_NOT_FOUND,
+    "this customer has no stored answer with this id here: with a provider key of the sidecar's, an answer comes back"
+    " for the customer whose call made it, by the sidecar that it went through (upstreams.NAME.stored_for)",
 )
 
 SIGNATURE_FAILS: Final = Unfit(
@@ -69,6 +79,9 @@ class Provider:
 
     forwarding: ForwardOptions = field(default_factory=ForwardOptions)
 
+    keeps_apart: bool = False
+    """Whether a stored answer is for the customer alone whose call made it: so where the key is ours."""
+
     shorten: Mapping[str, Shortener] = field(default_factory=dict)
     """By dialect, how an output limit is lowered there; a dialect that is not named is never shortened."""
 
@@ -89,6 +102,8 @@ class Desk:
     unfit_lines: LineBudget = field(default_factory=LineBudget)
     denying: DenyOptions = field(default_factory=DenyOptions)
     contexts: Contexts = field(default_factory=Contexts)
+    makers: Makers = field(default_factory=Makers)
+    background: Background = field(default_factory=lambda: Background(time.monotonic))
     local: Callable[[Arrival, Subject | None], Coroutine[Any, Any, None]] | None = None
     """Answers what comes to /spend/, told whom the virtual key names; None: nothing is there."""
 
@@ -129,13 +144,22 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
         return _turn_down(arrival, route, desk)
     provider = desk.providers[route.upstream]
     if route.dialect is None or (route.dialect.name in SIGNED and _goes_signed(head, provider)):
-        return await _pass_through(arrival, route, desk)
+        return await _pass_through(arrival, route, desk, holder)
     subject = desk.identifier.identify(head.fields, holder)
     if isinstance(subject, Unfit):
         return _turn_down(arrival, subject, desk)
     if isinstance(subject, Denied):
         return _deny(arrival, subject, desk, provider=provider)
-    facts = estimate(route.dialect, arrival.body, route, provider.models, desk.contexts)
+    apart = desk.makers if provider.keeps_apart else None
+    facts = estimate(
+        route.dialect,
+        arrival.body,
+        route,
+        provider.models,
+        desk.contexts,
+        makers=apart,
+        asker=(provider.prices_of, subject.customer),
+    )
     if isinstance(facts, Unfit):
         return _turn_down(arrival, facts, desk)
     key = head.fields.get(b"idempotency-key")
@@ -168,6 +192,8 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
         recent=desk.recent,
         overhead_s=_overhead_s(arrival),
         contexts=desk.contexts if route.dialect.name in CONTINUED else None,
+        makers=apart if apart is not None and may_be_kept(route.dialect.name, facts.body) else None,
+        background=desk.background if facts.later else None,
     )
     try:
         # Bytes pass from upstream to caller inside; before the end of the answer the passage settles and records.
@@ -197,11 +223,26 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
     return None
 
 
-async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
-    """Pass a request on that the configuration exempts from metering: counted and logged, nothing more."""
+async def _pass_through(arrival: Arrival, route: Route, desk: Desk, holder: Subject | None) -> None:
+    """Pass a request on that the configuration exempts from metering: counted and logged, nothing more.
+
+    But for a stored answer: it may not be the caller's, and it may say what a call cost that waits to be settled.
+    """
     kind = route.kind if route.dialect is None else Kind.SIGNED
     if kind is Kind.SIGNED and kind not in route.later:
         return _turn_down(arrival, SIGNATURE_FAILS, desk)
+    watch: Watch | None = None
+    if kind is Kind.STORED:
+        provider, answer_id = desk.providers[route.upstream], answer_id_in(route.target)
+        if provider.keeps_apart:
+            subject = desk.identifier.identify(arrival.head.fields, holder)
+            if isinstance(subject, Unfit):
+                return _turn_down(arrival, subject, desk)
+            if isinstance(subject, Denied):
+                return _deny(arrival, subject, desk, provider=provider)
+            if not desk.makers.is_of(provider.prices_of, answer_id, subject.customer):
+                return _turn_down(arrival, NOT_THEIRS, desk)
+        watch = desk.background.watch(provider.prices_of, answer_id)
     request_id = desk.ids.new("req")
     desk.metrics.passed_through.add(route.upstream)
     outcome = await forward(
@@ -209,8 +250,8 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
         desk.providers[route.upstream].upstream,
         target=route.target,
         body=arrival.body,
-        meter_for=unread,
-        on_end=lambda _: (),
+        meter_for=unread if watch is None else watch.meter_for,
+        on_end=_nothing if watch is None else watch.on_end,
         sweep=desk.sweep,
         options=desk.providers[route.upstream].forwarding,
         added=[FROM_PROVIDER, (b"Spend-Request-Id", request_id.encode())],
@@ -221,6 +262,12 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk) -> None:
         shape = shape_of(arrival.head.target, arrival.head.fields)
         arrival.answer(*refuse(outcome.refusal(), shape, request_id=request_id))
     return None
+
+
+def _nothing(outcome: Outcome) -> Sequence[Header]:
+    """What is settled of an answer that is passed on unread."""
+    del outcome
+    return ()
 
 
 def _would_go_without_key(head: RequestHead, provider: Provider) -> bool:

@@ -68,6 +68,7 @@ TABLE: Final[Mapping[str, Row]] = {
     Reason.SUBJECT_CONFLICT: _BAD,
     UnfitReason.INVALID_SUBJECT: _BAD,
     UnfitReason.INVALID_REQUEST: _BAD,
+    UnfitReason.ANSWER_NOT_FOUND: Row(404, "invalid_request_error", "not_found_error"),
     UnfitReason.MALFORMED_PATH: _BAD,
     RefusalReason.MALFORMED: _BAD,
     RefusalReason.REPEATED_HEADER: _BAD,

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from sidecar.providers.dialect import BadRequest, Dialect, RequestFacts
 from sidecar.proxy.contexts import Contexts
+from sidecar.proxy.makers import Makers
 from sidecar.proxy.route import Route, not_taken
 from sidecar.proxy.unfit import Unfit, UnfitReason
+
+NOT_CONTINUED: Final = Unfit(
+    UnfitReason.INVALID_REQUEST,
+    "the earlier answer that this request goes on from is none of this customer's that is known here: with a provider"
+    " key of the sidecar's, it must be its own, made through this sidecar (upstreams.NAME.stored_for)",
+    code="previous_response_not_found",
+)
 
 
 def estimate(
@@ -16,6 +25,9 @@ def estimate(
     route: Route | None = None,
     models: Mapping[str, str] | None = None,
     contexts: Contexts | None = None,
+    *,
+    makers: Makers | None = None,
+    asker: tuple[str, str] = ("", ""),
 ) -> RequestFacts | Unfit:
     """Read a body's ceiling of usage and what else matters before the call, or say why it cannot be taken.
 
@@ -25,6 +37,8 @@ def estimate(
         route: where it goes; None where nothing stands in its path and everything is taken.
         models: what the rate cards call a model that callers name otherwise; None: nothing.
         contexts: of earlier answers that a request may continue; None: none are known.
+        makers: who made those; None: whoever asks may continue them.
+        asker: by whose prices, and for which customer.
     """
     try:
         facts = dialect.read_request(body) if route is None else dialect.read_request(body, route.target)
@@ -34,4 +48,9 @@ def estimate(
         return Unfit(UnfitReason.ENDPOINT_NOT_METERED, not_taken(facts.later, route.upstream), param=facts.later)
     if models is not None:
         facts = facts.priced_as(models)
-    return contexts.bounded(facts) if facts.continues and contexts is not None else facts
+    if facts.continues:
+        if makers is not None and not makers.is_of(asker[0], facts.continues, asker[1]):
+            return NOT_CONTINUED
+        if contexts is not None:
+            return contexts.bounded(facts)
+    return facts

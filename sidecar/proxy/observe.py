@@ -18,7 +18,10 @@ def reading(outcome: Outcome) -> Usage:
 
 
 class Unread:
-    """An `AnswerMeter` that looks at nothing."""
+    """An `AnswerMeter` that looks at nothing, and knows what it was told."""
+
+    def __init__(self, usage: Usage = NOTHING_READ) -> None:
+        self._usage = usage
 
     def feed(self, piece: bytes) -> bytes:
         """The piece itself."""
@@ -33,9 +36,9 @@ class Unread:
         return False
 
     def usage(self, ending: Ending) -> Usage:
-        """Nothing was read, however it ended."""
+        """What it was told: without that, that nothing was read, however it ended."""
         del ending
-        return NOTHING_READ
+        return self._usage
 
 
 def unread(status: int, content_encoding: str, lines: bytes) -> AnswerMeter:

@@ -10,10 +10,13 @@ import msgspec
 
 from sidecar.core.credits.amounts import format_amount
 from sidecar.core.governance.decisions import Source
+from sidecar.core.pricing.usage import Usage
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
 from sidecar.proxy.authorize import Admitted, Authority
+from sidecar.proxy.background import Background
 from sidecar.proxy.contexts import Contexts
 from sidecar.proxy.log_lines import settled_line
+from sidecar.proxy.makers import Makers
 from sidecar.proxy.observe import NOTHING_READ, reading
 from sidecar.proxy.outcomes import Cause, Outcome
 from sidecar.proxy.rates import used_tokens
@@ -37,7 +40,10 @@ logger = logging.getLogger(__name__)
 class Passage:
     """Makes the call's meter, and settles and records it exactly once, however it ends."""
 
-    __slots__ = ("_admitted", "_authority", "_contexts", "_dialect", "_metrics", "_overhead_s", "_recent", "_settled")
+    __slots__ = (
+        "_admitted", "_authority", "_background", "_contexts", "_dialect", "_makers", "_metrics", "_overhead_s",
+        "_recent", "_settled",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -49,13 +55,19 @@ class Passage:
         recent: RecentDecisions,
         overhead_s: float,
         contexts: Contexts | None = None,
+        makers: Makers | None = None,
+        background: Background | None = None,
     ) -> None:
         """Begin; `overhead_s` is what we have taken so far, for the log and the metric.
 
-        `contexts` learn how long the answer's was; None: nobody can continue it.
+        `contexts` learn how long the answer's was; None: nobody can continue it. `makers` learn whose the answer
+        is; None: it does not come back, or is the caller's own account's. `background` waits for what it cost;
+        None: that stands in this answer.
         """
         self._admitted = admitted
         self._contexts = contexts
+        self._makers = makers
+        self._background = background
         self._dialect = dialect
         self._authority = authority
         self._metrics = metrics
@@ -96,6 +108,25 @@ class Passage:
         if self._settled:
             raise RuntimeError("a call is settled once")
         self._settled = True
+        if self._background is not None and self._waits(outcome, self._background):
+            return ()
+        return self._settle_now(outcome)
+
+    def settle_late(self, outcome: Outcome) -> None:
+        """Settle and record what `background` has waited for; called once."""
+        self._settle_now(outcome)
+
+    def _waits(self, outcome: Outcome, background: Background) -> bool:
+        """Whether what it cost stands in an answer that is yet to come back."""
+        call, usage = self._admitted.call, self._read(outcome)
+        if not background.takes(call.provider, self, outcome, usage):
+            return False
+        self.forget_body()
+        if self._makers is not None:
+            self._makers.learn(call.provider, call.subject.customer, usage)
+        return True
+
+    def _settle_now(self, outcome: Outcome) -> Sequence[Header]:
         admitted, authority = self._admitted, self._authority
         event, recorded = record(
             admitted,
@@ -107,6 +138,8 @@ class Passage:
         )
         if self._contexts is not None:
             self._contexts.learn(admitted.call.facts.model, event.usage)
+        if self._makers is not None:
+            self._makers.learn(admitted.call.provider, admitted.call.subject.customer, event.usage)
         if admitted.room is not None:
             admitted.room.settle(used_tokens(event))
         self._recent.remember(self._admitted.call.request_id, recorded)
@@ -147,6 +180,12 @@ class Passage:
         except Exception:  # a meter's fault must not leave a hold open: then nothing was read
             logger.exception("reading_failed", extra={"facts": {"request_id": self._admitted.call.request_id}})
             return settle(held_atoms, prices, NOTHING_READ, ending=outcome.ending, status=outcome.status)
+
+    def _read(self, outcome: Outcome) -> Usage:
+        try:
+            return reading(outcome)
+        except Exception:  # it is asked again when it is settled, and said then
+            return NOTHING_READ
 
 
 def status_class(status: int) -> str:

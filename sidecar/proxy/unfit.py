@@ -20,6 +20,7 @@ class UnfitReason(StrEnum):
     INVALID_API_KEY = "invalid_api_key"  # a virtual key that is none, or none where one is needed
     PROVIDER_KEY_MISSING = "provider_key_missing"
     INVALID_REQUEST = "invalid_request"
+    ANSWER_NOT_FOUND = "answer_not_found"  # a stored answer that is not this customer's, or not known
 
 
 class Unfit(msgspec.Struct, frozen=True):

@@ -304,18 +304,45 @@ def test_azures_client_and_its_deployments(tmp_path: Path, provider: LLMProvider
         ] * 2
 
 
-def test_a_background_answer_that_is_taken_is_charged_what_it_may_cost(tmp_path: Path, provider: LLMProvider) -> None:
-    """L5, L25: by `doors.background: pass_counted`. Its usage comes where nobody sees it; the hold stands for it."""
-    settings = provider_environment(provider.address) | {"SPEND_UPSTREAMS__OPENAI__DOORS__BACKGROUND": "pass_counted"}
+def test_a_background_answer_is_settled_once_by_the_first_that_is_whole(tmp_path: Path, provider: LLMProvider) -> None:
+    """L25, S-31: its hold is open while it is asked for, its usage is charged once, and no other customer has it; after
+    a restart its maker still does. One that nobody comes for is charged what it may cost."""
+    secret = tmp_path / "provider-key"
+    secret.write_text("the-provider-s-own-key")
+    settings = provider_environment(provider.address) | {
+        "SPEND_UPSTREAMS__OPENAI__DOORS__BACKGROUND": "pass_counted",
+        "SPEND_UPSTREAMS__OPENAI__KEY_FILE": str(secret),
+    }
+    provider.plan = Plan(polls=2)
+    ask: dict[str, Any] = {"model": "gpt-4o-mini", "input": "Count the sheep.", "max_output_tokens": 100}
     with running_product(tmp_path / "later", settings) as product:
-        product.spend("customers", "add", "acme")
-        product.spend("grants", "add", "acme", "5")
+        for customer in ("acme", "eve"):
+            product.spend("customers", "add", customer)
+            product.spend("grants", "add", customer, "5")
         with openai_client(product.proxy) as client:
-            queued = client.responses.create(
-                model="gpt-4o-mini", input="Count the sheep.", max_output_tokens=100, background=True
-            )
-        assert (queued.status, queued.usage) == ("queued", None)
-        [row] = product.usage("acme")
-        assert row["state"] == "absent"
-        assert "estimated" in row["flags"]
-        assert row["charge"]["atoms"] >= 100 * 600  # the longest answer at $0.60 a million
+            eve = client.with_options(default_headers={"Spend-Customer": "eve"})
+            queued = client.responses.create(**ask, background=True)
+            assert (queued.status, queued.usage) == ("queued", None)
+            assert product.usage("acme") == []
+            with pytest.raises(openai.NotFoundError):
+                eve.responses.retrieve(queued.id)
+            with pytest.raises(openai.NotFoundError):
+                eve.responses.delete(queued.id)
+            with pytest.raises(openai.BadRequestError):
+                eve.responses.create(**ask, previous_response_id=queued.id)
+            assert provider.asked_back == []
+            told = [client.responses.retrieve(queued.id).status for _ in range(4)]
+            assert told == ["queued", "queued", "completed", "completed"]
+            [row] = product.usage("acme")
+            assert (row["state"], row["flags"], row["charge"]["atoms"]) == ("final", [], 10 * 150 + 5 * 600)
+            client.responses.create(**ask, background=True)
+        assert product.stop() == 0
+        product.start()
+        left = product.usage("acme")[-1]
+        assert (left["state"], "estimated" in left["flags"]) == ("absent", True)
+        assert left["charge"]["atoms"] >= 100 * 600  # the longest answer at $0.60 a million
+        with openai_client(product.proxy) as client:
+            assert client.responses.retrieve(queued.id).id == queued.id
+            with pytest.raises(openai.NotFoundError):
+                client.with_options(default_headers={"Spend-Customer": "eve"}).responses.retrieve(queued.id)
+        assert len(product.usage("acme")) == 2

@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -54,6 +54,8 @@ class Plan:
     status: int = 200
     error: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    polls: int = 1
+    """Times that a response made in the background is asked for before it is there."""
 
 
 class LLMProvider:
@@ -62,6 +64,7 @@ class LLMProvider:
     def __init__(self) -> None:
         self.plan = Plan()
         self.served: list[Served] = []
+        self.asked_back: list[tuple[str, str]] = []
         self.address = ""
         self._numbers = itertools.count(1)
 
@@ -87,6 +90,17 @@ class LLMProvider:
         served.finished = True
         await response.write_eof()
         return response
+
+    async def _stored(self, request: web.Request) -> web.Response:
+        """A response by its id: queued until it was asked for often enough, then whole, as often as anybody asks."""
+        self.asked_back.append((request.method, request.match_info["id"]))
+        number = int(request.match_info["id"].removeprefix("resp_"))
+        served = next((one for one in self.served if one.number == number), None)
+        if served is None:
+            return web.json_response({"error": {"message": "not found"}}, status=404)
+        if self.asked_back.count(("GET", f"resp_{number}")) <= self.plan.polls:
+            return web.json_response(responses_answer(served))
+        return web.json_response(responses_answer(replace(served, body=served.body | {"background": False})))
 
 
 def _spoken(path: str) -> tuple[Callable[[Served], dict[str, Any]], Callable[[Served, int], Iterator[bytes]]]:
@@ -191,6 +205,8 @@ def running_provider() -> Iterator[LLMProvider]:
     async def serve(started: threading.Event, stopping: asyncio.Event) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/{path:.*}", provider._answer)
+        app.router.add_get("/{path:.*}/responses/{id}", provider._stored)
+        app.router.add_delete("/{path:.*}/responses/{id}", provider._stored)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)

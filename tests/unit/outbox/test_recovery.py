@@ -150,6 +150,23 @@ class TestOpenCalls:
         assert recovery.settled_calls == 0
 
 
+def test_who_made_a_kept_answer_is_known_after_a_restart(tmp_path: Path) -> None:
+    """S-31: of a protocol whose answers come back by their id; the first who had it keeps it."""
+    spool = opened(tmp_path, "i1").spool
+    for name, protocol, customer, answer_id in (
+        ("r1", "openai.responses", "acme", "resp_1"), ("r2", "openai.responses", "eve", "resp_1"),
+        ("r3", "openai.chat", "acme", "chatcmpl-1"), ("r4", "gemini.interactions", "eve", "int_1"),
+    ):  # fmt: skip
+        asked = admission(name, 10)
+        subject = msgspec.structs.replace(asked.subject, customer=customer)
+        asked = msgspec.structs.replace(asked, protocol=protocol, provider="p", subject=subject)
+        spool.admit(asked)
+        used = Usage(UsageState.FINAL, provider_request_id=answer_id)
+        spool.settle(msgspec.structs.replace(event(asked, 5), usage=used))
+    die(spool)
+    assert opened(tmp_path, "i2").made == {("p", "resp_1"): "acme", ("p", "int_1"): "eve"}
+
+
 class TestLeases:
     async def test_they_are_closed_to_the_atom(self, tmp_path: Path) -> None:
         """L46: granted − what is charged comes back: 500 − 70 − 100; the new run admits on none of it."""

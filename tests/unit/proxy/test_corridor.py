@@ -78,9 +78,15 @@ def post(
 
 @contextlib.asynccontextmanager
 async def site(
-    on: Bench | None = None, *, stops: bool = False, keys: dict[str, Any] | None = None, **options: Any
+    on: Bench | None = None,
+    *,
+    stops: bool = False,
+    keys: dict[str, Any] | None = None,
+    apart: bool = False,
+    doors: dict[str, str] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Site]:
-    """A site whose customer acme has plenty, unless a bench says otherwise."""
+    """A site whose customer acme has plenty, unless a bench says otherwise. `apart`: as where the key is ours."""
     on = on or rich()
     async with ScriptedProvider() as provider:
         provider.otherwise(Script.json(ANSWER))
@@ -89,11 +95,11 @@ async def site(
         upstream = Upstream("openai", read_origin(provider.url), sweep=sweep)
         ids = SequentialIds()
         desk = Desk(
-            routes=Routes(pass_through=("GET /v1/models",)),
+            routes=Routes(pass_through=("GET /v1/models",), doors={"openai": doors or {}}),
             identifier=Identifier(),
             authority=on.authority,
             providers={
-                "openai": Provider(upstream, "openai", stops, forwarding=ForwardOptions(**options)),
+                "openai": Provider(upstream, "openai", stops, forwarding=ForwardOptions(**options), keeps_apart=apart),
                 "anthropic": Provider(upstream, "anthropic", forwarding=ForwardOptions(**options)),
             },
             ids=ids,
