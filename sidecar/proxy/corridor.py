@@ -151,15 +151,8 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
     if isinstance(subject, Denied):
         return _deny(arrival, subject, desk, provider=provider)
     apart = desk.makers if provider.keeps_apart else None
-    facts = estimate(
-        route.dialect,
-        arrival.body,
-        route,
-        provider.models,
-        desk.contexts,
-        makers=apart,
-        asker=(provider.prices_of, subject.customer),
-    )
+    asker = (provider.prices_of, subject.customer)
+    facts = estimate(route.dialect, arrival.body, route, provider.models, desk.contexts, makers=apart, asker=asker)
     if isinstance(facts, Unfit):
         return _turn_down(arrival, facts, desk)
     key = head.fields.get(b"idempotency-key")
@@ -192,7 +185,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
         recent=desk.recent,
         overhead_s=_overhead_s(arrival),
         contexts=desk.contexts if route.dialect.name in CONTINUED else None,
-        makers=apart if apart is not None and may_be_kept(route.dialect.name, facts.body) else None,
+        makers=apart if apart and may_be_kept(route.dialect.name, facts.body) else None,
         background=desk.background if facts.later else None,
     )
     try:
