@@ -67,8 +67,9 @@ class BackOffice:
         shipping: ShipperOptions,
         leases: KeeperOptions,
         disk: Disk | None = None,
+        software: str = "",
     ) -> None:
-        """Open the outbox, and settle what a former start left open.
+        """Open the outbox, and settle what a former start left open. `software`: our version, for the ledger.
 
         Raises:
             ConfigurationError: another process uses the folder, or it cannot be read or written.
@@ -81,7 +82,7 @@ class BackOffice:
         )
         self.spool = self._recovery.spool
         self.made = self._recovery.made
-        self.shipper = Shipper(ledger, self.spool, clock, shipping)
+        self.shipper = Shipper(ledger, self.spool, clock, shipping, software=software)
         self.table = LeaseTable()
         self._ledger = ledger
         self._gate = LendingGate(ledger, self.shipper)

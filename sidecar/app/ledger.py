@@ -15,6 +15,7 @@ from sidecar.app.admin_token import lasting_token
 from sidecar.app.backups import Backups
 from sidecar.app.books import opened_book
 from sidecar.app.checkpointing import Checkpointer, checkpoints_made
+from sidecar.app.fleet_metrics import FleetMetrics
 from sidecar.app.ledger_port import ledger_port
 from sidecar.app.serving import (
     check_currency,
@@ -65,13 +66,19 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
         contract = ContractAPI(ledger, clock.monotonic)
         checkpoints = Checkpointer(opened.book, clock, ids, ours.checkpoints, data=data, tell=contract.tell_checkpoint)
         show_clock_jump(metrics, lambda: ledger.clock_jump_ms)
+        fleet = FleetMetrics(ledger.list_sidecars, clock, metrics)
         metrics.gauge("spend_ledger_sidecars", "Sidecars that hear of changes now.", lambda: contract.streams)
         async with (
             checkpoints_made(checkpoints, ours.checkpoints.every_s),
             written_off(ledger.write_off_silent),
             _watching(ledger, opened.is_shared, ours.redis, metrics, clock.monotonic),
             ledger_port(api, ours.listen, contract=contract) as address,
-            health_port(metrics, lambda: ["stopping"] if stop.is_set() else opened.obstacles(), ours.health) as health,
+            health_port(
+                metrics,
+                lambda: ["stopping"] if stop.is_set() else opened.obstacles(),
+                ours.health,
+                refresh=fleet.refresh,
+            ) as health,
         ):
             write_admin_file(data, AdminFile(address, token, health=health))
             kept = "the book in PostgreSQL" if opened.is_shared else f"all state in {data}"

@@ -71,7 +71,14 @@ class RunningSidecar:
         self._counted = CountedLedger(ledger, self._share, clock)
         self._ledger: Ledger = self._counted
         self._office = office = BackOffice(
-            data, self._ledger, clock=clock, ids=ids, outbox=ours.outbox, shipping=ours.shipping, leases=ours.leases
+            data,
+            self._ledger,
+            clock=clock,
+            ids=ids,
+            outbox=ours.outbox,
+            shipping=ours.shipping,
+            leases=ours.leases,
+            software=product_version(),
         )
         office.keeper.on_miss = metrics.lease_misses.add
         self._rates = RateSharing(clock, ours.redis, incarnation=office.incarnation, metrics=metrics)

@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from sidecar.app.data_folder import open_data_folder
-from sidecar.app.health import Obstacles, health_app
+from sidecar.app.health import Obstacles, Refresh, health_app, nothing_to_refresh
 from sidecar.app.settings import Listen, Settings, UpstreamSettings, files_wanted, uses_demo
 from sidecar.app.start_guards import guard_start
 from sidecar.catalog.read import Catalog
@@ -89,13 +89,15 @@ async def upstreams_or_demo(settings: Settings) -> AsyncIterator[tuple[dict[str,
 
 
 @asynccontextmanager
-async def health_port(metrics: Metrics, obstacles: Obstacles, listen: Listen) -> AsyncIterator[str]:
+async def health_port(
+    metrics: Metrics, obstacles: Obstacles, listen: Listen, *, refresh: Refresh = nothing_to_refresh
+) -> AsyncIterator[str]:
     """Serve /livez, /readyz and /metrics; gives the address.
 
     Raises:
         ConfigurationError: the port is taken.
     """
-    runner = web.AppRunner(health_app(metrics, obstacles), access_log=None, handle_signals=False)
+    runner = web.AppRunner(health_app(metrics, obstacles, refresh), access_log=None, handle_signals=False)
     await runner.setup()
     try:
         try:

@@ -40,12 +40,26 @@ def lease_account(lease: str) -> str:
     return lease.partition("/")[2]
 
 
+class SidecarState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a sidecar is, for whoever runs a fleet: nothing is decided by it.
+
+    `software` is the version that is installed there, empty where it does not say. `outbox_calls` are settled and not
+    yet acknowledged by the ledger, those of this message among them; the oldest has waited for `outbox_age_ms`, at
+    most. `outbox_bytes` is what the outbox takes on disk, acknowledged records that are kept for a day included.
+    """
+
+    software: str = ""
+    outbox_calls: int = 0
+    outbox_age_ms: int = 0
+    outbox_bytes: int = 0
+
+
 class RegisterRequest(msgspec.Struct, frozen=True):
     """A process started. `incarnation` is a random number drawn at this start (L43).
 
     It says so again whenever the book has become another, and once more when it is `caught_up`: every call that
     it keeps is booked there, and each of its leases was reported (L50a). `history_id` and `heard` are what it was
-    last told of the book; empty and 0 where nothing ever was.
+    last told of the book; empty and 0 where nothing ever was. `state`: None from a sidecar that does not say.
     """
 
     sidecar: str
@@ -54,6 +68,7 @@ class RegisterRequest(msgspec.Struct, frozen=True):
     history_id: str = ""
     heard: int = 0
     caught_up: bool = False
+    state: SidecarState | None = None
 
 
 class RegisterReply(msgspec.Struct, frozen=True):
@@ -234,9 +249,10 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a holder says of one lease: its growing `returned_atoms`, and how much more it wants.
 
-    `closed`: it will never admit on it again; `returned_atoms` is then granted − tally (L42). `tally_atoms`
-    says with it what was charged on it in all: so what was lent in an answer that its holder never heard
-    is free as well. None: it is not said.
+    `tally_atoms` is what was charged on it in all, by its holder's count, with the calls of this message and those
+    that still wait in its outbox: what the book lacks of it is known and not booked yet. None: it is not said.
+    `closed`: it will never admit on it again; `returned_atoms` is then granted − tally (L42): so what was lent in an
+    answer that its holder never heard is free as well.
     `granted_atoms` is the total as its holder was told, 0 where it does not say: more than the book has
     means that the book has lost something, and that so much more of the account is out (L50a).
     """
@@ -269,7 +285,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     ever admitted is booked. What is left on any lease of it is then free again, also on one whose
     grant it died before hearing of. `history_id` is of the book that has all that the sender keeps, empty while
     it is bringing that up; `heard` the greatest count that it was told of it. Either proves it, where the
-    book has lost something since (L50a).
+    book has lost something since (L50a). `state`: None from a sidecar that does not say.
     """
 
     sidecar: str
@@ -281,6 +297,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = VERSION
     history_id: str = ""
     heard: int = 0
+    state: SidecarState | None = None
 
 
 class RecordedPart(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -308,6 +325,7 @@ class RecordedSync(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = VERSION
     history_id: str = ""
     heard: int = 0
+    state: SidecarState | None = None
 
 
 AnyPart = CustomerPart | RecordedPart

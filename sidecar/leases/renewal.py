@@ -213,8 +213,7 @@ class Renewal:
         elif lease.has_more and not lease.recalled and lease.is_live(now):
             needed, free = demand(lease, self._options.cover_s, now), lease.free
             want = needed - free if free * 2 < needed else 0
-        tally = lease.spent if lease.closed else None
-        return LeaseReport(lease.lease_id, lease.returned, want, lease.closed, tally, lease.granted)
+        return LeaseReport(lease.lease_id, lease.returned, want, lease.closed, lease.spent, lease.granted)
 
 
 def _may_close(lease: Lease) -> bool:

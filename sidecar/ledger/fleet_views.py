@@ -43,11 +43,17 @@ class LeaseView(msgspec.Struct, frozen=True):
 
 
 class SidecarView(msgspec.Struct, frozen=True):
-    """A sidecar: when it was last heard, and what it holds, over all customers.
+    """A sidecar: when it was last heard, how it was then, and what it holds, over all customers.
 
-    `heard_at_ms` is right to ten seconds; null: not in the last day, or it has said that it stops. `leases` and
+    `heard_at_ms` is right to twenty seconds; null: not in the last day, or it has said that it stops. `leases` and
     `holds` (by currency) are all with something out, `quarantined_leases` and `quarantined` those of them whose life
     is over (L46).
+
+    When it was heard it had `software` (`` where it does not say), and `outbox_calls` settled that were not booked yet,
+    the oldest for `outbox_age_ms`; `outbox_bytes` is its outbox on disk, with what is kept for a day. Null: it has not
+    said. The drift, by currency, over its open leases: `unbooked` was charged there by its own count and is not in the
+    book, and `overbooked` was booked on a lease beyond that count, which cannot be where all is well. A call is on
+    leases of budgets and of grants at once, and counts on each.
     """
 
     sidecar: str
@@ -56,6 +62,12 @@ class SidecarView(msgspec.Struct, frozen=True):
     holds: tuple[Money, ...] = ()
     quarantined_leases: int = 0
     quarantined: tuple[Money, ...] = ()
+    software: str = ""
+    outbox_calls: int | None = None
+    outbox_age_ms: int | None = None
+    outbox_bytes: int | None = None
+    unbooked: tuple[Money, ...] = ()
+    overbooked: tuple[Money, ...] = ()
 
 
 class OutWithView(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ class HistoryDesk(SystemDesk):
             )
             if request.caught_up and request.history_id in ("", history):
                 await learning.note_caught_up(tx, self._clock.now_ms(), history, request.sidecar)
-            share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms())
+            share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms(), request.state)
             return RegisterReply(history, heard, sidecars=share.sidecars, rank=share.rank), loss, share
 
         reply, loss, share = await self._transact_system(work)
@@ -130,7 +130,7 @@ class HistoryDesk(SystemDesk):
             if request.ended:
                 await self._fleet.left(tx, request.sidecar)
                 return SyncReply((), history, heard), loss, None, left
-            share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms())
+            share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms(), request.state)
             return SyncReply((), history, heard, sidecars=share.sidecars, rank=share.rank), loss, share, left
 
         reply, loss, share, left = await self._transact_system(work)

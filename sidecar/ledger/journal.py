@@ -46,6 +46,10 @@ class Lease(msgspec.Struct):
     resolution: str = ""
     resolved: int = 0
     """Of what may be out, so much stands elsewhere, as `resolution` says, while its holder is not heard (L46)."""
+    tally: int | None = None
+    """What was charged on it in all by its holder's count, as far as was heard; None: it has not said."""
+    drift: int = 0
+    """`tally` − `posted` when that was heard and the calls that came with it were booked; never below zero in truth."""
 
     @property
     def raw(self) -> int:
@@ -385,6 +389,8 @@ def lease_of(row: Row) -> Lease:
         row["heard"],
         row["resolution"],
         row["resolved"],
+        row["tally"],
+        row["drift"],
     )
 
 
@@ -411,8 +417,9 @@ _UPDATE_ACCOUNT = (
 
 _UPSERT_LEASE = (
     "INSERT INTO leases (customer, lease_id, account, sidecar, incarnation, granted, returned, posted, closed,"
-    " pays_until_ms, heard, resolution, resolved) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " pays_until_ms, heard, resolution, resolved, tally, drift) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (customer, lease_id) DO UPDATE SET granted = excluded.granted, returned = excluded.returned,"
     " posted = excluded.posted, closed = excluded.closed, pays_until_ms = excluded.pays_until_ms,"
-    " heard = excluded.heard, resolution = excluded.resolution, resolved = excluded.resolved"
+    " heard = excluded.heard, resolution = excluded.resolution, resolved = excluded.resolved,"
+    " tally = excluded.tally, drift = excluded.drift"
 )

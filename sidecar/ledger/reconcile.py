@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.contract.messages import AnyPart, AnySync, CustomerPart, LeaseGrant, LeaseReport, PartReply
+from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
 from sidecar.core.credits.grants import Grant
@@ -161,6 +162,7 @@ class _Reconciling:
         moves = Moves()
         facts: dict[str, object] = {}
         for lease, report in known:
+            self._note_tally(lease, report.tally_atoms)
             before, returned = lease.escrow, report.returned_atoms
             if report.closed and report.tally_atoms is not None:
                 # Its holder may never have heard of the last that was lent on it, and will not admit on that either.
@@ -179,6 +181,15 @@ class _Reconciling:
             self._journal.post(
                 "returned", actor=f"sidecar:{self._request.sidecar}", moves=moves, facts={"leases": facts}
             )
+
+    def _note_tally(self, lease: Lease, tally: int | None) -> None:
+        """Note what its holder has counted, and how far the book is from it; an older message says nothing new."""
+        if tally is None or not (lease.tally or 0) <= tally <= MAX_ATOMS:
+            return
+        drift = tally - lease.posted
+        if (tally, drift) != (lease.tally, lease.drift):
+            lease.tally, lease.drift = tally, drift
+            self._journal.keep(lease)
 
     async def _renew(self, reports: list[tuple[Lease, LeaseReport]]) -> tuple[LeaseGrant, ...]:
         """Another while for each lease; more for those that want it, where nobody is short."""

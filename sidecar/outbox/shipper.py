@@ -20,6 +20,7 @@ from sidecar.contract.messages import (
     RecordedSync,
     RegisterReply,
     RegisterRequest,
+    SidecarState,
     SyncReply,
     SyncRequest,
 )
@@ -72,8 +73,10 @@ class Shipper:
         booked_before: everything settled before this instant (monotonic) is in the book.
     """
 
-    def __init__(self, ledger: Ledger, spool: Spool, clock: Clock, options: ShipperOptions) -> None:
-        """Make it once the spool is open: what earlier runs left is counted."""
+    def __init__(
+        self, ledger: Ledger, spool: Spool, clock: Clock, options: ShipperOptions, *, software: str = ""
+    ) -> None:
+        """Make it once the spool is open: what earlier runs left is counted. `software`: our version, to tell."""
         self._cursor = Cursor(spool.directory)
         self.depth = count_unshipped(spool, self._cursor.position)
         self.refused = 0
@@ -82,6 +85,7 @@ class Shipper:
         self._spool = spool
         self._clock = clock
         self._options = options
+        self._software = software
         self._reports: LeaseReports | None = None
         self._waits_since = clock.monotonic() if self.depth else None
         self._refusals = 0
@@ -148,6 +152,7 @@ class Shipper:
                 history_id=before,
                 heard=self._cursor.heard,
                 caught_up=bool(caught_up) or not (before or self.depth),
+                state=self._state(),
             )
             reply = await self._ledger.register(request)
             self.registered(reply)
@@ -281,6 +286,9 @@ class Shipper:
 
     # inside
 
+    def _state(self) -> SidecarState:
+        return SidecarState(self._software, self.depth, round(1000 * self.age_s), self._spool.total_bytes)
+
     def _pause_s(self) -> float:
         return max(0.0, self._paused_until - self._clock.monotonic())
 
@@ -320,6 +328,7 @@ class Shipper:
             tuple(parts),
             history_id=history_id,
             heard=heard,
+            state=self._state(),
         )
         try:
             async with asyncio.timeout(self._options.sync_timeout_s):

@@ -93,6 +93,7 @@ class ScriptedLedger:
         self.resolves: list[ResolveRequest] = []
         self.syncs: list[SyncRequest] = []
         self.registered: list[str] = []
+        self.registers: list[RegisterRequest] = []
         self.ended: list[str] = []
         self.away = False
         self.gate: asyncio.Event | None = None
@@ -108,6 +109,7 @@ class ScriptedLedger:
     async def register(self, request: RegisterRequest) -> RegisterReply:
         self._check()
         self.registered.append(request.incarnation)
+        self.registers.append(request)
         self.heard += 1
         return RegisterReply(self.history_id, self.heard)
 

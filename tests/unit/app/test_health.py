@@ -20,3 +20,16 @@ async def test_probes_and_metrics() -> None:
         answer = await client.get("/metrics")
         assert answer.content_type == "text/plain"
         assert 'spend_passed_through_total{upstream="openai"} 1.0' in await answer.text()
+
+
+async def test_what_is_read_for_a_scrape_is_in_it() -> None:
+    """And only for that: a probe is answered whatever the book does."""
+    metrics = Metrics()
+
+    async def refresh() -> None:
+        metrics.passed_through.add("read-just-now")
+
+    async with TestClient(TestServer(health_app(metrics, list, refresh))) as client:
+        assert (await client.get("/readyz")).status == (await client.get("/livez")).status == 200
+        assert metrics.passed_through.total() == 0
+        assert "read-just-now" in await (await client.get("/metrics")).text()

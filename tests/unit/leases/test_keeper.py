@@ -502,6 +502,17 @@ class TestBackground:
         house.settle(await house.hold(100), 90, "r9")
         assert len(house.ledger.resolves) == asked, "no call had to wait"
 
+    async def test_a_report_says_what_was_charged_in_all(self) -> None:
+        """L42: by its holder's count, also of a lease that goes on: what the book lacks of it can be seen."""
+        house = House(limited(100_000))
+        house.settle(await house.hold(100), 90, "r1")
+        await house.tick(10.0)
+        house.settle(await house.hold(100), 7, "r2")
+        house.events.clear()  # it waits in the outbox
+        await house.tick(10.0)
+        reports = [report for sync in house.ledger.syncs for part in sync.parts for report in part.leases]
+        assert [(report.tally_atoms, report.closed) for report in reports] == [(90, False), (97, False)]
+
     async def test_low_water_wakes_the_courier(self) -> None:
         """L44: at half of what is free, not at the next refresh."""
         house = House(limited(100_000))

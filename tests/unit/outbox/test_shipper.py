@@ -94,6 +94,26 @@ async def test_everything_is_booked_in_bounded_batches(tmp_path: Path) -> None:
     assert depot.spool.number > 3
 
 
+async def test_each_message_says_how_the_sidecar_is(tmp_path: Path) -> None:
+    """Its version, and what waits in the outbox as the message goes out, that of the message among it."""
+    depot = Depot(tmp_path)
+    shipper = Shipper(depot.ledger, depot.spool, depot.clock, QUICK, software="1.2.3")
+    for number in range(3):
+        depot.call(f"r{number}")
+    depot.clock.advance(2.5)
+    await shipper.register()
+    assert await shipper.flush(10.0)
+    shipper.beat()
+    await shipper.sync_once()
+    said = [depot.ledger.registers[-1].state, *(sync.state for sync in depot.ledger.syncs)]
+    assert [(one.software, one.outbox_calls, one.outbox_age_ms) for one in said if one is not None] == [
+        ("1.2.3", 3, 2500),
+        ("1.2.3", 3, 2500),
+        ("1.2.3", 0, 0),
+    ]
+    assert all(one is not None and one.outbox_bytes == depot.spool.total_bytes > 0 for one in said)
+
+
 async def test_a_lost_answer_is_asked_for_again(tmp_path: Path) -> None:
     """L29: sent twice, booked once."""
     depot = Depot(tmp_path)
