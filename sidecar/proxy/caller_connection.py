@@ -32,7 +32,14 @@ from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.stepping import Pause, Stepper, aside
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.turns import Turns
-from sidecar.proxy.wire_bytes import FIRST_LINE_BYTES, MAX_HEAD_BYTES, ChunkPadding, padding_behind, target_in
+from sidecar.proxy.wire_bytes import (
+    FIRST_LINE_BYTES,
+    MAX_HEAD_BYTES,
+    ChunkPadding,
+    head_behind,
+    padding_behind,
+    target_in,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -191,14 +198,22 @@ class CallerConnection(BaseProtocol):
             return
         if not messages and self._head_since:
             self._keep_start(data)
-        if self._chunks is not None or not messages or messages[-1][0].chunked:
-            excess = self._excess(len(data), messages, last.total_bytes - had)
+        behind = 0
+        if self._chunks is not None or not messages or any(message.chunked for message, _ in messages):
+            received = len(data)
+            if len(self._queue) + len(messages) >= MAX_PIPELINED - 1:  # one more may be under way
+                received = 0  # the parser keeps back what it will tell of later
+            elif messages or (self._chunks is not None and not self._head_since):
+                behind = head_behind(data, messages, last)
+            excess = self._excess(received - behind, messages, last.total_bytes - had)
             if excess is not None:
                 self._break_off(excess)
                 return
+        if messages or behind:
+            self._head_since = self.door.sweep.now if behind else 0.0
+            self._head_bytes = behind
+            self._start = data[-behind:][:FIRST_LINE_BYTES] if behind else b""
         if messages:
-            self._head_since = 0.0
-            self._head_bytes = 0
             self._last_payload = messages[-1][1]
         self._read_bytes += len(data)
         if self._plain and self._chunks is None and self._last_payload.is_eof():
@@ -381,20 +396,19 @@ class CallerConnection(BaseProtocol):
 
         `carried`: how much of the read was still of the body of the request before these.
         """
-        if len(self._queue) + len(messages) >= MAX_PIPELINED - 1:  # one more may be under way
-            received = 0  # the parser keeps back what it will tell of later
+        chunks = self._chunks
         if messages:
             message, payload = messages[-1]
-            padding = padding_behind(received + self._head_bytes - carried, messages)
-            self._chunks = ChunkPadding(payload, max(0, padding)) if message.chunked else None
+            chunks = ChunkPadding(payload, max(0, padding_behind(received + self._head_bytes - carried, messages)))
+            self._chunks = chunks if message.chunked else None
         elif self._head_since:
             self._head_bytes += received
             if self._head_bytes <= MAX_HEAD_BYTES:
                 return None
             return Refusal(RefusalReason.HEAD_TOO_LARGE, "the request's head is too large", closes=True)
-        elif self._chunks is not None:
-            self._chunks.add(max(0, received - self._chunks.body_bytes()))
-        if self._chunks is None or not self._chunks.is_too_much:
+        elif chunks is not None:
+            chunks.add(max(0, received - chunks.body_bytes()))
+        if chunks is None or not chunks.is_too_much:
             return None
         self._last_payload.set_exception(BodyBroken())
         return Refusal(RefusalReason.MALFORMED, "the body's framing is larger than the body", closes=True)

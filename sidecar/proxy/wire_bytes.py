@@ -62,9 +62,35 @@ class ChunkPadding:
         return self._padding > MAX_PADDING_BYTES + PADDING_PER_BYTE * self._seen
 
 
+def head_behind(data: bytes, messages: Sequence[tuple[RawRequestMessage, StreamReader]], last: StreamReader) -> int:
+    """How many bytes at the end of a read are of a head that has begun and not ended, behind the last whole request.
+
+    A head that has not ended holds no empty line, so it begins behind the read's last one. Where there is none, the
+    body ended with the rest of an empty line that the read before began, of three bytes at most.
+
+    Args:
+        data: the read.
+        messages: the requests whose heads ended in it.
+        last: without any, the chunked body that was under way.
+    """
+    if messages:
+        last = messages[-1][1]
+    if not last.is_eof():
+        return 0
+    behind = len(data) - data.rfind(b"\r\n\r\n") - 4
+    if messages and not messages[-1][0].chunked:
+        behind -= last.total_bytes
+    return max(0, behind)
+
+
 def padding_behind(received: int, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> int:
-    """Of so many bytes, in which these requests ended their heads: those of neither heads nor bodies."""
+    """Of so many bytes, in which these requests ended their heads: those of neither heads nor bodies.
+
+    What the bodies before the last may have beside them is taken off, too: they came whole, and were not counted.
+    """
     for message, payload in messages:
         head = len(message.path) + 32 + sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
         received -= head + payload.total_bytes
+        if message.chunked and payload is not messages[-1][1]:
+            received -= PADDING_PER_BYTE * payload.total_bytes
     return received

@@ -199,6 +199,45 @@ def test_what_is_counted_of_one_request_is_not_held_against_the_next(siege: Besi
         assert [raw.answer().status for _ in range(3)] == [200, 200, 200]
 
 
+LONG_HEAD = request(GOOD_BODY, *(f"X-{number}: {'a' * 6000}" for number in range(6)))
+LINE_ALONE = expand("%LINE%")
+CHUNKED_CALL = expand("%LINE%%HOST%%WHO%%CHUNKED%\r\n%CHUNKS%")
+
+
+@pytest.mark.parametrize("before", [0, 2, 3, 4], ids=lambda cut: f"{cut} bytes of the end")
+def test_a_long_head_behind_chunks_is_not_their_framing(siege: Besieged, before: int) -> None:
+    """B-P22: in one read with the chunks' end, or a part of it, comes most of the next head: both are answered."""
+    end = len(CHUNKED_CALL) - before
+    with siege.connect() as raw:
+        for _ in range(2):
+            pieces = (CHUNKED_CALL[:end], CHUNKED_CALL[end:] + LONG_HEAD[:25_000], LONG_HEAD[25_000:])
+            raw.send(*[piece for piece in pieces if piece], pause_s=0.05)
+            assert [raw.answer().status for _ in range(2)] == [200, 200]
+        raw.send(CHUNKED_CALL + LONG_HEAD[:25_000], LONG_HEAD[25_000:] + CHUNKED_CALL + LONG_HEAD, pause_s=0.05)
+        assert [raw.answer().status for _ in range(4)] == [200] * 4
+
+
+def test_padding_is_seen_whatever_follows_it(siege: Besieged) -> None:
+    """B-P22: a chunk's extension of 20 KB is refused with a whole request, or a part of one, behind it."""
+    padded = expand("%LINE%%HOST%%WHO%%CHUNKED%\r\n%SIZE%;") + b"a" * 20_000 + expand("\r\n%BODY%\r\n0\r\n\r\n")
+    for behind in (b"", LINE_ALONE, LONG_HEAD[:5000], LONG_HEAD, CHUNKED_CALL):
+        with siege.unheard(), siege.connect() as raw:
+            raw.send_what_is_taken(padded + behind)
+            answer = raw.answer()
+            assert (answer.status, answer.code) == (400, "malformed_request")
+            assert raw.rest() == b""
+
+
+def test_a_head_that_began_behind_chunks_has_its_deadline(siege: Besieged) -> None:
+    """F-48: it is counted from the read that brought its first bytes, though nothing follows them."""
+    with siege.connect() as raw:
+        raw.send(CHUNKED_CALL + LONG_HEAD[:5000])
+        assert raw.answer().status == 200
+        answer = raw.answer()
+        assert answer.status == 408
+        assert_refusal(answer)
+
+
 def test_padding_that_comes_piece_by_piece(siege: Besieged) -> None:
     """B-P22: nor do chunk extensions pass that come in many reads."""
     with siege.unheard(), siege.connect() as raw:
