@@ -19,7 +19,8 @@ def command(client: LedgerClient, path: str, as_json: bool) -> None:
     """Show what can be spent of PATH (acme, acme/team:data, acme/user:ann) without asking the ledger, and by whom.
 
     One line for each account, of a budget in a period, of a grant, of a budget's overdraft (grace). What is really
-    consumed of it is never more than settled + unaccounted + exposure. A call takes from each budget above it and
+    consumed of it is never more than settled + unaccounted + exposure. "unshipped" of that is spent already, by the
+    sidecars' own counts, and not booked yet. A call takes from each budget above it and
     from grants, so lines are not to be added up. Who holds it stands below, those with the most first.
     """
     customer, _, rest = path.partition("/")
@@ -31,10 +32,10 @@ def command(client: LedgerClient, path: str, as_json: bool) -> None:
         since = show_instant(rows[0].unknown_since_ms)
         click.echo(f"UNKNOWN since {since}: the book has lost something. See: spend ledger learning", err=True)
     show_table(
-        ("path", "account", "kind", ">settled", ">unaccounted", ">live", ">quarantined", ">exposure"),
+        ("path", "account", "kind", ">settled", ">unaccounted", ">live", ">quarantined", ">unshipped", ">exposure"),
         [
             (row.path, row.account, row.kind, *map(show_money, (row.settled, row.unaccounted, row.live)),
-             show_money(row.quarantined), show_money(row.exposure))
+             show_money(row.quarantined), show_money(row.unshipped), show_money(row.exposure))
             for row in rows
         ],
         nothing=f"Nothing of {path} can be spent without asking the ledger.",

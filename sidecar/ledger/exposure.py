@@ -4,13 +4,16 @@ It is what sidecars hold: their leases on budgets, on grants and on overdrafts (
 those that are not heard. No clock makes it less, only a word of a holder or of a person does. Of one account, what is
 really consumed never exceeds settled + unaccounted + exposure, and of a budget with an overdraft, what both have out.
 
-What calls without a bound may cost beyond what they hold (Ω) is not in it: the ledger hears of it when they settle.
+Of that, *unshipped* is what is spent already, and known to be: charged by the holders' own counts, and not booked yet.
+What calls cost beyond what was lent (Ω) is in it as soon as a holder has counted it; what calls without a bound that
+still run may cost beyond it nobody knows.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from sidecar.core.credits.leases import escrow
 from sidecar.core.governance.budgets import budget_id_of
 from sidecar.core.governance.overdrafts import is_overdraft, owning_id
 from sidecar.errors import NotFound
@@ -50,7 +53,9 @@ async def exposure(
     found: list[Row] = []
     while len(found) < limit:
         rows = await tx.fetch(
-            "SELECT * FROM accounts WHERE customer = ? AND account > ? AND leased + held > 0 ORDER BY account LIMIT ?",
+            "SELECT * FROM accounts AS a WHERE customer = ? AND account > ? AND (leased + held > 0 OR EXISTS ("
+            "SELECT 1 FROM leases AS l WHERE l.customer = a.customer AND l.account = a.account AND l.closed = 0"
+            " AND l.tally > l.posted)) ORDER BY account LIMIT ?",
             (customer, after, ROWS_AT_ONCE),
         )
         found += [row for row in rows if not node or _budget_of(row["account"]) in paths]
@@ -97,22 +102,30 @@ def _budget_of(account: str) -> str:
 
 
 async def _holders(tx: Transaction, customer: str, accounts: list[str]) -> dict[str, list[Row]]:
-    """The leases on each of some accounts that have something out."""
+    """The open leases on each of some accounts that have something out, or have charged what is not booked."""
     found: dict[str, list[Row]] = {account: [] for account in accounts}
     sql = (
-        "SELECT account, sidecar, pays_until_ms, granted - returned - posted - resolved AS out_atoms FROM leases"
-        " WHERE customer = ? AND closed = 0 AND granted - returned - posted - resolved > 0 AND account IN ({})"
+        "SELECT account, sidecar, pays_until_ms, granted, returned, posted, tally,"
+        " granted - returned - posted - resolved AS out_atoms FROM leases WHERE customer = ? AND closed = 0"
+        " AND (granted - returned - posted - resolved > 0 OR tally > posted) AND account IN ({})"
     )
     for row in await fetch_in(tx, sql, (customer,), accounts):
         found[row["account"]].append(row)
     return found
 
 
-def _view(show: Shower, account: Row, path: str, leases: list[Row], silent_before_ms: int) -> ExposureView:
+def _view(show: Shower, account: Row, path: str, found: list[Row], silent_before_ms: int) -> ExposureView:
     name, code = account["account"], account["currency"]
+    leases = [lease for lease in found if lease["out_atoms"] > 0]
     out = {False: 0, True: 0}
     for lease in leases:
         out[lease["pays_until_ms"] < silent_before_ms] += lease["out_atoms"]
+    unbooked = [(lease, max(0, (lease["tally"] or 0) - lease["posted"])) for lease in found]
+    # What leases keep that are closed is for calls that are not booked yet, and for nothing else.
+    unshipped = account["leased"] - sum(out.values()) + sum(atoms for _, atoms in unbooked)
+    beyond = sum(
+        max(0, atoms - escrow(lease["granted"], lease["returned"], lease["posted"])) for lease, atoms in unbooked
+    )
     leases.sort(key=lambda lease: (-lease["out_atoms"], lease["sidecar"]))
     kind, _, rest = name.partition(":")
     return ExposureView(
@@ -125,7 +138,8 @@ def _view(show: Shower, account: Row, path: str, leases: list[Row], silent_befor
         live=show.money(out[False], code),
         quarantined=show.money(out[True], code),
         held=show.money(account["held"], code),
-        exposure=show.money(account["leased"] + account["held"], code),
+        exposure=show.money(account["leased"] + account["held"] + beyond, code),
+        unshipped=show.money(unshipped, code),
         sidecars=len({lease["sidecar"] for lease in leases}),
         holders=tuple(
             OutWithView(

@@ -87,10 +87,12 @@ class ExposureView(msgspec.Struct, frozen=True):
     """What can be spent of one account without asking the ledger, and by whom (L48).
 
     `kind`: budget, grant, or grace (a budget's overdraft). `exposure` = `live` + `quarantined` + `held` (by holds of
-    the API). What is really consumed never exceeds `settled` + `unaccounted` + `exposure`. A call takes from a budget
-    of each node above it, and from grants: rows are not to be added up. `sidecars` hold something, `holders` names
-    at most a hundred leases. `unknown_since_ms`: the book has lost something, and what was spent since is unknown
-    until each sidecar has spoken (L50a); null: it has not.
+    the API), and what is known to be spent beyond these: on leases that are closed, and beyond what was lent. All that
+    is known to be spent and is not booked yet is `unshipped`: it cannot be taken back. What is really consumed never
+    exceeds `settled` + `unaccounted` + `exposure`. A call takes from a budget of each node above it, and from grants:
+    rows are not to be added up. `sidecars` hold something, `holders` names at most a hundred leases.
+    `unknown_since_ms`: the book has lost something, and what was spent since is unknown until each sidecar has spoken
+    (L50a); null: it has not.
     """
 
     customer: str
@@ -106,3 +108,4 @@ class ExposureView(msgspec.Struct, frozen=True):
     sidecars: int
     holders: tuple[OutWithView, ...] = ()
     unknown_since_ms: int | None = None
+    unshipped: Money | None = None

@@ -42,6 +42,47 @@ async def test_what_is_lent_is_shown_with_its_holders(desk: Desk) -> None:
     assert await desk.service.exposure("acme") == []
 
 
+async def test_what_is_spent_and_not_booked_is_known(desk: Desk) -> None:
+    """L48: by the holders' own counts, also on a closed lease and beyond what was lent; booked, it is settled."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    await desk.service.set_budget(NewBudget("acme", usd(100), "lifetime"), desk.act())
+    lease = (await desk.borrow(ACME, 10, sidecar="s1")).leases[0].lease_id
+    other = (await desk.borrow(ACME, 30, sidecar="s2")).leases[0].lease_id
+
+    async def shown() -> tuple[int, int, int, int] | None:
+        for row in await desk.service.exposure("acme"):
+            assert row.unshipped is not None
+            return row.settled.atoms, row.live.atoms, row.unshipped.atoms, row.exposure.atoms
+        return None
+
+    assert await shown() == (0, 40, 0, 40)
+    await desk.sync(desk.event("r1", ACME, 4, leases=(lease,)), reports=(LeaseReport(lease, 0, tally_atoms=7),))
+    assert await shown() == (4, 36, 3, 36)
+    await desk.sync(reports=(LeaseReport(lease, 3, closed=True, tally_atoms=7),))  # its last call is still to come
+    assert await shown() == (4, 30, 3, 33)
+    await desk.sync(reports=(LeaseReport(other, 0, tally_atoms=35),), sidecar="s2")  # five beyond what was lent
+    assert await shown() == (4, 30, 38, 38)
+    await desk.sync(desk.event("r2", ACME, 3, leases=(lease,)))
+    assert await shown() == (7, 30, 35, 35)
+    await desk.sync(desk.event("r3", ACME, 30, leases=(other,)), sidecar="s2")
+    assert await shown() == (37, 0, 5, 5)
+    await desk.sync(desk.event("r4", ACME, 5, leases=(other,)), sidecar="s2")
+    assert await shown() is None
+
+
+async def test_what_is_written_off_is_not_counted_twice(desk: Desk) -> None:
+    """L46, L48: what stands in `unaccounted` with a silent lease is no more beyond it, though known to be spent."""
+    await desk.service.add_customer("acme", "none", desk.act())
+    await desk.service.set_budget(NewBudget("acme", usd(100), "lifetime"), desk.act())
+    lease = (await desk.borrow(ACME, 10)).leases[0].lease_id
+    await desk.sync(reports=(LeaseReport(lease, 0, tally_atoms=8),))
+    desk.clock.advance(2 * DAY_S)
+    await desk.service.write_off_silent()
+    (row,) = await desk.service.exposure("acme")
+    assert row.unshipped is not None
+    assert (row.unaccounted.atoms, row.unshipped.atoms, row.exposure.atoms, row.holders) == (10, 8, 0, ())
+
+
 async def test_a_node_shows_its_own_and_what_is_below(desk: Desk) -> None:
     """L48: `exposure(node)` is of the budgets of the node and those below; grants are the customer's; pages go on."""
     await desk.service.add_customer("acme", "required", desk.act())

@@ -21,8 +21,9 @@ def out(shell: Shell) -> None:
     holders = (OutWithView("pod-a", usd(30), NOON), OutWithView("pod-b", usd(6), NOON, quarantined=True))
     account = "budget:bud_1:lifetime:"
     row = ExposureView(
-        "acme", "acme/team:data", account, "budget", usd(4), usd(0), usd(30), usd(6), usd(0), usd(36), 2, holders
-    )
+        "acme", "acme/team:data", account, "budget", usd(4), usd(0), usd(30), usd(6), usd(0), usd(36), 2, holders,
+        unshipped=usd(5),
+    )  # fmt: skip
     shell.administration.out.append(row)
 
 
@@ -30,7 +31,15 @@ def test_what_is_out_is_shown_with_its_holders(shell: Shell) -> None:
     """L48: by account, how much is live and how much in quarantine, and with whom; --json for programs."""
     out(shell)
     shown = shell.run("exposure", "acme").stdout
-    for word in ("acme/team:data", "budget:bud_1:lifetime:", "0.000000036", "pod-a", "pod-b", "quarantined"):
+    for word in (
+        "acme/team:data",
+        "budget:bud_1:lifetime:",
+        "0.000000036",
+        "0.000000005 usd",
+        "pod-a",
+        "pod-b",
+        "quarantined",
+    ):
         assert word in shown
     assert [one["exposure"]["atoms"] for one in shell.json("exposure", "acme/team:data")] == [36]
     assert "Nothing of acme/team:other" in shell.run("exposure", "acme/team:other").stdout
