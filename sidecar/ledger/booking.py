@@ -30,6 +30,7 @@ from sidecar.core.governance.standing import Wallet
 from sidecar.core.governance.tenancy import Node, Subject, format_path
 from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, write_call
 from sidecar.ledger.budget_accounts import BudgetAccounts, Slots
+from sidecar.ledger.instants import Instants
 from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.lost_leases import Counted, named_accounts
 from sidecar.ledger.policies import load_budgets, load_paths
@@ -132,7 +133,8 @@ class Booking:
         self._accounts = BudgetAccounts(
             self._journal, await load_budgets(self._journal.tx, self._journal.customer, sorted(nodes))
         )
-        instants = [self._occurred_at_ms(call.event) for call in calls]
+        when = Instants(self._journal, self._accounts, self._request.sent_at_ms)
+        instants = [when.of(call, events) for call in calls]
         slots = Slots(self._journal, self._accounts.budgets)
         keys = [_key(call, slots.begin(instant)) for call, instant in zip(calls, instants, strict=True)]
         await self._load(dict.fromkeys(keys))
@@ -178,11 +180,6 @@ class Booking:
         await self._journal.load_leases(sorted(leases))
         for key in keys:
             self._groups[key] = self._group(*key)
-
-    def _occurred_at_ms(self, event: Event) -> int:
-        """When the call was admitted, on our clock: only the distance of the sender's instants is used."""
-        age_ms = self._request.sent_at_ms - event.admission.admitted_at_ms
-        return max(0, self._journal.now_ms - age_ms) if age_ms > 0 else self._journal.now_ms
 
     def _applying(self, kind: _Kind, subject: Subject) -> Counted:
         """The budgets that apply to a call, hard and soft, each with its account at the time of the call."""

@@ -38,13 +38,13 @@ def named_accounts(
             budget is not None
             and budget.currency == currency
             and applies(budget, subject, model=model, provider=provider)
-            and _is_of(account, budget, budget.child_of(subject), journal)
+            and is_of(account, budget, budget.child_of(subject), journal)
         ):
             found.setdefault(budget.budget_id, (budget, account))
     return tuple(found.values())
 
 
-def _is_of(account: str, budget: Budget, child: str, journal: Journal) -> bool:
+def is_of(account: str, budget: Budget, child: str, journal: Journal) -> bool:
     """Whether an account is of a child in a period of its budget that has begun."""
     if budget.cadence is Cadence.WINDOW:
         return is_window_of(account, budget, child, journal.now_ms)

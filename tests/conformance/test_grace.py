@@ -126,3 +126,14 @@ async def test_it_is_lent_ahead_of_its_period(desk: Desk) -> None:
     request = msgspec.structs.replace(desk.request(ADA, 10), next_period=True)
     ahead = second((await desk.ledger.resolve(request)).leases)
     assert (ahead.granted_atoms, ahead.starts_in_ms) == (90, 20_000)
+
+
+async def test_what_ran_on_it_counts_in_its_own_period_whatever_its_sidecars_clock_says(desk: Desk) -> None:
+    """L37, L47: the clock was set a day forward, or back, between the call and its report."""
+    await graced(desk)
+    mine = second((await desk.borrow(ADA, 60, demand=1000)).leases).lease_id
+    now_ms = desk.clock.wall_ms()
+    await desk.sync(desk.event("r1", ADA, 10, leases=(mine,), admitted_at_ms=now_ms - DAY_MS))
+    await desk.sync(desk.event("r2", ADA, 10, leases=(mine,), admitted_at_ms=now_ms + DAY_MS))
+    assert await figures(desk) == (20, 20, 70)
+    assert await desk.problems() == ()

@@ -93,3 +93,17 @@ async def test_a_call_booked_before_its_lost_lease_was_told_of_keeps_nothing_bac
     (after,) = (await desk.borrow(ADA, 0, sidecar="s2")).readings
     assert (after.used_atoms, after.elsewhere_atoms, after.unlent_atoms) == (14, 0, 86)
     assert await desk.problems() == ()
+
+
+async def test_a_soft_budget_counts_a_call_in_the_period_of_its_leases(desk: Desk) -> None:
+    """L36a, L37: its sidecar's clock was set a day back, or forward, between the call and its report."""
+    view = await hourly(desk)
+    await desk.service.set_budget(NewBudget("acme", usd(100), "day", hard=False), desk.act())
+    (lent,) = (await desk.borrow(ADA, 60)).leases
+    assert lent.lease_id == lease_id("s1-inc", f"budget:{view.budget_id}:{THIS}:ada")
+    now_ms = desk.clock.wall_ms()
+    for number, days in enumerate((-2, 0, 2)):
+        admitted_at_ms = now_ms + days * 86_400_000
+        await desk.sync(desk.event(f"r{number}", ADA, 5, leases=(lent.lease_id,), admitted_at_ms=admitted_at_ms))
+    assert await booked(desk) == {f"{THIS}:ada": 15, "2026-11-24:": 15}
+    assert await desk.problems() == ()

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Account(NamedTuple):
-    """A hard budget's account as the book has it."""
+    """A hard budget's account as the book has it, or that of its overdraft."""
 
     name: str
     limit: int
@@ -71,8 +71,9 @@ class PretendBook:
         return drive(work(self._transaction))
 
     def accounts(self) -> dict[str, Account]:
-        """The accounts of hard budgets, each with the limit that holds now."""
+        """The accounts of hard budgets and of their overdrafts, each with the limit that holds now."""
         limits = dict(self.rows("SELECT budget_id, limit_atoms FROM budgets WHERE hard = 1"))
+        limits |= dict(self.rows("SELECT budget_id || '+grace', grace_atoms FROM budgets WHERE hard = 1"))
         found: dict[str, Account] = {}
         for name, consumed, leased in self.rows(
             "SELECT account, consumed, leased FROM accounts WHERE account LIKE 'budget:%'"

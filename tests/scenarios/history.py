@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sidecar.errors import SidecarError
 from sidecar.ledger.administration import Act, NewBudget, NewGrant
 from sidecar.ledger.service import LedgerService
@@ -27,6 +29,9 @@ TROUBLE_S = 120.0
 
 HEALING_S = 100.0
 """How long after the last fault all must be well: two lives of a lease, and the longest backoff."""
+
+LOSES_BOOK = 0.25
+"""In so many histories the ledger loses what it has committed: of others it is known what each disk may have lost."""
 
 PROBE = 2
 """Atoms of a call that asks whether there is still credit."""
@@ -47,6 +52,8 @@ class Mix:
     overruns: float = 0.0
     loses_book: bool = False
     """The ledger may be put back; then no sidecar loses its disk, for what it knew would be lost for good."""
+    grace: bool = False
+    """Each hard budget allows itself a fifth of its limit beside it while the ledger is away (L47)."""
     sync_s: float = 0.004
     """What an fsync takes (F-14)."""
     every_s: float = 12.0
@@ -72,6 +79,9 @@ def mix_of(seed: int) -> Mix:
     )
     for name in faults.FAULTS:
         mix.weights[name] = rng.choice((0, 1, 1, 3))
+    if rng.random() < LOSES_BOOK:
+        loses_book(mix)
+    mix.grace = rng.random() < 0.5
     return mix
 
 
@@ -146,8 +156,12 @@ class History:
             (f"{CUSTOMER}/department:b", "lifetime", limit // 3, ""),
         ]
         for path, per, atoms, each in self.budgets:
-            view = await service.set_budget(NewBudget(path, usd(atoms), per, each=each), world.act())
+            budget = NewBudget(path, usd(atoms), per, each=each)
+            if self.mix.grace:
+                budget = msgspec.structs.replace(budget, on_outage="grace", grace=usd(atoms // 5))
+            view = await service.set_budget(budget, world.act())
             self.whole = self.whole or view.budget_id
+        await service.set_budget(NewBudget(f"{CUSTOMER}/team:data", usd(limit), "day", hard=False), world.act())
         if self.mix.wallet:
             for number in range(3):
                 ends = world.ledger_clock.true_ms() + self.rng.randint(60, 400) * 1000
@@ -268,6 +282,10 @@ def directed(mutant: str, seed: int) -> Mix:
     mix.every_s = 15.0
     mix.overruns = 0.0
     mix.sync_s = 3.0
+    mix.loses_book = False
+    mix.grace = "grace" in mutant
+    if mix.grace or "set_clock" in mix.weights:
+        mix.wallet, mix.calls_each_s = False, 1.0
     if "put_back" in mix.weights:
         mix.loses_book, mix.wallet, mix.limit = True, False, 6_000
         mix.calls_each_s, mix.pods = 1.0, 4

@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 
 
 class HardLimits(Law):
-    """L0: what is admitted never exceeds a hard limit, but for what calls cost above their holds (Ω)."""
+    """L0, L47: what is admitted never exceeds a hard limit, nor an overdraft, but for what calls cost above (Ω)."""
 
     name = "L0"
 
@@ -43,7 +43,8 @@ class HardLimits(Law):
         for account in made.accounts:
             bound = self._bounds.get(account, 0) + truth.overrun[account]
             if truth.committed[account] > bound:
-                raise Broken(self.name, f"{account}: {truth.committed[account]} admitted, {bound} allowed")
+                law = "L47" if "+grace:" in account else self.name
+                raise Broken(law, f"{account}: {truth.committed[account]} admitted, {bound} allowed")
 
 
 class Books(Law):
@@ -205,6 +206,7 @@ class Once(Law):
     def on_quiet(self, world: World) -> None:
         booked: dict[str, UsageEvent] = {}
         consumed: Counter[str] = Counter()
+        each: dict[str, str] = dict(world.book.rows("SELECT budget_id, each_child FROM budgets"))
         for event in booked_calls(world):
             name = event.admission.request_id
             if name in booked or name not in world.truth.made:
@@ -212,6 +214,10 @@ class Once(Law):
             booked[name] = event
             for lease in event.admission.budget_leases:
                 consumed[lease_account(lease)] += event.charge_atoms or 0
+                if "+grace:" in lease:  # it counts in the budget beside, in the period that it was let run in
+                    budget, key = lease_account(lease).removeprefix("budget:").split("+grace:")
+                    child = str(getattr(event.admission.subject, each[budget])) if each[budget] else ""
+                    consumed[f"budget:{budget}:{key}{child}"] += event.charge_atoms or 0
         for made in world.truth.made.values():
             found = booked.get(made.request_id)
             if found is not None:
@@ -267,9 +273,44 @@ class Liveness(Law):
                 raise Broken(self.name, f"{escrow} atoms of {lease} are stuck")
 
 
+class Counted(Law):
+    """L36a, L37: a soft budget counts each call in its period, whatever its sidecar's clock said."""
+
+    name = "L37"
+
+    def on_quiet(self, world: World) -> None:
+        soft = dict(world.book.rows("SELECT budget_id, node FROM budgets WHERE hard = 0"))
+        counted: Counter[str] = Counter()
+        for event in booked_calls(world):
+            for budget, node in soft.items():
+                if node in map(str, event.admission.subject.path):
+                    counted[f"budget:{budget}:{_day_of(event)}:"] += event.charge_atoms or 0
+        for account, consumed in world.book.rows("SELECT account, consumed FROM accounts"):
+            if account.split(":", 2)[1] in soft and consumed != counted[account]:
+                raise Broken(self.name, f"{account}: {consumed} consumed, its calls charge {counted[account]}")
+
+
+def _day_of(event: UsageEvent) -> str:
+    """The day on which a call was let run: one of its leases is good for an hour of it."""
+    keys = [lease.split(":", 3)[2] for lease in event.admission.budget_leases]
+    return next(key[:10] for key in keys if key != "lifetime")
+
+
 def all_laws() -> list[Law]:
     """One of each."""
-    return [HardLimits(), Books(), Lending(), Exposure(), Totals(), Holds(), InPeriod(), Whole(), Once(), Liveness()]
+    return [
+        Counted(),
+        HardLimits(),
+        Books(),
+        Lending(),
+        Exposure(),
+        Totals(),
+        Holds(),
+        InPeriod(),
+        Whole(),
+        Once(),
+        Liveness(),
+    ]
 
 
 def booked_calls(world: World) -> list[UsageEvent]:

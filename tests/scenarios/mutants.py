@@ -26,7 +26,7 @@ from sidecar.contract.messages import (
 from sidecar.leases.accounts import Lease
 from sidecar.leases.table import LeaseTable
 from sidecar.leases.verdicts import Held, NoLimit, Short
-from sidecar.ledger import learning, lending, reconcile
+from sidecar.ledger import instants, learning, lending, reconcile
 from sidecar.ledger.service import LedgerService
 from sidecar.outbox import recovery, remains
 from sidecar.ports import Transaction
@@ -169,6 +169,17 @@ def _learning_of_one_round() -> list[Any]:
     return [patch.object(learning, "note_caught_up", mutated)]
 
 
+def _grace_for_each() -> list[Any]:
+    def mutated(*, overdraft: int, held_here: int, **_others: int) -> int:
+        return max(0, overdraft - held_here)
+
+    return [patch.object(lending, "overdraft_share", mutated)]
+
+
+def _counting_by_the_clock() -> list[Any]:
+    return [patch.object(instants.Instants, "_span", lambda *_names: instants._EVER)]
+
+
 MUTANTS = {
     "refund_at_expiry": Mutant(
         _refund_at_expiry,
@@ -217,6 +228,18 @@ MUTANTS = {
         frozenset({"L0"}),
         {"put_back": 3, "cut_off": 2, "pause": 1},
         "after a loss the ledger lends again once somebody has told what it knows",
+    ),
+    "grace_for_each": Mutant(
+        _grace_for_each,
+        frozenset({"L47", "L39"}),
+        {"cut_off": 1},
+        "each sidecar may spend a budget's overdraft by itself: as many times as there are sidecars, and starts",
+    ),
+    "counting_by_the_clock": Mutant(
+        _counting_by_the_clock,
+        frozenset({"L37"}),
+        {"set_clock": 3, "cut_off": 2},
+        "a call counts in the period that its sidecar's clock says: soft budgets, and those beside an overdraft",
     ),
     "outliving_the_period": Mutant(
         _outliving_the_period,
