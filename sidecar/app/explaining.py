@@ -29,12 +29,12 @@ def explain_recent(request_id: str, recent: RecentDecisions, currencies: Mapping
 
 
 def with_expected(view: ExplainView, expected: Expectations, currencies: Mapping[str, Currency]) -> ExplainView:
-    """The same call with what calls of its model are expected to cost, if enough of them were settled here."""
+    """The same call with what those of its model and protocol are expected to cost, if enough were settled here."""
     told = view.ceiling or view.charge
     currency = None if told is None else currencies.get(told.currency)
     if currency is None:
         return view
-    atoms = expected.expected_atoms(view.provider, view.model, currency.code)
+    atoms = expected.expected_atoms(view.provider, view.model, currency.code, protocol=view.protocol)
     return view if atoms is None else msgspec.structs.replace(view, expected=money(atoms, currency))
 
 
@@ -57,6 +57,7 @@ def _denial(request_id: str, known: Denial, currencies: Mapping[str, Currency]) 
         subject={} if known.subject is None else _subject(known.subject),
         provider=known.provider,
         model=known.model,
+        protocol=known.protocol,
         ceiling=_money(denied.ceiling_atoms, denied.currency, currencies),
         held=None,
         charge=None,
@@ -76,6 +77,7 @@ def _call(admission: Admission, outcome: str, currencies: Mapping[str, Currency]
         subject=_subject(admission.subject),
         provider=admission.provider,
         model=admission.model,
+        protocol=admission.protocol,
         ceiling=_money(decision.ceiling_atoms, admission.currency, currencies),
         held=_money(admission.held_atoms, admission.currency, currencies),
         charge=None,

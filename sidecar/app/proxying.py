@@ -27,6 +27,8 @@ from sidecar.proxy.forward import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.makers import Makers
+from sidecar.proxy.open_ended import LABELS as OPEN_LABELS
+from sidecar.proxy.open_ended import OpenEnded, UnboundedCalls
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.rates import RateDesk
@@ -80,6 +82,7 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         ours.clamp_floor_tokens,
         exact_counts(),
         parts.rate_desk,
+        open_ended=OpenEnded(UnboundedCalls(ours.unbounded)),
     )
     background = Background(parts.clock.monotonic, keep_s=ours.background_s)
     parts.sweep.watch(background)
@@ -168,6 +171,13 @@ def expected_gauge(metrics: Metrics, expected: Expectations) -> None:
     """Show what calls are expected to cost, at each scrape."""
     help_text = "What 95 of 100 of the latest calls of a kind cost at most."
     metrics.family("spend_expected_cost_atoms", help_text, EXPECTED_LABELS, expected.all)
+
+
+def open_gauges(metrics: Metrics, open_ended: OpenEnded) -> None:
+    """Show Ω at each scrape: what calls without a bound that are under way may cost beyond their holds (L0)."""
+    metrics.gauge("spend_unbounded_calls", "Calls without a bound that are under way.", lambda: len(open_ended))
+    help_text = "Atoms of tokens that calls without a bound under way may cost beyond what is held for them."
+    metrics.family("spend_unbounded_excess_atoms", help_text, OPEN_LABELS, open_ended.excess_by_currency)
 
 
 def own_gauges(metrics: Metrics, table: LeaseTable, shipper: Shipper, clock: Clock) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sidecar.app.back_office import BackOffice
 from sidecar.app.local_api import Explain, past_decisions
-from sidecar.app.proxying import Proxying, expected_gauge, make_desk, own_gauges, provider_secrets
+from sidecar.app.proxying import Proxying, expected_gauge, make_desk, open_gauges, own_gauges, provider_secrets
 from sidecar.app.rate_sharing import CountedLedger, RateSharing
 from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
@@ -115,6 +115,7 @@ class RunningSidecar:
         self.recent = self._desk.recent
         own_gauges(metrics, office.table, office.shipper, clock)
         expected_gauge(metrics, desk.authority.expected)
+        open_gauges(metrics, desk.authority.open_ended)
         self._door = self._door_to(self._desk, ids)
         # Who comes by the socket is known by the kernel's word, and needs no key.
         keyless = dataclasses.replace(self._desk, requires_key=False)

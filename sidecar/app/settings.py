@@ -180,6 +180,7 @@ class SidecarSettings:
     socket: SocketOptions = field(default_factory=SocketOptions)
     upstreams: dict[str, UpstreamSettings] = field(default_factory=_official)
     unknown_model: Literal["deny", "meter"] = "deny"
+    unbounded: Literal["deny", "allow"] = "deny"
     clamp_floor_tokens: int = CLAMP_FLOOR_TOKENS
     pass_through: tuple[str, ...] = ()
     subject: DefaultSubject = field(default_factory=DefaultSubject)

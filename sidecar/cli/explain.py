@@ -62,6 +62,7 @@ def _facts(call: ExplainView) -> list[tuple[str, str]]:
             ("standing", f"{show_age(decision.standing_age_ms)} old, plan {decision.plan}"),
             ("shortened", _shortened(decision)),
             ("virtual key", decision.key_id),
+            ("without a bound", "; ".join(decision.unbounded)),
             ("rate card", decision.rate_card),
             ("catalog", decision.catalog_sha256),
         ]

@@ -154,6 +154,7 @@ class Reader:
             flags=facts.flags,
             legs=tuple(Leg(*leg) for leg in call.legs()),
             entry=entry_view(read_body(row["body"]), row["hash"]),
+            protocol=facts.protocol,
         )
 
     async def entries(

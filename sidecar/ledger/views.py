@@ -308,8 +308,8 @@ class ExplainView(msgspec.Struct, frozen=True):
     sidecar that made it, for as long as it remembers; then `reason` and `detail` are set.
     `consulted` are the budgets and grants that were asked, also of a denial, which has no decision.
     `legs` are what this call moved; `entry` is the one that books it, with others of its batch or alone.
-    `expected` is what 95 of 100 of the latest calls of its model cost at most, as the sidecar that is asked has
-    learned it by now; null elsewhere, and before there were enough of them.
+    `expected` is what 95 of 100 of the latest calls of its model by its `protocol` cost at most, as the sidecar that
+    is asked has learned it by now; null elsewhere, and before there were enough of them.
     """
 
     request_id: str
@@ -330,6 +330,7 @@ class ExplainView(msgspec.Struct, frozen=True):
     legs: tuple[Leg, ...] = ()
     entry: EntryView | None = None
     expected: Money | None = None
+    protocol: str = ""
 
 
 class ToldDecision(Decision, frozen=True, omit_defaults=True):

@@ -27,6 +27,7 @@ from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS, FOR_GOOD, Clamp, Shortener, 
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.exact_counts import ExactCounts
 from sidecar.proxy.expectations import Expectations
+from sidecar.proxy.open_ended import OpenEnded
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
@@ -50,7 +51,8 @@ class Authority:
     """What a decision looks at and writes to. `rates_now` gives the rate cards in force.
 
     `counts` counts prompts whose bound would refuse them; None where the `[tokenizers]` extra is not installed.
-    `rate_desk` counts windows; None where no standing has any. `expected` learns what calls cost.
+    `rate_desk` counts windows; None where no standing has any. `expected` learns what calls cost. `open_ended`
+    says whether calls without a bound may run, and knows those that do.
     """
 
     table: LeaseTable
@@ -63,6 +65,7 @@ class Authority:
     counts: ExactCounts | None = None
     rate_desk: RateDesk | None = None
     expected: Expectations = field(default_factory=Expectations)
+    open_ended: OpenEnded = field(default_factory=OpenEnded)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -71,7 +74,7 @@ class Call(msgspec.Struct, frozen=True):
     `stops_billing` is the upstream's entry (L25). `shorten` lowers its output limit, None where that may not
     be; `clamp` says that it was done. `counted`: whether a lower bound of its prompt was looked for.
     `asked_at` (monotonic): when it was first asked for at the keeper, None if it was not. `key_id` names the
-    virtual key that it was let in by.
+    virtual key that it was let in by. `unbounded` names what of it has no bound, where such may run (`open_ended`).
     """
 
     request_id: str
@@ -85,6 +88,7 @@ class Call(msgspec.Struct, frozen=True):
     asked_at: float | None = None
     counted: bool = False
     key_id: str = ""
+    unbounded: tuple[str, ...] = ()
 
 
 class Admitted:
@@ -118,7 +122,11 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
     rates = authority.rates_now()
     bound = price(call.facts.ceiling, rates, provider=call.provider, at_ms=now_ms)
     if not isinstance(bound, Priced):
-        return await _without_price(call, bound, rates, now_ms, authority)
+        let_in = authority.open_ended.let_in(call.facts.ceiling, rates, provider=call.provider, at_ms=now_ms)
+        if let_in is None:
+            return await _without_price(call, bound, rates, now_ms, authority)
+        facts, bound = msgspec.structs.replace(call.facts, ceiling=let_in.ceiling), let_in.priced
+        call = msgspec.structs.replace(call, facts=facts, unbounded=call.unbounded or let_in.features)
     covered = _take(call, bound, authority)
     began = authority.clock.monotonic() if covered is None and call.asked_at is None else call.asked_at
     if covered is None:
@@ -313,6 +321,8 @@ def _admit(
         )
     if call.key_id:
         decision = msgspec.structs.replace(decision, key_id=call.key_id)
+    if call.unbounded:
+        decision = msgspec.structs.replace(decision, unbounded=call.unbounded)
     admission = Admission(
         call.request_id,
         placed,
@@ -329,6 +339,8 @@ def _admit(
     denied = write_admission(admission, held, authority)
     if denied is not None:
         return denied
+    if call.unbounded and bound is not None:
+        authority.open_ended.opened(call.request_id, call.facts.ceiling, bound)
     prices = None if bound is None else _prices(call, bound, rates, now_ms)
     return Admitted(call, admission, held, prices, remaining)
 

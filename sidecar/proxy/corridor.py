@@ -307,11 +307,11 @@ def _deny(arrival: Arrival, denied: Denied, desk: Desk, *, provider: Provider, c
     """Answer a call that may not run, and remember why. `call` is None where nobody is known to ask."""
     if call is None:
         denied = msgspec.structs.replace(denied, request_id=desk.ids.new("req"))
-    subject, model = (None, "") if call is None else (call.subject, call.facts.model)
+    subject, model, protocol = (None, "", "") if call is None else (call.subject, call.facts.model, call.protocol)
     now_ms, overhead_s = desk.authority.clock.wall_ms(), _overhead_s(arrival)
     desk.metrics.decisions.add("denied", denied.reason.value)
     desk.metrics.overhead.observe(overhead_s)
-    desk.recent.remember(denied.request_id, Denial(denied, subject, provider.prices_of, model, now_ms))
+    desk.recent.remember(denied.request_id, Denial(denied, subject, provider.prices_of, model, now_ms, protocol))
     currencies = desk.authority.rates_now().currencies
     if logger.isEnabledFor(logging.INFO):
         currency = currencies.get(denied.currency)

@@ -175,6 +175,7 @@ class LocalAPI:
             clamped_to=None if clamp is None or wanted.ceiling is None else wanted.ceiling.output_limit,
             likely_cost=likely_cost(asked, wanted),
             expected_cost=expected_cost(asked, wanted, authority.expected),
+            unbounded=wanted.unbounded,
         )
         return answered(shown, question.request_id)
 
@@ -186,7 +187,14 @@ class LocalAPI:
         if asked.feature:
             self._check_feature(question, asked.feature)
             return feature_wanted(question.subject, asked.feature, asked.quantity, rates)
-        return model_wanted(question.subject, ceiling_asked(asked), asked.provider, rates, at_ms=now_ms)
+        return model_wanted(
+            question.subject,
+            ceiling_asked(asked),
+            asked.provider,
+            rates,
+            at_ms=now_ms,
+            open_ended=self._authority.open_ended,
+        )
 
     def _checked(self, denied: Denied, asked: CheckRequest, wanted: Wanted | None, now_ms: int) -> Reply:
         currencies = self._authority.rates_now().currencies

@@ -19,6 +19,7 @@ from sidecar.proxy.authorize import Authority
 from sidecar.proxy.clamp import Clamp, shortened
 from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.local_api_problems import Refused
+from sidecar.proxy.open_ended import OpenEnded
 from sidecar.proxy.price import Priced, affordable_output_tokens, price
 
 
@@ -31,7 +32,10 @@ class Surveyor(Protocol):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What is asked about, with its price: `atoms` at most. `bound` and `ceiling` are a model call's."""
+    """What is asked about, with its price: `atoms` at most. `bound` and `ceiling` are a model call's.
+
+    `unbounded` names what of it has no bound, and is not in `atoms`.
+    """
 
     subject: Subject
     model: str
@@ -40,6 +44,7 @@ class Wanted(msgspec.Struct, frozen=True):
     currency: Currency
     bound: Priced | None = None
     ceiling: Ceiling | None = None
+    unbounded: tuple[str, ...] = ()
 
 
 def feature_wanted(subject: Subject, name: str, quantity: int, rates: RateBook, *, unit: str = "") -> Wanted:
@@ -63,8 +68,10 @@ def feature_wanted(subject: Subject, name: str, quantity: int, rates: RateBook, 
     return Wanted(placed, "", "", atoms, rates.currencies[feature.currency])
 
 
-def model_wanted(subject: Subject, ceiling: Ceiling, provider: str, rates: RateBook, *, at_ms: int) -> Wanted | Denied:
-    """A call of a model; Denied where it has no price or no bound.
+def model_wanted(
+    subject: Subject, ceiling: Ceiling, provider: str, rates: RateBook, *, at_ms: int, open_ended: OpenEnded
+) -> Wanted | Denied:
+    """A call of a model; Denied where it has no price, or no bound and such may not run.
 
     Raises:
         Refused: no provider is named, and several have a model of this name.
@@ -76,9 +83,13 @@ def model_wanted(subject: Subject, ceiling: Ceiling, provider: str, rates: RateB
             raise Refused("invalid_body", f"provider: {what}", problems={"provider": what})
         provider = priced[0] if priced else ""
     bound = price(ceiling, rates, provider=provider, at_ms=at_ms)
+    features: tuple[str, ...] = ()
     if isinstance(bound, Denied):
-        return bound
-    return Wanted(subject, ceiling.model, provider, bound.ceiling_atoms, bound.currency, bound, ceiling)
+        let_in = open_ended.let_in(ceiling, rates, provider=provider, at_ms=at_ms)
+        if let_in is None:
+            return bound
+        ceiling, bound, features = let_in
+    return Wanted(subject, ceiling.model, provider, bound.ceiling_atoms, bound.currency, bound, ceiling, features)
 
 
 def _providers_of(rates: RateBook, model: str, at_ms: int) -> list[str]:

@@ -89,7 +89,8 @@ class CheckAnswer(msgspec.Struct, frozen=True):
     this output limit in place of the one that was asked for, as the call itself would be; `cost` is of that.
     `likely_cost` is what a call with this `request` costs at most in 99 of 100, null without one, or where it holds
     more than texts. `expected_cost` is what 95 of 100 of the latest calls of this model cost at most, null before
-    there were enough. Neither decides anything.
+    there were enough. Neither decides anything. `unbounded` names what in it has no bound, where such calls may run:
+    then `cost` is what would be held, and it may cost more.
     """
 
     allowed: bool
@@ -103,6 +104,7 @@ class CheckAnswer(msgspec.Struct, frozen=True):
     clamped_to: int | None = None
     likely_cost: Amount | None = None
     expected_cost: Amount | None = None
+    unbounded: tuple[str, ...] = ()
 
 
 class UsageAnswer(msgspec.Struct, frozen=True):

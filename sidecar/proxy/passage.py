@@ -18,6 +18,7 @@ from sidecar.proxy.contexts import Contexts
 from sidecar.proxy.log_lines import settled_line
 from sidecar.proxy.makers import Makers
 from sidecar.proxy.observe import NOTHING_READ, reading
+from sidecar.proxy.open_ended import UNBOUNDED
 from sidecar.proxy.outcomes import Cause, Outcome
 from sidecar.proxy.rates import used_tokens
 from sidecar.proxy.recent import RecentDecisions
@@ -88,6 +89,9 @@ class Passage:
         if degraded:
             on_grace = self._admitted.admission.decision.source is Source.GRACE
             headers.append((b"Spend-Degraded", b"grace" if on_grace else degraded))
+        if self._admitted.call.unbounded and prices is not None:
+            excess = self._authority.open_ended.excess_atoms(self._admitted.call.request_id)
+            headers.append((b"Spend-Unbounded", b"excess=" + format_amount(excess, prices.currency).encode()))
         clamp = self._admitted.call.clamp
         if clamp is not None:
             asked = b"" if clamp.asked is None else b"; asked=%d" % clamp.asked
@@ -128,9 +132,13 @@ class Passage:
 
     def _settle_now(self, outcome: Outcome) -> Sequence[Header]:
         admitted, authority = self._admitted, self._authority
+        settlement = self._settle(outcome)
+        if admitted.call.unbounded:
+            authority.open_ended.closed(admitted.call.request_id)
+            settlement = msgspec.structs.replace(settlement, flags=(*settlement.flags, UNBOUNDED))
         event, recorded = record(
             admitted,
-            self._settle(outcome),
+            settlement,
             outcome,
             spool=authority.spool,
             table=authority.table,

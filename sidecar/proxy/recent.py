@@ -21,13 +21,14 @@ REMEMBERED_DECISIONS: Final = 4096
 
 
 class Denial(msgspec.Struct, frozen=True):
-    """A call that was denied, and when (Unix ms)."""
+    """A call that was denied, and when (Unix ms). `protocol` is `` where nobody was known to ask."""
 
     denied: Denied
     subject: Subject | None
     provider: str
     model: str
     at_ms: int
+    protocol: str = ""
 
 
 Remembered = Denial | Admitted | UsageEvent

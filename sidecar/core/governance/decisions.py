@@ -160,7 +160,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     what was not known. `told` puts them together; `consulted` is how it is shown. `clamped_to` is the
     output limit, in tokens per choice, that the call was shortened to so that it fits, None where it was
     not; `asked_output` the one that it came with, None for none. `key_id` is the name of the virtual key that
-    it was let in by, `` for none (S-13).
+    it was let in by, `` for none (S-13). `unbounded` names what of it had no bound and was let in all the same (L0).
     """
 
     source: Source
@@ -176,6 +176,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     clamped_to: int | None = None
     asked_output: int | None = None
     key_id: str = ""
+    unbounded: tuple[str, ...] = ()
 
     def told(self) -> Decision:
         """The same with `consulted` spelled out, as it is shown. Figures that fit no account are left out."""

@@ -1,0 +1,98 @@
+"""Calls whose cost nothing bounds, where the configuration lets them run (`unbounded: allow`, L0).
+
+Such a call holds what its bytes and its output limit bound, so it fits into every limit as any other does, and what it
+costs beyond that is charged when it is known. So a hard limit may be passed by it: by no more than Ω, the excess of all
+open ones over their holds, and that is said before it is spent: on the answer, in the metrics, with the decision. A
+single one is believed to have used its model's whole window, and its longest answer, PASSES_MAX times; a provider's
+figure beyond that is not charged (`settle`). What tools are billed by the piece is not in Ω.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from sidecar.core.credits.amounts import MAX_ATOMS
+from sidecar.core.pricing.ceilings import Ceiling, Unbounded, bound_of, price_ceiling
+from sidecar.core.pricing.rate_cards import RateBook
+from sidecar.proxy.price import Priced
+from sidecar.proxy.settle import PASSES_MAX
+
+UNBOUNDED: Final = "unbounded"
+"""On a charge of such a call."""
+
+FEATURES_TOLD: Final = 4
+"""Of what has no bound in a call, so many are written with its decision."""
+
+LABELS: Final = ("currency",)
+"""The labels of `OpenEnded.excess_by_currency`, for the metrics."""
+
+
+class UnboundedCalls(StrEnum):
+    """What becomes of a call that cannot be bounded."""
+
+    DENY = "deny"
+    ALLOW = "allow"  # held by what of it can be bounded; what it costs beyond that counts in Ω until it is settled
+
+
+class LetIn(NamedTuple):
+    """A call without a bound: its ceiling and price as far as they are bounded, and what in it is not."""
+
+    ceiling: Ceiling
+    priced: Priced
+    features: tuple[str, ...]
+
+
+class OpenEnded:
+    """The policy, and the calls that run by it."""
+
+    def __init__(self, policy: UnboundedCalls = UnboundedCalls.DENY) -> None:
+        self.allows = policy is UnboundedCalls.ALLOW
+        self._open: dict[str, tuple[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def let_in(self, ceiling: Ceiling, rates: RateBook, *, provider: str, at_ms: int) -> LetIn | None:
+        """The part of a call that has a bound, priced; None: it may not run, or has no price that could be told."""
+        card = rates.find(provider, ceiling.model, at_ms) if self.allows else None
+        currency = None if card is None else rates.currencies.get(card.currency)
+        if card is None or currency is None:
+            return None
+        features = (*ceiling.unbounded, *((card.unbounded,) if card.unbounded else ()))
+        ceiling = msgspec.structs.replace(ceiling, unbounded=())
+        card = msgspec.structs.replace(card, unbounded="")
+        try:
+            atoms = price_ceiling(ceiling, card, currency)
+        except Unbounded:  # a tier, a place or a unit without a price
+            return None
+        if not features or atoms > MAX_ATOMS:
+            return None
+        return LetIn(ceiling, Priced(card, currency, atoms), features[:FEATURES_TOLD])
+
+    def opened(self, request_id: str, ceiling: Ceiling, priced: Priced) -> None:
+        """One of them runs."""
+        card = priced.card
+        given = PASSES_MAX * max(card.context_window, ceiling.input_tokens)
+        made = PASSES_MAX * max(card.max_output_tokens, ceiling.output_limit or 0) * ceiling.choices
+        most = bound_of(ceiling, card, priced.currency).atoms(given, made)
+        self._open[request_id] = priced.currency.code, max(0, most - priced.ceiling_atoms)
+
+    def closed(self, request_id: str) -> None:
+        """It is settled: what it cost is counted where everything is."""
+        self._open.pop(request_id, None)
+
+    def excess_atoms(self, request_id: str) -> int:
+        """What one that runs may cost beyond its hold."""
+        return self._open.get(request_id, ("", 0))[1]
+
+    def excess_by_currency(self) -> Iterator[tuple[tuple[str], int]]:
+        """Ω, in atoms of each currency."""
+        sums: dict[str, int] = {}
+        for code, atoms in self._open.values():
+            sums[code] = sums.get(code, 0) + atoms
+        for code, atoms in sums.items():
+            yield (code,), atoms
