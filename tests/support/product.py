@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+"""A machine that does much else has taken half a minute."""
+
 STOP_TIMEOUT_S = 40.0
 COMMAND_TIMEOUT_S = 60.0
 LIST_TIMEOUT_S = 600.0
