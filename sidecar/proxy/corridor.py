@@ -104,8 +104,8 @@ class Desk:
     contexts: Contexts = field(default_factory=Contexts)
     makers: Makers = field(default_factory=Makers)
     background: Background = field(default_factory=lambda: Background(time.monotonic))
-    local: Callable[[Arrival, Subject | None], Coroutine[Any, Any, None]] | None = None
-    """Answers what comes to /spend/, told whom the virtual key names; None: nothing is there."""
+    local: Callable[[Arrival, Subject | None, str], Coroutine[Any, Any, None]] | None = None
+    """Answers what comes to /spend/, told whom the virtual key names, and its own name; None: nothing is there."""
 
     ring: KeyRing | None = None
     """Knows virtual keys; None: there are none."""
@@ -140,7 +140,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
     route = desk.routes.find(head.method, head.target, anthropic=b"anthropic-version" in head.fields)
     if isinstance(route, Unfit):
         if desk.local is not None and head.target.startswith(ROOT):
-            return await aside(desk.local(arrival, holder))
+            return await aside(desk.local(arrival, holder, key_id))
         return _turn_down(arrival, route, desk)
     provider = desk.providers[route.upstream]
     if route.dialect is None or (route.dialect.name in SIGNED and _goes_signed(head, provider)):

@@ -48,13 +48,14 @@ logger = logging.getLogger(__name__)
 
 
 class _Question(msgspec.Struct, frozen=True):
-    """One request, its subject known, and whom its virtual key names, if it has one."""
+    """One request, its subject known, and whom its virtual key names, if it has one, which is known as `key_id`."""
 
     request_id: str
     head: RequestHead
     body: bytes
     subject: Subject
     holder: Subject | None
+    key_id: str = ""
 
 
 class LocalAPI:
@@ -98,11 +99,11 @@ class LocalAPI:
             "/spend/v1/usage": self._usage,
         }
 
-    async def answer(self, arrival: Arrival, holder: Subject | None = None) -> None:
-        """Answer one request, whatever it is; `holder` is whom its virtual key names."""
+    async def answer(self, arrival: Arrival, holder: Subject | None = None, key_id: str = "") -> None:
+        """Answer one request, whatever it is; `holder` is whom its virtual key names, which is known as `key_id`."""
         request_id = self._ids.new("req")
         try:
-            reply = await self._decide(arrival.head, arrival.body, request_id, holder)
+            reply = await self._decide(arrival.head, arrival.body, request_id, holder, key_id)
         except Refused as error:
             reply = problems.refused(error, request_id)
         except Unavailable as error:
@@ -113,7 +114,9 @@ class LocalAPI:
             reply = problems.internal(request_id)
         arrival.answer(*reply)
 
-    async def _decide(self, head: RequestHead, body: bytes, request_id: str, holder: Subject | None) -> Reply:
+    async def _decide(
+        self, head: RequestHead, body: bytes, request_id: str, holder: Subject | None, key_id: str
+    ) -> Reply:
         path, mark, _ = head.target.partition("?")
         get = self._getter(path)
         post = self._posts.get(path)
@@ -138,7 +141,7 @@ class LocalAPI:
         handler = post or get
         if handler is None:
             raise RuntimeError("a path without a handler")
-        return await handler(_Question(request_id, head, body, subject, holder))
+        return await handler(_Question(request_id, head, body, subject, holder, key_id))
 
     def _getter(self, path: str) -> Callable[[_Question], Awaitable[Reply]] | None:
         if path in ("/spend/v1/balance", "/spend/v1/openapi.json"):
@@ -220,7 +223,7 @@ class LocalAPI:
         report = _read(question, UsageReport)
         self._check_feature(question, report.feature)
         request_id = report_id(question.subject.customer, key.decode("ascii"))
-        verdict = await self._reports.take(question.subject, report, request_id)
+        verdict = await self._reports.take(question.subject, report, request_id, question.key_id)
         return self._no(verdict) if isinstance(verdict, Denied) else answered(verdict, request_id)
 
     async def _balance(self, question: _Question) -> Reply:

@@ -87,13 +87,16 @@ class Reports:
         self._running: dict[str, asyncio.Future[None]] = {}
         self._denied: dict[str, tuple[bytes, Denied]] = {}
 
-    async def take(self, subject: Subject, report: UsageReport, request_id: str) -> UsageAnswer | Denied:
+    async def take(
+        self, subject: Subject, report: UsageReport, request_id: str, key_id: str = ""
+    ) -> UsageAnswer | Denied:
         """Charge a report, or answer as its key was answered before.
 
         Args:
             subject: who spends, as the application named it.
             report: what was used.
             request_id: of `report_id`.
+            key_id: names the virtual key that it was let in by, `` for none (S-13).
 
         Raises:
             Refused: the feature or unit is not in the catalog, or the key came with another body before.
@@ -103,12 +106,12 @@ class Reports:
             await asyncio.wait((running,))
         turn = self._running[request_id] = asyncio.get_running_loop().create_future()
         try:
-            return await self._take(subject, report, request_id)
+            return await self._take(subject, report, request_id, key_id)
         finally:
             del self._running[request_id]
             turn.set_result(None)
 
-    async def _take(self, subject: Subject, report: UsageReport, request_id: str) -> UsageAnswer | Denied:
+    async def _take(self, subject: Subject, report: UsageReport, request_id: str, key_id: str) -> UsageAnswer | Denied:
         refused = self._denied.get(request_id)
         if refused is not None:
             _check_same(refused[0], subject, report)
@@ -122,7 +125,7 @@ class Reports:
         body = _body(subject, report, rates.features[report.feature].unit)
         covered = await hold(wanted, self._authority, request_id=request_id)
         if isinstance(covered, Covered):
-            verdict = self._charge(wanted, covered, report, body, request_id)
+            verdict = self._charge(wanted, covered, report, body, request_id=request_id, key_id=key_id)
             if isinstance(verdict, UsageAnswer):
                 return verdict
         else:
@@ -131,7 +134,7 @@ class Reports:
         return verdict
 
     def _charge(
-        self, wanted: Wanted, covered: Covered, report: UsageReport, body: bytes, request_id: str
+        self, wanted: Wanted, covered: Covered, report: UsageReport, body: bytes, *, request_id: str, key_id: str
     ) -> UsageAnswer | Denied:
         """Write the admission, settle it and write that: one step, in which nothing is awaited."""
         authority, held = self._authority, covered.held
@@ -149,6 +152,7 @@ class Reports:
             rates.sha256,
             asked=plan.asked,
             figures=pack_figures(plan.look(at).figures),
+            key_id=key_id,
         )
         admission = Admission(
             request_id,

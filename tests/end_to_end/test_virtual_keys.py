@@ -15,6 +15,7 @@ import pytest
 
 from sidecar.proxy.key_ring import ASK_AHEAD_S
 from tests.end_to_end.test_fleet import running_fleet, until
+from tests.end_to_end.test_local_api import ask as local
 from tests.end_to_end.test_sdks import ASK, Counter, anthropic_client, openai_client
 from tests.support.llm_provider import LLMProvider
 from tests.support.product import Product, provider_environment, running_product
@@ -87,6 +88,11 @@ def test_a_key_is_made_used_and_revoked(keyed: Product, provider: LLMProvider) -
         for row in rows:  # by which key it came, by its name
             explained = json.loads(keyed.spend("explain", row["request_id"], "--json").stdout)
             assert explained["decision"]["key_id"] == key_id
+        steps = {"feature": "agent_step", "quantity": 1}
+        status, report = local(keyed, "usage", steps, customer="", Idempotency_Key="one", Spend_Key=key)
+        assert status == 200
+        explained = json.loads(keyed.spend("explain", report["request_id"], "--json").stdout)
+        assert explained["decision"]["key_id"] == key_id
         keyed.spend("budgets", "set", "acme/user:ada", "--limit", "0", "--per", "day")
         with pytest.raises(openai.APIStatusError) as denied:
             ask(client)

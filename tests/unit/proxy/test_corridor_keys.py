@@ -118,10 +118,10 @@ async def test_a_bad_key_is_401_in_the_caller_s_protocol(keys: Keys, line: str, 
 async def test_where_a_key_is_needed_nothing_passes_without(keys: Keys) -> None:
     """S-10, S-17: a call, a path that is passed on, one that does not exist and /spend/ alike; a key opens them."""
     paths = ["/v1/chat/completions", "/v1/models", "/v1/nothing", "/spend/v1/balance"]
-    heard: list[Subject | None] = []
+    heard: list[tuple[Subject | None, str]] = []
 
-    async def local(arrival: Arrival, holder: Subject | None) -> None:
-        heard.append(holder)
+    async def local(arrival: Arrival, holder: Subject | None, key_id: str) -> None:
+        heard.append((holder, key_id))
         arrival.answer(200, [], b"{}")
 
     async with site(keys=keys.on(required=True, local=local)) as at:
@@ -139,7 +139,7 @@ async def test_where_a_key_is_needed_nothing_passes_without(keys: Keys) -> None:
                 caller.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nSpend-Key: {KEY}\r\n{OWN}\r\n\r\n".encode())
                 statuses.append((await caller.answer("GET")).status)
         assert statuses == [403, 200, 403, 200]
-        assert heard == [ADA]
+        assert heard == [(ADA, "key_1")]  # S-13: by the name that the book has for it
 
 
 async def test_a_revoked_key_is_refused_from_its_change_on(keys: Keys) -> None:
@@ -170,7 +170,7 @@ async def test_where_nobody_can_tell_the_caller_is_told_to_come_again(keys: Keys
     """503 with a wait, in the caller's protocol and below /spend/."""
     keys.away = True
 
-    async def local(arrival: Arrival, holder: Subject | None) -> None:
+    async def local(arrival: Arrival, holder: Subject | None, key_id: str) -> None:
         raise RuntimeError("not to be reached")
 
     async with site(keys=keys.on(local=local)) as at:
