@@ -23,7 +23,7 @@ from sidecar.proxy.corridor import Desk, Provider
 from sidecar.proxy.deny import DenyOptions
 from sidecar.proxy.expectations import LABELS as EXPECTED_LABELS
 from sidecar.proxy.expectations import Expectations
-from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.makers import Makers
@@ -103,6 +103,7 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         background=background,
         ring=parts.ring,
         requires_key=ours.require_key,
+        on_cap=ours.on_cap,
     )
 
 

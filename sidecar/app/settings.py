@@ -30,7 +30,8 @@ from sidecar.outbox.spool import SpoolOptions
 from sidecar.proxy.accept import AcceptOptions
 from sidecar.proxy.background import KEEP_S
 from sidecar.proxy.clamp import CLAMP_FLOOR_TOKENS
-from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.forward_options import ForwardOptions
+from sidecar.proxy.gate import OnCap
 from sidecar.proxy.key_ring import OUTAGE_S
 from sidecar.proxy.local_socket import SocketOptions
 from sidecar.proxy.upstream_pool import PoolOptions, read_origin
@@ -188,6 +189,7 @@ class SidecarSettings:
     key_outage_s: float = OUTAGE_S
     allowed_hosts: tuple[str, ...] = ()
     compat_status: Literal[402, 429] = 402
+    on_cap: OnCap = "end"
     demo: Literal["auto", "off"] = "auto"
     shutdown_grace_s: float = 25.0
     background_s: float = KEEP_S

@@ -20,6 +20,7 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.errors import HoldAlreadyResolved
 from sidecar.leases.accounts import NEVER, NO_MARK, Account, Lease
 from sidecar.leases.grace import whole_on_grace
+from sidecar.leases.joining import join
 from sidecar.leases.verdicts import NO_LIMIT, Covered, Held, Keeper, Look, NoLimit, Plan, Short, Uncovered
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Plan",
     "Short",
     "Uncovered",
+    "join",
 ]
 
 MAX_PLANS: Final = 8192

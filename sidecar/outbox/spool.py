@@ -150,8 +150,9 @@ class Spool:
         if self._bytes + self._reserved + len(body) + kept > self._options.max_bytes:
             raise SpoolFull(f"the outbox holds its {self._options.max_bytes} bytes")
         self._append(body)
+        _, before = self._open.get(admission.request_id, (0, 0))  # of one whose hold has grown: the last one counts
         self._open[admission.request_id] = self.number, kept
-        self._reserved += kept
+        self._reserved += kept - before
 
     def settle(self, event: UsageEvent) -> bytes:
         """Write what a call used; see `ports.Spool`.

@@ -101,6 +101,7 @@ class Ending(StrEnum):
     CUT = "cut"  # the provider's connection broke or its framing was wrong
     ABANDONED = "abandoned"  # the caller left and the rest was not read to its end
     TIMED_OUT = "timed_out"
+    LIMITED = "limited"  # we ended it: nothing more could be held for it
     UNSENT = "unsent"  # the provider was never reached
 
 

@@ -150,6 +150,13 @@ class Meter:
         self._degraded = False  # an event was too long to be read
         self._veil: Veil | None = None
 
+    @property
+    def counted(self) -> tuple[int, int] | None:
+        """Texts that a stream showed so far, and their bytes; None where part of it could not be read."""
+        if self._unreadable or self._degraded:
+            return None
+        return self._reading.texts, self._reading.visible_bytes
+
     # -- AnswerMeter
 
     def feed(self, piece: bytes) -> bytes:

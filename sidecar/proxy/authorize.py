@@ -31,6 +31,7 @@ from sidecar.proxy.open_ended import OpenEnded
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
+from sidecar.proxy.small_holds import Start, begun_small
 from sidecar.proxy.stepping import aside
 from sidecar.proxy.window_clamp import shortened_to_window
 
@@ -75,6 +76,7 @@ class Call(msgspec.Struct, frozen=True):
     be; `clamp` says that it was done. `counted`: whether a lower bound of its prompt was looked for.
     `asked_at` (monotonic): when it was first asked for at the keeper, None if it was not. `key_id` names the
     virtual key that it was let in by. `unbounded` names what of it has no bound, where such may run (`open_ended`).
+    `start`: its hold begins with so much and grows; None: it is its bound.
     """
 
     request_id: str
@@ -89,6 +91,7 @@ class Call(msgspec.Struct, frozen=True):
     counted: bool = False
     key_id: str = ""
     unbounded: tuple[str, ...] = ()
+    start: Start | None = None
 
 
 class Admitted:
@@ -135,7 +138,7 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
                 call.subject,
                 model=call.facts.model,
                 provider=call.provider,
-                need_atoms=bound.ceiling_atoms,
+                need_atoms=bound.ceiling_atoms if call.start is None else call.start.atoms,
                 currency=bound.currency.code,
                 since=call.asked_at,
             ),
@@ -145,6 +148,11 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
         fewer = await _counted(call, covered, authority)
         if fewer is not None:
             return await authorize(msgspec.structs.replace(fewer, asked_at=began), authority)
+        smaller = _begun_small(call, bound, covered, authority)
+        if smaller is not None:
+            verdict = await authorize(msgspec.structs.replace(smaller, asked_at=began), authority)
+            if isinstance(verdict, Admitted):
+                return verdict
         shorter = _shortened(call, bound, covered, authority)
         if shorter is not None:
             verdict = await authorize(msgspec.structs.replace(shorter, asked_at=began), authority)
@@ -176,7 +184,7 @@ def _take(call: Call, bound: Priced, authority: Authority) -> Covered | Uncovere
         call.subject,
         model=call.facts.model,
         provider=call.provider,
-        atoms=bound.ceiling_atoms,
+        atoms=bound.ceiling_atoms if call.start is None else call.start.atoms,
         now=now,
     )
     if isinstance(taken, Held):
@@ -195,7 +203,7 @@ def _release(covered: Covered | Uncovered, authority: Authority) -> None:
 async def _counted(call: Call, uncovered: Uncovered, authority: Authority) -> Call | None:
     """The call with the bound that counting its prompt proves, if that is lower (L0)."""
     counts = authority.counts
-    if counts is None or call.counted:
+    if counts is None or call.counted or call.start is not None:
         return None
     if not counts.may_help(uncovered.reason, provider=call.provider, protocol=call.protocol):
         return None
@@ -206,7 +214,7 @@ async def _counted(call: Call, uncovered: Uncovered, authority: Authority) -> Ca
 def _shortened(call: Call, bound: Priced, uncovered: Uncovered, authority: Authority) -> Call | None:
     """The call with a lower output limit, if that may help and no budget that applies forbids it."""
     standing = uncovered.standing
-    if call.shorten is None or standing is None:
+    if call.shorten is None or standing is None or call.start is not None:
         return None
     found = shortened(
         call.facts,
@@ -218,6 +226,25 @@ def _shortened(call: Call, bound: Priced, uncovered: Uncovered, authority: Autho
         floor_tokens=authority.clamp_floor_tokens,
     )
     return None if found is None else msgspec.structs.replace(call, facts=found[0], clamp=found[1])
+
+
+def _begun_small(call: Call, bound: Priced, uncovered: Uncovered, authority: Authority) -> Call | None:
+    """The call with a hold that grows, if its provider, its stream and all budgets that apply allow that."""
+    standing = uncovered.standing
+    if not call.stops_billing or call.unbounded or call.start is not None:
+        return None
+    if standing is None or not _may_clamp(call, standing):
+        return None
+    found = begun_small(
+        call.facts,
+        call.clamp,
+        bound,
+        uncovered,
+        protocol=call.protocol,
+        shorten=call.shorten,
+        floor_tokens=authority.clamp_floor_tokens,
+    )
+    return None if found is None else msgspec.structs.replace(call, facts=found[0], clamp=found[1], start=found[2])
 
 
 def _may_clamp(call: Call, standing: Standing) -> bool:
@@ -319,6 +346,8 @@ def _admit(
         decision = msgspec.structs.replace(
             decision, clamped_to=call.facts.ceiling.output_limit, asked_output=call.clamp.asked
         )
+    if call.start is not None:
+        decision = msgspec.structs.replace(decision, grows=True)
     if call.key_id:
         decision = msgspec.structs.replace(decision, key_id=call.key_id)
     if call.unbounded:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,10 @@ from sidecar.proxy.clamp import Shortener
 from sidecar.proxy.contexts import CONTINUED, Contexts
 from sidecar.proxy.deny import DenyOptions, deny, refuse, shape_of, turn_down
 from sidecar.proxy.estimate import estimate
-from sidecar.proxy.forward import ForwardOptions, forward
+from sidecar.proxy.forward import forward
+from sidecar.proxy.forward_options import ForwardOptions
+from sidecar.proxy.gate import OnCap, gate_for
+from sidecar.proxy.gated_exchange import GatedExchange
 from sidecar.proxy.idempotency import KEY_USED, IdempotencyKeys
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import UNKNOWN_KEY, KeyRing
@@ -113,6 +117,9 @@ class Desk:
     requires_key: bool = False
     """Whether everything that comes must bring one."""
 
+    on_cap: OnCap = "end"
+    """How a stream is ended for which nothing more can be held."""
+
 
 def carry(arrival: Arrival, desk: Desk) -> Coroutine[Any, Any, None]:
     """Carry one accepted request down the corridor, to the record; first its virtual key, where there may be one."""
@@ -177,6 +184,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
     if key is not None:
         desk.keys.remember(subject.customer, key, head.target, arrival.body)
     call, facts, request_id = verdict.call, verdict.call.facts, call.request_id
+    gate = None if verdict.call.start is None else gate_for(verdict, desk.authority, desk.metrics, on_cap=desk.on_cap)
     passage = Passage(
         verdict,
         route.dialect,
@@ -187,6 +195,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
         contexts=desk.contexts if route.dialect.name in CONTINUED else None,
         makers=apart if apart and may_be_kept(route.dialect.name, facts.body) else None,
         background=desk.background if facts.later else None,
+        gate=gate,
     )
     try:
         # Bytes pass from upstream to caller inside; before the end of the answer the passage settles and records.
@@ -202,6 +211,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
             added=passage.headers(),
             whole=not facts.stream,
             hides_usage=facts.hide_usage,
+            make=None if gate is None else partial(GatedExchange, gate=gate),
         )
         if facts.stream:
             passage.forget_body()

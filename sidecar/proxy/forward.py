@@ -16,13 +16,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from sidecar.errors import UpstreamUnavailable
 from sidecar.providers.dialect import AnswerMeter
 from sidecar.proxy.accept import Arrival
 from sidecar.proxy.answer_framing import AnswerHead, Framing, choose_framing, framing_lines
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.key_echo import KeyEcho, without_key
 from sidecar.proxy.outcomes import Cause, Outcome, ending_of
 from sidecar.proxy.refusals import Header
@@ -46,27 +46,6 @@ _CHUNKED: Final = Framing.CHUNKED
 _WITHOUT_EFFECTS: Final = frozenset({"GET", "HEAD"})
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardOptions:
-    """How long a provider may take, and what is read for a caller who has gone."""
-
-    head_timeout_s: float = 600.0
-    """From the request to the answer's head; a long answer that is not streamed spends all its time here."""
-
-    idle_timeout_s: float = 300.0
-    """Between two pieces of an answer; time in which the caller does not read is not counted."""
-
-    total_timeout_s: float = 1800.0
-    on_caller_gone: Literal["drain", "estimate", "abort"] = "drain"
-    """`drain` reads on, within the next two bounds; `estimate` hangs up (L25), `abort` where nothing is billed then."""
-
-    drain_s: float = 60.0
-    drain_max_bytes: int = 8 * 2**20
-    gather_bytes: int = 64 * 1024
-    """An answer that was not asked for as a stream is passed on whole up to this size, so that its
-    charge can stand in its head; larger ones pass as they come."""
-
-
 async def forward(
     arrival: Arrival,
     upstream: Upstream,
@@ -80,6 +59,7 @@ async def forward(
     added: Sequence[Header] = (),
     whole: bool = False,
     hides_usage: bool = False,
+    make: Callable[..., Exchange] | None = None,
 ) -> Outcome:
     """Send a request to its provider and pass the answer on, to its end.
 
@@ -96,6 +76,7 @@ async def forward(
         added: our headers on a relayed answer.
         whole: no stream was asked for (see `gather_bytes`).
         hides_usage: the meter may leave bytes out, so a declared length is not kept.
+        make: makes the exchange where it is not a plain one (`gated_exchange`).
 
     Returns:
         The outcome that `on_end` was given. If `arrival.answered` is still false, nothing was written:
@@ -104,7 +85,7 @@ async def forward(
     Raises:
         asyncio.CancelledError: after settling as stopped and cutting the caller's connection.
     """
-    exchange = Exchange(
+    exchange = (make or Exchange)(
         arrival,
         meter_for=meter_for,
         on_end=on_end,

@@ -24,6 +24,7 @@ class Cause(StrEnum):
     CALLER_GONE = "caller_gone"
     CALLER_STALLED = "caller_stalled"
     STOPPED = "stopped"
+    CREDIT_ENDED = "credit_ended"
 
 
 _ENDINGS: Final = {
@@ -36,6 +37,7 @@ _ENDINGS: Final = {
     Cause.CALLER_GONE: Ending.ABANDONED,
     Cause.CALLER_STALLED: Ending.ABANDONED,
     Cause.STOPPED: Ending.ABANDONED,
+    Cause.CREDIT_ENDED: Ending.LIMITED,
 }
 
 

@@ -12,9 +12,11 @@ from sidecar.core.credits.amounts import format_amount
 from sidecar.core.governance.decisions import Source
 from sidecar.core.pricing.usage import Usage
 from sidecar.providers.dialect import AnswerMeter, Dialect, Ending
+from sidecar.providers.metering import Meter
 from sidecar.proxy.authorize import Admitted, Authority
 from sidecar.proxy.background import Background
 from sidecar.proxy.contexts import Contexts
+from sidecar.proxy.gate import Gate
 from sidecar.proxy.log_lines import settled_line
 from sidecar.proxy.makers import Makers
 from sidecar.proxy.observe import NOTHING_READ, reading
@@ -30,6 +32,9 @@ from sidecar.telemetry.metrics import Metrics
 FROM_PROVIDER: Final[Header] = (b"Spend-Origin", b"provider")
 """On every relayed answer: it is the provider's word, not ours."""
 
+GROWS: Final[tuple[Header, ...]] = ((b"Spend-Hold", b"grows"), (b"Trailer", b"Spend-Charge, Spend-Cut"))
+"""On an answer that may be ended from inside, and then says so behind its end."""
+
 NO_HEAD: Final = "none"
 """The status class of a call whose answer never began."""
 
@@ -42,7 +47,7 @@ class Passage:
     """Makes the call's meter, and settles and records it exactly once, however it ends."""
 
     __slots__ = (
-        "_admitted", "_authority", "_background", "_contexts", "_dialect", "_makers", "_metrics", "_overhead_s",
+        "_admitted", "_authority", "_background", "_contexts", "_dialect", "_gate", "_makers", "_metrics", "_overhead_s",
         "_recent", "_settled",
     )  # fmt: skip
 
@@ -58,13 +63,15 @@ class Passage:
         contexts: Contexts | None = None,
         makers: Makers | None = None,
         background: Background | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Begin; `overhead_s` is what we have taken so far, for the log and the metric.
 
         `contexts` learn how long the answer's was; None: nobody can continue it. `makers` learn whose the answer
         is; None: it does not come back, or is the caller's own account's. `background` waits for what it cost;
-        None: that stands in this answer.
+        None: that stands in this answer. `gate` lets the answer through as its hold grows; None: it was held for whole.
         """
+        self._gate = gate
         self._admitted = admitted
         self._contexts = contexts
         self._makers = makers
@@ -96,12 +103,18 @@ class Passage:
         if clamp is not None:
             asked = b"" if clamp.asked is None else b"; asked=%d" % clamp.asked
             headers.append((b"Spend-Clamped", b"%d%b" % (self._admitted.call.facts.ceiling.output_limit or 0, asked)))
+        if self._gate is not None:
+            headers += GROWS
         return headers
 
     def meter_for(self, status: int, content_encoding: str, lines: bytes) -> AnswerMeter:
         """The meter for an answer with this head; `lines` are those that are passed on of it."""
         facts = self._admitted.call.facts
-        return self._dialect.meter(facts, status=status, lines=lines, content_encoding=content_encoding)
+        meter = self._dialect.meter(facts, status=status, lines=lines, content_encoding=content_encoding)
+        if self._gate is None or not isinstance(meter, Meter):
+            return meter
+        self._gate.began(meter, status=status, content_encoding=content_encoding)
+        return self._gate
 
     def on_end(self, outcome: Outcome) -> Sequence[Header]:
         """Settle and record; gives the charge as a header, for a caller who has not got the head yet.
@@ -178,10 +191,14 @@ class Passage:
 
     def close(self) -> None:
         """Settle it as an unknown outcome if nothing else has; does nothing after `on_end`."""
+        if self._gate is not None:
+            self._gate.close()
         if not self._settled:
             self.on_end(_unknown(len(self._admitted.call.facts.body)))
 
     def _settle(self, outcome: Outcome) -> Settlement:
+        if self._gate is not None and outcome.ending is Ending.CUT:
+            self._gate.growth.reach_for_all()  # nobody hung up: the provider may have gone on to the bound
         held_atoms, prices = self._admitted.admission.held_atoms, self._admitted.prices
         try:
             return settle(held_atoms, prices, reading(outcome), ending=outcome.ending, status=outcome.status)

@@ -47,6 +47,9 @@ UNPRICED: Final = "unpriced"
 PARTLY_UNPRICED: Final = "partly_unpriced"
 """On a charge with kinds of usage that no rate covered."""
 
+CUT_AT_LIMIT: Final = "cut_at_limit"
+"""On a stream that we ended where nothing more could be held for it: no more is charged than was held."""
+
 NOT_BILLED: Final = "not_billed"
 """On a call that did not happen: never sent, or refused by the provider."""
 
@@ -66,7 +69,7 @@ REFUSALS: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 4
 FAILURES: Final = frozenset({500, 503, 529})
 """Statuses by which a provider failed before it generated, if the answer is an error of its own."""
 
-HUNG_UP: Final = frozenset({Ending.ABANDONED, Ending.TIMED_OUT})
+HUNG_UP: Final = frozenset({Ending.ABANDONED, Ending.TIMED_OUT, Ending.LIMITED})
 """Endings of our own making: we closed the connection while the provider was at work."""
 
 
@@ -134,6 +137,9 @@ def settle(held_atoms: int, prices: Prices | None, usage: Usage, *, ending: Endi
         flags.append(ESTIMATED)
         if not (told and refused):
             atoms = max(atoms, floor_atoms(held_atoms, prices, usage, ending))
+    if ending is Ending.LIMITED:
+        flags.append(CUT_AT_LIMIT)
+        atoms = atoms if final else min(atoms, held_atoms)  # its last event was read, and went no further
     if atoms > held_atoms:
         flags.append(OVERRUN)
     return Settlement(atoms, usage, tuple(flags))

@@ -106,6 +106,7 @@ class Metrics:
             "spend_passed_through", "Requests passed on without being metered.", ("upstream",)
         )
         self.lease_misses = Counter("spend_lease_misses", "Decisions that had to ask the ledger first.")
+        self.growths = Counter("spend_hold_growths", "Times that an open call's hold grew, or could not.", ("outcome",))
         self.overhead = Histogram(
             "spend_overhead_seconds", "Time from a request's head to its being sent on or denied.", OVERHEAD_BUCKETS_S
         )
@@ -134,6 +135,7 @@ class Metrics:
             self.settle_errors,
             self.passed_through,
             self.lease_misses,
+            self.growths,
         )
 
     def collect(self) -> Iterable[Metric]:

@@ -18,7 +18,8 @@ import uvloop
 from sidecar.core.pricing.usage import Usage
 from sidecar.providers.dialect import Ending
 from sidecar.proxy.accept import AcceptOptions, Arrival, FrontDoor
-from sidecar.proxy.forward import ForwardOptions, forward
+from sidecar.proxy.forward import forward
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.outcomes import Outcome
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.sweep import Sweep

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sidecar.providers.dialect import Ending
-from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.outcomes import Cause
 from sidecar.proxy.upstream_pool import PoolOptions
 from tests.support.forwarding import Rig, calling, on_both_loops, running_rig, until

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.providers.dialect import Ending
 from sidecar.proxy.accept import AcceptOptions
-from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.outcomes import Cause
 from tests.support.forwarding import Rig, calling, on_both_loops, running_rig, until
 from tests.support.scripted_provider import Script, ScriptedProvider, Wait

@@ -16,7 +16,8 @@ import uvloop
 from sidecar.core.pricing.usage import Usage
 from sidecar.providers.dialect import Ending
 from sidecar.proxy.accept import AcceptOptions, Arrival, FrontDoor
-from sidecar.proxy.forward import ForwardOptions, forward
+from sidecar.proxy.forward import forward
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.outcomes import Outcome
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.sweep import Sweep
@@ -176,6 +177,7 @@ class Answer:
     body: bytes
     complete: bool
     raw_head: bytes = b""
+    trailers: tuple[bytes, ...] = ()
 
 
 class Caller:
@@ -207,7 +209,7 @@ class Caller:
     async def answer(self, method: str = "POST") -> Answer:
         """Read one answer; `complete` is false if it was cut."""
         status, headers, raw = await self.head()
-        body, complete = b"", True
+        body, complete, trailers = b"", True, []
         try:
             if method == "HEAD" or status in {204, 304}:
                 pass
@@ -215,7 +217,8 @@ class Caller:
                 while size := int(await self._line(), 16):
                     body += await self._exactly(size)
                     await self._line()
-                await self._line()
+                while line := await self._line():
+                    trailers.append(line)
             elif "content-length" in headers:
                 body = await self._exactly(int(headers["content-length"]))
             else:
@@ -224,7 +227,7 @@ class Caller:
             body, complete = body + exc.partial, False
         except ConnectionError:
             complete = False
-        return Answer(status, headers, body, complete, raw)
+        return Answer(status, headers, body, complete, raw, tuple(trailers))
 
     async def rest(self) -> tuple[bytes, bool]:
         """All that comes, and whether it ended cleanly (not by a reset)."""

@@ -161,6 +161,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     output limit, in tokens per choice, that the call was shortened to so that it fits, None where it was
     not; `asked_output` the one that it came with, None for none. `key_id` is the name of the virtual key that
     it was let in by, `` for none (S-13). `unbounded` names what of it had no bound and was let in all the same (L0).
+    `grows`: it began with less than its ceiling, and held more as it came.
     """
 
     source: Source
@@ -177,6 +178,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     asked_output: int | None = None
     key_id: str = ""
     unbounded: tuple[str, ...] = ()
+    grows: bool = False
 
     def told(self) -> Decision:
         """The same with `consulted` spelled out, as it is shown. Figures that fit no account are left out."""

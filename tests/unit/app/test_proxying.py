@@ -7,7 +7,7 @@ import pytest
 from sidecar.app.proxying import forwarding_of, knows_own_field
 from sidecar.app.settings import UpstreamSettings
 from sidecar.errors import ConfigurationError
-from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.forward_options import ForwardOptions
 
 
 @pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com", "us.api.openai.com", "a.openai.azure.com"])

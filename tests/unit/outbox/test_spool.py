@@ -54,6 +54,21 @@ class TestWriting:
         assert spool.open_calls == 0
         assert settled_on_disk(tmp_path) == [settled]
 
+    def test_a_hold_that_grew_is_written_again_and_the_last_one_counts(self, tmp_path: Path) -> None:
+        """L22, L49: after a crash it settles at all that was held; what is kept for its settlement is kept once."""
+        spool = reopened(tmp_path).spool
+        spool.admit(admission("r1", 100))
+        kept = spool._reserved
+        for atoms in (150, 225):
+            spool.admit(admission("r1", atoms))
+            assert spool.open_calls == 1
+            assert kept <= spool._reserved < kept + 64
+        spool._lock.release()
+        again = reopened(tmp_path, incarnation="i2")
+        assert again.settled_calls == 1
+        assert [(one.charge_atoms, one.admission.request_id) for one in settled_on_disk(tmp_path)] == [(225, "r1")]
+        again.spool.close()
+
     def test_one_process_at_a_time(self, tmp_path: Path) -> None:
         """F-44: a second one is refused, until the first has closed."""
         first = reopened(tmp_path).spool

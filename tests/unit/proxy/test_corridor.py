@@ -18,7 +18,7 @@ from sidecar.providers.dialect import Ending
 from sidecar.proxy.accept import AcceptOptions, Arrival, FrontDoor
 from sidecar.proxy.corridor import Desk, Provider, carry
 from sidecar.proxy.deny import door_shape
-from sidecar.proxy.forward import ForwardOptions
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.identify import Identifier
 from sidecar.proxy.passage import Passage
 from sidecar.proxy.price import UnknownModel
@@ -125,7 +125,8 @@ async def site(
     settled = [event.admission.request_id for event in on.spool.settled]
     assert len(settled) == len(set(settled))
     if on.spool.settle_fault is None:
-        assert sorted(settled) == sorted(admission.request_id for admission in on.spool.admitted)
+        admitted = {admission.request_id for admission in on.spool.admitted}  # twice, where a hold grew
+        assert sorted(settled) == sorted(admitted)
 
 
 def rich(unknown_model: UnknownModel = UnknownModel.DENY) -> Bench:

@@ -10,7 +10,8 @@ import pytest
 
 from sidecar.providers.dialect import Ending
 from sidecar.proxy.arrival import Arrival, Watcher
-from sidecar.proxy.forward import ForwardOptions, forward
+from sidecar.proxy.forward import forward
+from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.outcomes import Cause, Outcome
 from sidecar.proxy.refusals import Header
 from sidecar.proxy.request_head import LOOPBACK_HOSTS, read_head
