@@ -47,8 +47,8 @@ class Passage:
     """Makes the call's meter, and settles and records it exactly once, however it ends."""
 
     __slots__ = (
-        "_admitted", "_authority", "_background", "_contexts", "_dialect", "_gate", "_makers", "_metrics", "_overhead_s",
-        "_recent", "_settled",
+        "_admitted", "_authority", "_background", "_contexts", "_dialect", "_gate", "_makers", "_metrics",
+        "_overhead_s", "_recent", "_settled",
     )  # fmt: skip
 
     def __init__(
