@@ -2,10 +2,11 @@
 
 An answer is streamed unless `stream` is false. The last line says `done` and has the counts: `prompt_eval_count`,
 left out where it is none (a prompt that was in its cache), and `eval_count`. Models run on one's own machines; those
-whose name ends in `:cloud` are billed elsewhere. `num_predict` −1 is endless, −2 fills the context.
+whose name ends in `:cloud` are billed elsewhere. `num_predict` −1 is endless, −2 fills the context, and 0 is
+no limit either: the runner looks at one above 0 alone.
 
-Source: ollama/ollama docs/api.md and api/types.go (GenerateRequest, ChatRequest, Metrics), recorded traffic;
-checked 2026-11.
+Source: ollama/ollama docs/api.md, api/types.go (GenerateRequest, ChatRequest, Metrics), runner/ollamarunner/runner.go,
+recorded traffic; checked 2026-11.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def _limit(members: Members) -> int | None:
     value = int(inner.raw) if _COUNT.fullmatch(inner.raw) else None
     if value is None or value > OUTPUT_LIMIT_MAX:
         raise BadRequest("`options.num_predict` must be a whole number.", param="options")
-    return value if value >= 0 else None
+    return value if value > 0 else None
 
 
 def _length(members: Members, name: str, unbounded: list[str]) -> int:

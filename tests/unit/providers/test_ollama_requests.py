@@ -27,7 +27,7 @@ def test_it_streams_unless_it_is_told_not_to(fields: dict[str, Any], stream: boo
 @pytest.mark.parametrize(
     ("options", "limit"),
     [(None, None), ({}, None), ({"num_predict": 50}, 50), ({"num_predict": -1}, None), ({"num_predict": -2}, None),
-     ({"num_predict": None, "temperature": 1}, None), ({"num_predict": 0}, 0)],
+     ({"num_predict": None, "temperature": 1}, None), ({"num_predict": 0}, None)],
 )  # fmt: skip
 def test_its_limit_is_an_option(options: Any, limit: int | None) -> None:
     """Below zero it is endless: then it is the model's."""
