@@ -2,7 +2,7 @@
 # sentence that names what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak bench bench-peers bench-ledger bench-refusals lock clean
+.PHONY: help run test lint soak bench bench-peers bench-ledger bench-refusals bench-fairness lock clean
 SHELL := /bin/bash
 
 # The first Python of at least 3.11 that really starts; give another with `make PYTHON=/path/to/python3.12`.
@@ -54,6 +54,9 @@ bench-peers: $(VENV)/.test ## measure it beside other gateways, from PyPI, with 
 
 bench-refusals: $(VENV)/.test $(VENV)/.postgres ## whether the time of a refusal tells what is there, on both engines (some minutes)
 	@$(VENV)/bin/python -m tests.benchmarks.refusals $(ARGS)
+
+bench-fairness: $(VENV)/.test $(VENV)/.postgres ## how much longer others wait for the ledger while one customer floods it, on both engines (3 minutes)
+	@$(VENV)/bin/python -m tests.benchmarks.fairness $(ARGS)
 
 lock: $(VENV)/.test ## write what is installed here into constraints.txt, and the Node clients' lock
 	@set -o pipefail; { sed -n '/^#/p' constraints.txt && $(VENV)/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | \
