@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sidecar.contract.messages import (
@@ -126,6 +127,14 @@ class Disk(Protocol):
 
         Raises:
             OSError: that failed, and what was written since the last time may be lost.
+        """
+        ...
+
+    def sync_names(self, directory: Path) -> None:
+        """Bring the names of a folder's files there: a file whose name is lost is lost, however well it was synced.
+
+        Raises:
+            OSError: that failed, and files made since the last time may be lost.
         """
         ...
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.errors import ConfigurationError
+from sidecar.outbox.segments import sync_directory
 from sidecar.ports import Ids
 
 BOOK: Final = "book.sqlite"
@@ -48,9 +49,22 @@ def sidecar_name(data: Path, ids: Ids) -> str:
         name = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         name = ids.new("sidecar")
-        path.write_text(f"{name}\n", encoding="ascii")
+        _write_for_good(path, f"{name}\n".encode("ascii"))
     except (OSError, UnicodeDecodeError):
         name = ""
     if not _NAME.fullmatch(name):
         raise ConfigurationError([f"{path}: not a sidecar's name; restore it from a copy of this folder"])
     return name
+
+
+def _write_for_good(path: Path, data: bytes) -> None:
+    """Make a small file that is there whole, or not at all, also after a power loss."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.replace(path)
+    sync_directory(path.parent)

@@ -12,6 +12,7 @@ class LocalDisk:
 
     write = staticmethod(writing.write)
     sync = staticmethod(os.fdatasync)
+    sync_names = staticmethod(segments.sync_directory)
     boot_id = staticmethod(segments.boot_id)
 
     @staticmethod

@@ -37,7 +37,8 @@ class Header(msgspec.Struct, frozen=True):
     """The first record of a segment: who wrote it, and on which disk, under which running kernel.
 
     A restart trusts a segment only while it is the very file that it was: a copied volume has
-    other inodes, and after a reboot writes that never reached the disk are missing.
+    other inodes, and after a reboot writes that never reached the disk are missing. `follows` is the number of the
+    segment before it, 0 where there was none, -1 where it is not said: one that is missing between them was lost.
     """
 
     version: int
@@ -48,6 +49,7 @@ class Header(msgspec.Struct, frozen=True):
     device: int
     inode: int
     pod_uid: str
+    follows: int = -1
 
 
 class LeaseTally(msgspec.Struct):

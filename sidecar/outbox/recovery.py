@@ -27,6 +27,7 @@ from sidecar.contract.messages import (
 from sidecar.core.governance.decisions import Source
 from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.errors import ConfigurationError, LedgerUnavailable, SpoolFull, WireFormatError
+from sidecar.outbox.cursor import Cursor
 from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.records import LeaseTally
 from sidecar.outbox.remains import Remains, read_remains
@@ -69,8 +70,16 @@ def open_spool(
     try:
         remains = read_remains(directory, sidecar=sidecar, pod_uid=options.pod_uid, disk=disk)
         _sync_what_is_left(directory, disk)
+        cursor = Cursor(directory)
         spool = Spool(
-            lock, clock, options, sidecar=sidecar, incarnation=incarnation, tallies=remains.tallies, disk=disk
+            lock,
+            clock,
+            options,
+            sidecar=sidecar,
+            incarnation=incarnation,
+            tallies=remains.tallies,
+            disk=disk,
+            beyond=max(cursor.position, cursor.replay_until or cursor.position).segment,
         )
         recovery = Recovery(spool, remains, clock)
         recovery.settle_open_calls()
@@ -85,6 +94,7 @@ def open_spool(
 
 def _sync_what_is_left(directory: Path, disk: Disk) -> None:
     """Bring to the disk what a killed process had only written: nobody else will, and the power may fail yet (L49)."""
+    disk.sync_names(directory)
     for number in segment_numbers(directory):
         descriptor = os.open(segment_path(directory, number), os.O_RDONLY)
         try:

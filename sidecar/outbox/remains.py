@@ -67,7 +67,7 @@ class Remains(msgspec.Struct):
             began = began or (bool(segment.doubts) if header is None else header.incarnation == incarnation)
             if began:
                 found += segment.doubts
-                if before is not None and before.number + 1 != segment.number:
+                if before is not None and _follows(segment) != before.number:
                     found.append("a segment is missing")
         if not any(
             segment.header is not None and segment.header.incarnation == incarnation for segment in self.segments
@@ -159,6 +159,12 @@ def _doubt(
         segment.doubts.append("it is another pod's")
     if header.sidecar != sidecar:
         segment.doubts.append("it is another sidecar's")
+
+
+def _follows(segment: Segment) -> int:
+    """Which segment was the one before when this one was begun."""
+    header = segment.header
+    return segment.number - 1 if header is None or header.follows < 0 else header.follows
 
 
 def _keep_aside(directory: Path, number: int, span: Span, data: bytes) -> None:

@@ -33,7 +33,7 @@ from sidecar.outbox.records import (
     header_record,
     lease_record,
 )
-from sidecar.outbox.segments import SpoolLock, segment_numbers, segment_path, sync_directory, trust_path
+from sidecar.outbox.segments import SpoolLock, segment_numbers, segment_path, trust_path
 from sidecar.ports import Clock, Disk
 
 SETTLE_ROOM_BYTES: Final = 8192
@@ -84,8 +84,11 @@ class Spool:
         incarnation: str,
         tallies: Tallies,
         disk: Disk,
+        beyond: int = 0,
     ) -> None:
         """Begin a new segment, whose first records are the leases that are still open.
+
+        Its number is above `beyond`: so high the ledger has acknowledged segments, whose files may be lost.
 
         Raises:
             SpoolFull: it cannot be written.
@@ -109,7 +112,9 @@ class Spool:
         self._unsynced: list[int] = []
         self._dirty = asyncio.Event()
         self._sizes = {n: segment_path(self.directory, n).stat().st_size for n in segment_numbers(self.directory)}
-        self.number = max(self._sizes, default=0)
+        self._last = max(self._sizes, default=0)
+        self.number = max(self._last, beyond)
+        self._has_new_names = True
         self._bytes = sum(self._sizes.values())
         self._descriptor = -1
         self._ballast = self.directory / "ballast"
@@ -228,8 +233,9 @@ class Spool:
         """Bring everything written so far to the disk (fdatasync), in a thread."""
         self._dirty.clear()
         done, self._unsynced = self._unsynced, []
+        new_names, self._has_new_names = self._has_new_names, False
         try:
-            await asyncio.to_thread(self._sync_all, done)
+            await asyncio.to_thread(self._sync_all, done, self._descriptor, new_names)
         except OSError as problem:
             # The kernel drops what it could not write and calls it clean: only a new file is to be trusted again.
             self._fail(problem)
@@ -280,8 +286,7 @@ class Spool:
         if not (self._open or self._backlog or self._tallies.leases):
             self._try_append(clean_record())
         try:
-            self._sync_all(self._unsynced)
-            self._disk.sync(self._descriptor)
+            self._sync_all(self._unsynced, self._descriptor, self._has_new_names)
         except OSError as problem:
             logger.error("outbox_sync_failed", extra={"facts": {"problem": problem.strerror}})
             self._distrust()
@@ -364,6 +369,7 @@ class Spool:
                 self._boot_id,
                 *self._disk.identity(found),
                 self._options.pod_uid,
+                self._last,
             )
             head = [frame(header_record(header))]
             head += [frame(lease_record(lease_id, tally)) for lease_id, tally in self._tallies.leases.items()]
@@ -377,18 +383,19 @@ class Spool:
         if self._descriptor >= 0:
             self._unsynced.append(self._descriptor)
         self._descriptor, self.number, self.size = descriptor, number, len(body)
+        self._last, self._has_new_names = number, True
         self._sizes[number] = len(body)
         self._bytes += len(body)
         self._dirty.set()
 
-    def _sync_all(self, done: list[int]) -> None:
-        """fdatasync of finished segments, which are closed, and of the current one. In a thread."""
+    def _sync_all(self, done: list[int], current: int, new_names: bool) -> None:
+        """fdatasync of finished segments, which are closed, and of the current one; names first. In a thread."""
         try:
+            if new_names:
+                self._disk.sync_names(self.directory)
             for descriptor in done:
                 self._disk.sync(descriptor)
-            if done:
-                sync_directory(self.directory)
-            self._disk.sync(self._descriptor)
+            self._disk.sync(current)
         finally:
             for descriptor in done:
                 os.close(descriptor)

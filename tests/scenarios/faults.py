@@ -154,11 +154,18 @@ async def lose_volume(history: History, pod: Pod) -> None:
 
 @fault
 async def lose_power(history: History, pod: Pod) -> None:
-    """F-31b: its machine is switched off: what was not synced is lost."""
+    """F-31b: its machine is switched off: what was not synced is lost, files too; perhaps again as soon as it runs."""
+    rng, up_s = history.rng, 0.0
+    for off_s in (rng.uniform(0.5, 20), rng.uniform(0.5, 3))[: rng.randint(1, 2)]:
+        later(history, up_s, lambda: _switch_off(history, pod))
+        later(history, up_s + off_s, pod.start_if_down)
+        up_s += off_s + rng.uniform(1, 6)
+
+
+def _switch_off(history: History, pod: Pod) -> None:
     pod.kill()
     history.world.tail_lost(pod.volume)
     pod.volume.lose_power(history.rng)
-    later(history, history.rng.uniform(0.5, 20), pod.start_if_down)
 
 
 @fault

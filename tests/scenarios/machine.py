@@ -53,6 +53,8 @@ class Volume:
         self.is_full = False
         self.fails_sync = False
         self.synced: dict[int, int] = {}
+        self.named: set[str] = set()
+        """Files whose names would survive; another may be gone whole, however much of it was synced."""
         self.synced_s = -1.0
         self.is_damaged = False
         """Where a header is damaged nobody can tell whose segment it was, and no later start is trusted either."""
@@ -80,11 +82,16 @@ class Volume:
         for number in segment_numbers(outbox) if outbox.exists() else ():
             path = segment_path(outbox, number)
             found = path.stat()
+            if path.name not in self.named and rng.random() < 0.5:
+                path.unlink()
+                lost += found.st_size
+                continue
             synced = self.synced.get(found.st_ino, 0)
             if synced < found.st_size:
                 left = rng.randint(synced, found.st_size)
                 os.truncate(path, left)
                 lost += found.st_size - left
+        self.named = {path.name for path in outbox.iterdir()} if outbox.exists() else set()
         if rng.random() < 0.3:
             (outbox / "cursor.json").unlink(missing_ok=True)
         return lost
@@ -137,3 +144,11 @@ class PretendDisk:
         self._volume.synced_s = self._loop.time()
         if found.st_ino not in self._volume.spoilt:
             self._volume.synced[found.st_ino] = found.st_size
+
+    def sync_names(self, directory: Path) -> None:
+        """Note which files would now survive."""
+        if self.is_dead:
+            return
+        if self._volume.fails_sync:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._volume.named = {path.name for path in directory.iterdir()}

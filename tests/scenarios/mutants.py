@@ -29,6 +29,7 @@ from sidecar.leases.verdicts import Held, NoLimit, Short
 from sidecar.ledger import instants, learning, lending, reconcile
 from sidecar.ledger.service import LedgerService
 from sidecar.outbox import recovery, remains
+from sidecar.outbox.spool import Spool
 from sidecar.ports import Transaction
 from tests.scenarios.pods import Life
 from tests.scenarios.world import Ids
@@ -180,6 +181,15 @@ def _counting_by_the_clock() -> list[Any]:
     return [patch.object(instants.Instants, "_span", lambda *_names: instants._EVER)]
 
 
+def _nameless_files() -> list[Any]:
+    sync_all = Spool._sync_all
+
+    def mutated(spool: Spool, done: list[int], current: int, _new_names: bool) -> None:
+        sync_all(spool, done, current, bool(done))
+
+    return [patch.object(Spool, "_sync_all", mutated)]
+
+
 MUTANTS = {
     "refund_at_expiry": Mutant(
         _refund_at_expiry,
@@ -228,6 +238,12 @@ MUTANTS = {
         frozenset({"L0"}),
         {"put_back": 3, "cut_off": 2, "pause": 1},
         "after a loss the ledger lends again once somebody has told what it knows",
+    ),
+    "nameless_files": Mutant(
+        _nameless_files,
+        frozenset({"L49"}),
+        {"lose_power": 1},
+        "a file that was synced is safe: until its folder is too, its name may be lost, and it with that",
     ),
     "grace_for_each": Mutant(
         _grace_for_each,

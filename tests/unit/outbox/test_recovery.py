@@ -421,3 +421,73 @@ def test_killed_at_a_random_moment(tmp_path: Path, seed: int) -> None:
     for life in range(2):
         tally = recovery.spool.leases[f"i{life}/budget:b:lifetime:"].spent_atoms
         assert tally == sum(atoms for name, atoms in charges.items() if name.startswith(f"i{life}-"))
+
+
+class NamingDisk(LocalDisk):
+    """This machine's disk, which notes in what order names and contents are brought to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def sync(self, descriptor: int) -> None:  # type: ignore[override]
+        self.done.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+
+    def sync_names(self, directory: Path) -> None:
+        self.done.append(f"names {len(segment_numbers(directory))}")
+
+
+async def test_a_files_name_is_brought_to_the_disk_before_its_contents(tmp_path: Path) -> None:
+    """L49, F-31b: a synced file without a name is lost; also the first of a start, and one begun in the meantime."""
+    disk = NamingDisk()
+    options = SpoolOptions(ballast_bytes=0, segment_bytes=2000)
+    spool = open_spool(tmp_path, FakeClock(), options, sidecar="s", incarnation="i1", disk=disk).spool
+    spool.admit(admission("r1", 100))
+    await spool.sync()
+    assert disk.done == ["names 0", "names 1", "00000001.seg"]
+    disk.done.clear()
+    await spool.sync()
+    assert disk.done == ["00000001.seg"]  # nothing new is named
+    disk.done.clear()
+    while spool.number == 1:
+        spool.admit(admission(f"more{spool.open_calls}", 100))
+    await spool.sync()
+    assert disk.done == ["names 2", "00000001.seg", "00000002.seg"]
+
+
+async def test_a_lost_files_number_is_not_given_again(tmp_path: Path) -> None:
+    """L49, F-31b: the ledger has acknowledged a part of a segment whose name was lost; the next one is another.
+
+    Otherwise what stands in it before that place would never be sent. Nor does the gap cast doubt on its leases.
+    """
+    first = opened(tmp_path, "i1").spool
+    for number in range(20):
+        first.admit(admission(f"r{number}", 1))
+        first.settle(event(admission(f"r{number}", 1), 1))
+    ledger = lent(500, "i2")
+    shipper = Shipper(ledger, first, FakeClock(), ShipperOptions())
+    assert await shipper.flush(5.0)
+    die(first)
+    segment_path(tmp_path, first.number).unlink()
+    second = opened(tmp_path, "i2").spool
+    second.note_lease("acme", f"i2/{BUDGET}", 500, 0)
+    second.admit(admission("new", 1))
+    second.settle(event(admission("new", 1), 1))
+    again = Shipper(ledger, second, FakeClock(), ShipperOptions())
+    assert again.depth == 1
+    assert await again.flush(5.0)
+    assert again.depth == 0
+    assert "new" in ledger.booked
+    die(second)
+    assert opened(tmp_path, "i3").surrendered == ()
+
+
+def test_a_segment_lost_from_among_others_casts_doubt(tmp_path: Path) -> None:
+    """L46: what it had of the leases is not known, however the numbers go on."""
+    options = SpoolOptions(ballast_bytes=0, segment_bytes=2000, pod_uid="pod")
+    spool = open_spool(tmp_path, FakeClock(), options, sidecar="s", incarnation="i1").spool
+    spool.note_lease("acme", f"i1/{BUDGET}", 500, 0)
+    while spool.number < 4:
+        spool.admit(admission(f"r{spool.open_calls}", 100))
+    die(spool)
+    segment_path(tmp_path, 2).unlink()
+    assert opened(tmp_path, "i2").surrendered == (f"i1/{BUDGET}",)
