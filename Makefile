@@ -2,7 +2,7 @@
 # sentence that names what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak bench bench-peers bench-ledger bench-refusals bench-fairness lock clean
+.PHONY: help run test lint soak fuzz bench bench-peers bench-ledger bench-refusals bench-fairness lock clean
 SHELL := /bin/bash
 
 # The first Python of at least 3.11 that really starts; give another with `make PYTHON=/path/to/python3.12`.
@@ -37,6 +37,9 @@ soak: $(VENV)/.test $(VENV)/.postgres $(VENV)/.redis ## the tests that take long
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -n $(WORKERS) -m soak $(ARGS)
 	@HYPOTHESIS_PROFILE=explore $(VENV)/bin/python -m pytest -n $(WORKERS) tests/properties $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## fuzz every parser for a minute each (ARGS="--seconds 600 --only answers"), where atheris has a wheel
+	@nice -n 10 $(VENV)/bin/python -m tests.fuzzing.run $(ARGS)
+
 bench: $(VENV)/.test ## measure the sidecar beside nginx passing the same bytes
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux
 	@$(VENV)/bin/python -m tests.benchmarks.run $(ARGS)
@@ -67,7 +70,7 @@ lock: $(VENV)/.test ## write what is installed here into constraints.txt, and th
 	@node $(CLIENTS)/trim_lock.cjs $(CLIENTS)/package-lock.json
 
 clean: ## remove what the other targets made here (no data of yours: that is in ~/.spend)
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench .fuzz
 	@find sidecar tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -87,6 +90,12 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "== installing, with what the tests need (once; about a minute)"
 	@$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.run
+
+# Only for `make fuzz`: there is no wheel of it for every Python.
+$(VENV)/.fuzz: $(VENV)/.test
+	@echo "== installing the fuzzer (once)"
+	@$(PIP) install -c constraints.txt -e '.[fuzz]'
+	@touch $@
 
 # Their modules stand in the virtual environment, and not beside the scripts that use them.
 $(VENV)/.clients: $(VENV)/bin/python $(CLIENTS)/package.json $(CLIENTS)/package-lock.json

@@ -57,7 +57,7 @@ class AnthropicMessages:
             raise BadRequest("`max_tokens` is required.", param="max_tokens")
         tier, speed, geo = (read_word(members, name) for name in ("service_tier", "speed", "inference_geo"))
         family = family_of(model) if "claude" not in model.lower() else CLAUDE
-        prompt = read_prompt(members, family)
+        prompt = read_prompt(members, family, model)
         structured = any(says_something(members.get(name)) for name in ("output_format", "output_config"))
         bound = prompt_bound(
             family,

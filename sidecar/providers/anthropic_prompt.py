@@ -1,6 +1,6 @@
 """What an Anthropic prompt can cost beyond its own bytes: pictures, caching, what runs at the provider.
 
-Text is bounded by its bytes, a picture by the largest that the API scales it to. Documents, files,
+Text is bounded by its bytes, a picture by its size, or by the largest that the API scales one to. Documents, files,
 tools that run at Anthropic, connected servers and held conversations bring input that is not in the
 request and is read several times within one call: they have no bound, and say so by name. So does
 a top-level field or a kind of block we do not know.
@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from sidecar.providers.dialect import BadRequest
+from sidecar.providers.image_tokens import claude_image_tokens, size_of
 from sidecar.providers.request_json import (
     Member,
     Members,
@@ -32,7 +33,7 @@ from sidecar.providers.request_json import (
     text_of,
     tools_in,
 )
-from sidecar.providers.token_estimates import CLIENT_TOOL_TOKENS, Family
+from sidecar.providers.token_estimates import CLAUDE, CLIENT_TOOL_TOKENS, Family
 
 KNOWN_FIELDS: Final = frozenset(
     {
@@ -63,8 +64,9 @@ _NESTING_MAX: Final = 8
 class Prompt:
     """What was found. `media_bytes` are the body's bytes that are pictures; `media_tokens` bound them instead."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, model: str) -> None:
         self.family = family
+        self.model = model
         self.media_bytes = 0
         self.media_tokens = 0
         self.tools = 0
@@ -72,13 +74,13 @@ class Prompt:
         self.unbounded = Reasons()
 
 
-def read_prompt(members: Members, family: Family) -> Prompt:
+def read_prompt(members: Members, family: Family, model: str) -> Prompt:
     """Look through messages, system and tools. A shape we do not know is unbounded, not an error.
 
     Raises:
         BadRequest: a key stands twice in a message, a block, a picture's source or a tool.
     """
-    prompt = Prompt(family)
+    prompt = Prompt(family, model)
     messages, system = members.get("messages"), members.get("system")
     try:
         written = b"[]" if messages is None else messages.raw
@@ -141,9 +143,13 @@ _NAMELESS_BLOCK: Final = _unknown_block("(none)")
 
 
 def _read_image(prompt: Prompt, source: bytes) -> None:
-    prompt.media_tokens += prompt.family.image
     inner = read_inner(source, param="source")
     kind, data = text_of(inner.get("type")), text_of(inner.get("data"))
+    if prompt.family is CLAUDE:
+        size = size_of(data) if kind == "base64" and data is not None else None
+        prompt.media_tokens += claude_image_tokens(prompt.model, size)
+    else:
+        prompt.media_tokens += prompt.family.image
     if kind == "base64" and data is not None and data.isascii():
         prompt.media_bytes += len(data)
     elif kind not in ("base64", "url"):

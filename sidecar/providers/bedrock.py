@@ -80,7 +80,7 @@ class BedrockConverse:
         model = model_in(target)
         members = read_object(body)
         family = family_of(model)
-        prompt = read_prompt(members, family)
+        prompt = read_prompt(members, family, model)
         written = members.get("inferenceConfig")
         config = read_object(written.raw) if written is not None and written.raw != b"null" else {}
         limit = read_whole(config, "maxTokens", least=1, most=OUTPUT_LIMIT_MAX)

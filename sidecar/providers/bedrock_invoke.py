@@ -115,7 +115,7 @@ def _read_plain(members: Members, body: bytes, model: str, *, stream: bool) -> R
     """A request of a family that takes a text, or Converse's messages (Nova)."""
     family = family_of(model)
     prompt = read_prompt(
-        {name: members[name] for name in ("messages", "system", "toolConfig") if name in members}, family
+        {name: members[name] for name in ("messages", "system", "toolConfig") if name in members}, family, model
     )
     unbounded = [*prompt.unbounded, *hidden_prompt(model)]
     known = _FREE | {"messages", "system", "toolConfig", "inferenceConfig", "schemaVersion"}

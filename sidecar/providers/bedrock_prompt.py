@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.providers.dialect import BadRequest
+from sidecar.providers.image_tokens import claude_image_tokens, size_of
 from sidecar.providers.request_json import (
     Member,
     Members,
@@ -26,7 +27,7 @@ from sidecar.providers.request_json import (
     shown,
     text_of,
 )
-from sidecar.providers.token_estimates import Family
+from sidecar.providers.token_estimates import CLAUDE, Family
 
 KNOWN_FIELDS: Final = frozenset(
     {"additionalModelRequestFields", "additionalModelResponseFieldPaths", "inferenceConfig", "messages", "outputConfig",
@@ -47,21 +48,22 @@ _NESTING_MAX: Final = 2
 class Prompt:
     """What was found. `media_bytes` are the body's bytes that are pictures; `media_tokens` bound them instead."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, model: str) -> None:
         self.family = family
+        self.model = model
         self.media_bytes = 0
         self.media_tokens = 0
         self.tools = 0
         self.unbounded = Reasons()
 
 
-def read_prompt(members: Members, family: Family) -> Prompt:
+def read_prompt(members: Members, family: Family, model: str) -> Prompt:
     """Look through messages, system and tools. A shape we do not know is unbounded, not an error.
 
     Raises:
         BadRequest: a key stands twice in a message, a block, a picture's source or a tool.
     """
-    prompt = Prompt(family)
+    prompt = Prompt(family, model)
     try:
         if "messages" in members:
             usual = ("role", "content")
@@ -103,9 +105,12 @@ def _read_blocks(prompt: Prompt, raw: bytes, param: str, depth: int) -> None:
 
 
 def _read_image(prompt: Prompt, raw: bytes, param: str) -> None:
-    prompt.media_tokens += prompt.family.image
     source = read_inner(read_inner(raw, param=param).get("source", b""), param=param)
     data = text_of(source.get("bytes"))
+    if prompt.family is CLAUDE:
+        prompt.media_tokens += claude_image_tokens(prompt.model, None if data is None else size_of(data))
+    else:
+        prompt.media_tokens += prompt.family.image
     if data is not None and data.isascii():
         prompt.media_bytes += len(data)
 

@@ -106,7 +106,7 @@ class _Walk:
 
     def _members(self, members: dict[str, Any], waiting: list[Any]) -> None:
         kind = members.get("type")
-        if kind in _MEDIA_KINDS and isinstance(kind, str) and len(members) > 1:
+        if isinstance(kind, str) and kind in _MEDIA_KINDS and len(members) > 1:
             self.media = True
         for name, value in members.items():
             if name in _SEALED and isinstance(value, str):

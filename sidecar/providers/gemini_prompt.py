@@ -92,6 +92,7 @@ class Prompt:
     def __init__(self, family: Family, model: str = "") -> None:
         self.family = family
         self.model = model
+        self.resolution: str | None = ""  # of pictures, as the request asks for all of them
         self.media_bytes = 0
         self.media_tokens = 0
         self.tools = 0
@@ -107,6 +108,7 @@ def read_prompt(members: Members, family: Family, model: str = "") -> Prompt:
         BadRequest: a key stands twice in one of their objects, or a field by both of its names.
     """
     prompt = Prompt(family, model)
+    prompt.resolution = _resolution_asked(members.get("generationConfig"))
     for name in ("contents", "systemInstruction"):
         if name in members:
             read_contents(prompt, members[name].raw, name)
@@ -115,6 +117,15 @@ def read_prompt(members: Members, family: Family, model: str = "") -> Prompt:
         if name not in KNOWN_FIELDS and says_something(member):
             prompt.unbounded.append(_REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either"))
     return prompt
+
+
+def _resolution_asked(config: Member | None) -> str | None:
+    """The `mediaResolution` of all pictures: `` for none, None for what is no word."""
+    if config is None or b"esolution" not in config.raw:
+        return ""
+    named = by_camel(read_object(config.raw, param="generationConfig"), "generationConfig")
+    written = named.get("mediaResolution")
+    return "" if written is None or written.raw == b"null" else text_of(written.raw)
 
 
 def read_contents(prompt: Prompt, raw: bytes, param: str) -> None:
@@ -144,7 +155,7 @@ def _read_parts(prompt: Prompt, raw: bytes, param: str, *, nested: bool) -> None
         named = by_camel(part, param)
         for name, value in named.items():
             if name == "inlineData":
-                _read_inline(prompt, bytes(value), param)
+                _read_inline(prompt, bytes(value), param, named.get("mediaResolution"))
             elif name == "functionResponse" and not nested:
                 _read_function_response(prompt, bytes(value), param)
             elif name == "fileData":
@@ -158,12 +169,16 @@ def _read_parts(prompt: Prompt, raw: bytes, param: str, *, nested: bool) -> None
 _VIDEO: Final = "a video: its bytes do not bound its seconds"
 
 
-def _read_inline(prompt: Prompt, raw: bytes, param: str) -> None:
+def _read_inline(prompt: Prompt, raw: bytes, param: str, own: msgspec.Raw | None) -> None:
     inner = by_camel(read_inner(raw, param=param), param)
     kind = (text_of(inner.get("mimeType")) or "").lower().partition(";")[0].strip()
     if kind.startswith("image/"):
         data = text_of(inner.get("data")) or ""
-        prompt.media_tokens += gemini_image_tokens(prompt.model, data) if prompt.model else prompt.family.image
+        asked = prompt.resolution
+        if own is not None and bytes(own) != b"null":
+            asked = text_of(read_inner(bytes(own), param=param).get("level"))
+        most = gemini_image_tokens(prompt.model, data, asked) if prompt.model else prompt.family.image
+        prompt.media_tokens += most
         prompt.media_bytes += len(data) if data.isascii() else 0
     elif kind.startswith("video/"):
         prompt.unbounded.append(_VIDEO)

@@ -4,7 +4,8 @@ The length of a picture's bytes says nothing. Its width and height stand in its 
 not read (an address, a format or a file we do not know) costs its family's most.
 
 Sources: developers.openai.com/api/docs/guides/images-vision (tiles and patches; the published multipliers have
-drifted, so each is taken at the largest seen) and ai.google.dev/gemini-api/docs/tokens (crops), checked 2026-11;
+drifted, so each is taken at the largest seen), ai.google.dev/gemini-api/docs/tokens (crops) and media-resolution,
+docs.anthropic.com/en/docs/build-with-claude/vision, and recorded exchanges of each, checked 2026-11;
 the W3C's PNG, the JFIF, GIF89a and WebP container specifications for the headers.
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from math import ceil
 from typing import Final, NamedTuple
 
-from sidecar.providers.token_estimates import ORIGINAL_DETAIL_IMAGE, family_of
+from sidecar.providers.token_estimates import CLAUDE, ORIGINAL_DETAIL_IMAGE, family_of
 
 HEADER_CHARS_MAX: Final = 64 * 1024
 """Of a picture's base64, no more is decoded: a JPEG may have its preview and its colours before its size."""
@@ -65,6 +67,27 @@ GEMINI_TILE: Final = 258
 
 _BY_CROPS: Final = ("gemini-1.5", "gemini-2.")
 
+_BY_RESOLUTION: Final = "gemini-3"
+_RESOLUTIONS: Final[Mapping[str, int]] = {
+    "MEDIA_RESOLUTION_LOW": 320, "MEDIA_RESOLUTION_MEDIUM": 640, "MEDIA_RESOLUTION_HIGH": 1_280,
+    "MEDIA_RESOLUTION_ULTRA_HIGH": 2_560, "MEDIA_RESOLUTION_UNSPECIFIED": 1_280, "": 1_280,
+}  # fmt: skip
+"""What a picture costs on Gemini 3 by the resolution asked for: 280, 560, 1,120 (so where none is) and 2,240 are
+published as near figures, so each is a seventh more here; the picture's own size does not matter."""
+
+CLAUDE_PATCH_PIXELS: Final = 28
+CLAUDE_PIXELS_A_TOKEN: Final = 750
+CLAUDE_FRAME: Final = 32
+"""What stands around a picture; ten tokens were recorded."""
+
+CLAUDE_IMAGE_BEFORE: Final = 1_700
+"""The most of a picture on Claude up to 4.5, which reduce it to 1,568 pixels a side and some 1,600 tokens."""
+
+_CLAUDE_BEFORE: Final = re.compile(
+    r"claude-(?:instant|[123](?=[-.@:]|\Z)|(?:opus|sonnet|haiku)-[34](?:[-.][015])?(?=[-@]20\d{6}|[-@:]v|-latest|\Z))",
+    re.ASCII,
+)
+
 
 def image_tokens(model: str, url: str | None, detail: str | None) -> int:
     """The most that a picture costs this model, in tokens.
@@ -76,6 +99,8 @@ def image_tokens(model: str, url: str | None, detail: str | None) -> int:
     """
     most = max(family_of(model).image, ORIGINAL_DETAIL_IMAGE if detail == "original" else 0)
     tiles, patches = _tiles_of(model), _patches_of(model)
+    if tiles is None and patches is None and "claude" in model.lower():
+        return claude_image_tokens(model, None if url is None else picture_size(url))
     if (tiles is None and patches is None) or detail == "original":
         return most
     size = None if url is None else picture_size(url)
@@ -87,17 +112,40 @@ def image_tokens(model: str, url: str | None, detail: str | None) -> int:
     return min(most, max(by_tiles, by_patches))
 
 
-def gemini_image_tokens(model: str, data: str | None) -> int:
-    """The most that a picture costs one of Google's models; of a later one than 2.5 the family's most.
+def claude_image_tokens(model: str, size: tuple[int, int] | None) -> int:
+    """The most that a picture of this size costs one of Anthropic's models; None: its size is not known.
+
+    In squares of 28 pixels, or one token for 750 of them, whichever is more; a large one is reduced first, which only
+    lessens it, and none is enlarged. Recorded: 27 of 100 by 100, 235 of 405 by 405, 1,306 of 1001 by 1001, each with
+    some ten tokens around it.
+    """
+    most = CLAUDE_IMAGE_BEFORE if _CLAUDE_BEFORE.search(model.lower()) else CLAUDE.image
+    if size is None:
+        return most
+    width, height = size
+    patches = -(-width // CLAUDE_PATCH_PIXELS) * -(-height // CLAUDE_PATCH_PIXELS)
+    return min(most, max(patches, -(-width * height // CLAUDE_PIXELS_A_TOKEN)) + CLAUDE_FRAME)
+
+
+def size_of(data: str) -> tuple[int, int] | None:
+    """Width and height of a picture in base64, None where its header does not tell."""
+    return picture_size(f"data:image/png;base64,{data[:HEADER_CHARS_MAX]}")
+
+
+def gemini_image_tokens(model: str, data: str | None, resolution: str | None = "") -> int:
+    """The most that a picture costs one of Google's models: Gemini 1.5 to 2.5 by its size, Gemini 3 by resolution.
 
     Args:
         model: as a path or a router has it.
         data: the picture in base64; None or what is none: its size is not known.
+        resolution: as asked for, `` where nothing is asked; None: it cannot be told which.
     """
-    most = family_of(model).image
-    if data is None or not model.lower().rpartition("/")[2].startswith(_BY_CROPS):
+    most, name = family_of(model).image, model.lower().rpartition("/")[2]
+    if name.startswith(_BY_RESOLUTION):
+        return most if resolution is None else _RESOLUTIONS.get(resolution, most)
+    if data is None or not name.startswith(_BY_CROPS):
         return most
-    size = picture_size(f"data:image/png;base64,{data[:HEADER_CHARS_MAX]}")
+    size = size_of(data)
     return most if size is None else min(most, _by_crops(*size))
 
 

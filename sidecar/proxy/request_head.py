@@ -224,17 +224,22 @@ def read_head(
 
 def _join_repeated(lower: bytes, first: bytes, second: bytes) -> bytes:
     if lower.startswith(b"spend-"):
-        raise Refused(RefusalReason.SUBJECT_CONFLICT, f"the header {lower.decode()} is given twice")
+        raise Refused(RefusalReason.SUBJECT_CONFLICT, f"the header {_shown(lower)} is given twice")
     if lower in _SINGLE:
         raise Refused(RefusalReason.REPEATED_HEADER, f"the header {lower.decode()} is given twice", closes=True)
     return first + b", " + second
+
+
+def _shown(lower: bytes) -> str:
+    """A header's name, fit for a message whatever it is."""
+    return lower[:64].decode("ascii", "replace")
 
 
 def _refuse_twin(lower: bytes) -> None:
     """Some servers read `_` as `-`: a twin of a header that identifies would say another thing to them than to us."""
     twin = lower.replace(b"_", b"-")
     if twin.startswith(b"spend-") or twin in _SINGLE or twin in {b"baggage", b"content-length"}:
-        raise Refused(RefusalReason.MALFORMED, f"write {twin.decode()} with hyphens", closes=True)
+        raise Refused(RefusalReason.MALFORMED, f"write {_shown(twin)} with hyphens", closes=True)
 
 
 def _refuse_misspelt(fields: dict[bytes, bytes]) -> None:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.providers.image_tokens import SIDE_MAX, gemini_image_tokens, image_tokens, picture_size
+from sidecar.providers.image_tokens import (
+    SIDE_MAX,
+    claude_image_tokens,
+    gemini_image_tokens,
+    image_tokens,
+    picture_size,
+)
 
 
 def data_url(data: bytes, kind: str = "png") -> str:
@@ -85,11 +91,47 @@ def test_patches(model: str, width: int, height: int, billed: int) -> None:
     ("width", "height", "billed"), [(597, 566, 258), (540, 360, 1_806), (1535, 1535, 1_290), (3000, 2000, 3_354)]
 )
 def test_crops(width: int, height: int, billed: int) -> None:
-    """Two recorded ones of Gemini 2.x and two by the rule lie under it; of later models the most is taken."""
+    """Two recorded ones of Gemini 2.x and two by the rule lie under it; of models without a rule the most is taken."""
     data = png(width, height).partition(",")[2]
     bound = gemini_image_tokens("gemini-2.5-flash", data)
     assert billed <= bound <= 11 * billed
-    assert bound < gemini_image_tokens("gemini-3-pro", data) == gemini_image_tokens("gemini-2.5-flash", None)
+    assert bound < gemini_image_tokens("gemini-9-pro", data) == gemini_image_tokens("gemini-2.5-flash", None)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "published", "bound"),
+    [
+        ("", 1_120, 1_280), ("MEDIA_RESOLUTION_LOW", 280, 320), ("MEDIA_RESOLUTION_HIGH", 1_120, 1_280),
+        ("MEDIA_RESOLUTION_ULTRA_HIGH", 2_240, 2_560), ("of_another_day", 0, 24_600), (None, 0, 24_600),
+    ],
+)  # fmt: skip
+def test_gemini_3_goes_by_the_resolution_asked_for(resolution: str | None, published: int, bound: int) -> None:
+    """Whatever its size; a word that is not known may be any."""
+    for data in (None, png(3000, 2000).partition(",")[2]):
+        found = gemini_image_tokens("models/gemini-3-pro-preview", data, resolution)
+        assert published <= found == bound
+
+
+@pytest.mark.parametrize(("side", "billed"), [(100, 27), (405, 235), (1001, 1_306), (1092, 1_590)])
+def test_claude_goes_by_the_size(side: int, billed: int) -> None:
+    """Three recorded ones, their text with them, and the published one lie under it, by their frame and a little."""
+    for model in ("claude-opus-4-7", "anthropic.claude-3-haiku-20240307-v1:0"):
+        assert billed <= claude_image_tokens(model, (side, side)) <= billed + 70
+    assert image_tokens("anthropic/claude-sonnet-4.5", png(side, side), None) <= billed + 70
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("claude-3-7-sonnet-20250219", 1_700), ("claude-opus-4-20250514", 1_700), ("claude-sonnet-4-5", 1_700),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", 1_700), ("claude-opus-4-1@20250805", 1_700),
+        ("claude-opus-4-7", 4_800), ("claude-sonnet-4-6", 4_800), ("claude-sonnet-5", 4_800),
+        ("claude-opus-4-10", 4_800),
+    ],
+)  # fmt: skip
+def test_claudes_most(model: str, most: int) -> None:
+    """Of earlier models it is less; one whose generation is not known may be a later one."""
+    assert claude_image_tokens(model, None) == claude_image_tokens(model, (9000, 9000)) == most
 
 
 MODELS = st.sampled_from(["gpt-4o", "gpt-4o-mini", "gpt-4.1-nano", "gpt-5", "gpt-5.2", "o4-mini", "o1", "m"])

@@ -118,6 +118,13 @@ def test_bad_targets(target: str) -> None:
     assert reason_of(HOST, target=target) is RefusalReason.MALFORMED
 
 
+@pytest.mark.parametrize("name", [b"spend_\xd1", b"spend-\xff"])
+def test_a_name_beyond_ascii_is_refused_in_words(name: bytes) -> None:
+    """Found by fuzzing: its own refusal could not be written."""
+    with pytest.raises(Refused):
+        read_head("POST", "/v1/messages", (1, 1), [(name, b"a"), (name, b"b")], hosts=LOOPBACK_HOSTS)
+
+
 @pytest.mark.parametrize(
     "name", [b"spend_customer", b"Spend-Customer_", b"x_api_key", b"Content_Length", b"transfer_encoding", b"HOST_"]
 )
