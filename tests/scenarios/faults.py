@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.ledger.administration import GrantVoid, NewBudget, NewGrant, NodeAct, NodeMove
 from tests.scenarios.machine import Volume
-from tests.scenarios.pods import Pod
+from tests.scenarios.pods import DEARER, RATES, Pod
 from tests.scenarios.world import CUSTOMER, DEPARTMENTS
 from tests.support.ledger import usd
 
@@ -48,6 +50,7 @@ async def heal(history: History) -> None:
     weather.lost = weather.doubled = weather.late = 0.0
     world.book.failing = world.book.unknown = 0.0
     world.ledger_clock.jump_ms = 0
+    later(history, 65.0, lambda: roll_out(history, RATES, 0.0))  # after the last that was begun before
     for host in world.ledgers:
         host.process.go_on()
         host.start_if_down()
@@ -283,6 +286,21 @@ async def change_limit(history: History, _pod: Pod) -> None:
     path, per, limit, each = history.rng.choice(history.budgets)
     limit = limit * history.rng.choice((1, 5, 10, 15)) // 10
     await history.act(lambda s, act: s.set_budget(NewBudget(path, usd(limit), per, each=each), act))
+
+
+@fault
+async def publish(history: History, _pod: Pod) -> None:
+    """L51, F-38, F-40: a dearer catalog is published, and rolled back; sidecars hear of either one by one."""
+    roll_out(history, DEARER, 10.0)
+    later(history, history.rng.uniform(5, 60), lambda: roll_out(history, RATES, 10.0))
+
+
+def roll_out(history: History, rates: RateBook, within_s: float) -> None:
+    """Each sidecar that runs hears of a catalog within some seconds; one that starts later has it at once."""
+    world = history.world
+    world.rates, world.rates_version = rates, world.rates_version + 1
+    for life in [pod.life for pod in world.pods if pod.life is not None]:
+        later(history, history.rng.uniform(0, within_s), partial(life.reprice, rates, world.rates_version))
 
 
 @fault

@@ -31,6 +31,8 @@ from sidecar.ledger.service import LedgerService
 from sidecar.outbox import recovery, remains
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Transaction
+from sidecar.proxy.authorize import Admitted
+from sidecar.proxy.settle import Prices
 from tests.scenarios.pods import Life
 from tests.scenarios.world import Ids
 
@@ -181,6 +183,14 @@ def _counting_by_the_clock() -> list[Any]:
     return [patch.object(instants.Instants, "_span", lambda *_names: instants._EVER)]
 
 
+def _todays_prices() -> list[Any]:
+    def mutated(life: Life, verdict: Admitted) -> Prices | None:
+        prices = verdict.prices
+        return None if prices is None else msgspec.structs.replace(prices, card=life.rates.cards[0])
+
+    return [patch.object(Life, "prices", mutated)]
+
+
 def _nameless_files() -> list[Any]:
     sync_all = Spool._sync_all
 
@@ -238,6 +248,12 @@ MUTANTS = {
         frozenset({"L0"}),
         {"put_back": 3, "cut_off": 2, "pause": 1},
         "after a loss the ledger lends again once somebody has told what it knows",
+    ),
+    "todays_prices": Mutant(
+        _todays_prices,
+        frozenset({"book", "L48"}),
+        {"publish": 1},
+        "a call is charged by the catalog in force when it ends: also by one that was rolled back meanwhile",
     ),
     "nameless_files": Mutant(
         _nameless_files,

@@ -19,10 +19,10 @@ from sidecar.outbox.shipper import ShipperOptions
 from sidecar.outbox.spool import SpoolOptions
 from sidecar.ports import Ids
 from sidecar.providers.dialect import Ending, RequestFacts
-from sidecar.proxy.authorize import Authority, Call, authorize
+from sidecar.proxy.authorize import Admitted, Authority, Call, authorize
 from sidecar.proxy.outcomes import Cause, Outcome
 from sidecar.proxy.record import record
-from sidecar.proxy.settle import settle
+from sidecar.proxy.settle import Prices, settle
 from sidecar.telemetry.metrics import Metrics
 from tests.scenarios.loop import State
 from tests.scenarios.machine import PretendClock, PretendDisk, Volume
@@ -33,12 +33,19 @@ if TYPE_CHECKING:
 
 MODEL, PROVIDER = "m", "openai"
 USD: Final = Currency("usd", 9)
-_CARD: Final = RateCard(
-    "openai/m", PROVIDER, (MODEL,), 0, "usd", (ContextTier(0, Rates(input=1000, output=1000)),),
-    100_000, 1_000_000, "test", "2026-11",
-)  # fmt: skip
-RATES: Final = RateBook((_CARD,), (USD,), sha256="ab" * 32)
-"""A token, of whichever side, costs one atom: so a call's amounts can be read off its tokens."""
+
+
+def _catalog(atoms_in: int, atoms_out: int, sha256: str) -> RateBook:
+    tier = ContextTier(0, Rates(input=1000 * atoms_in, output=1000 * atoms_out))
+    card = RateCard("openai/m", PROVIDER, (MODEL,), 0, "usd", (tier,), 100_000, 1_000_000, "test", "2026-11")
+    return RateBook((card,), (USD,), sha256=sha256)
+
+
+PRICES: Final = {"ab" * 32: (1, 1), "cd" * 32: (2, 3)}
+"""Atoms that a token costs by each catalog, one read and one written."""
+
+RATES, DEARER = (_catalog(*atoms, sha256) for sha256, atoms in PRICES.items())
+"""By the first, a token costs one atom, of whichever side: so a call's amounts can be read off its tokens."""
 
 KEEPING: Final = KeeperOptions(refresh_every_s=5.0, cover_s=5.0, idle_after_s=15.0)
 SHIPPING: Final = ShipperOptions(max_backoff_s=8.0)
@@ -56,10 +63,10 @@ class Plan:
         self.lasts_s = lasts_s
         self.ending = ending
 
-    @property
-    def actual(self) -> int:
-        """What it costs at the provider."""
-        return 0 if self.ending == "refused" else self.tokens_in + self.out
+    def actual(self, catalog: str) -> int:
+        """What it costs at the provider, by the catalog that it was admitted by (L51)."""
+        atoms_in, atoms_out = PRICES[catalog]
+        return 0 if self.ending == "refused" else atoms_in * self.tokens_in + atoms_out * self.out
 
 
 class Life:
@@ -75,9 +82,10 @@ class Life:
         """Its leases may stay behind for good: its disk was lost, or cannot be trusted."""
         self.ended_well = False
         self.takes_calls = True
+        self.rates, self._rates_version = world.rates, world.rates_version
         self.office: BackOffice = self.process.call(self._open)
         self.authority = Authority(
-            self.office.table, self.office.keeper, self.office.spool, pod.clock, lambda: RATES
+            self.office.table, self.office.keeper, self.office.spool, pod.clock, lambda: self.rates
         )  # fmt: skip
         self.process.call(self.office.start_apart)
 
@@ -97,6 +105,16 @@ class Life:
     def ids(self) -> Ids:
         """Where this start's names come from."""
         return self.world.ids
+
+    def reprice(self, rates: RateBook, version: int) -> None:
+        """A catalog was published; one that comes late does not put an older one back (F-40)."""
+        if version > self._rates_version:
+            self.rates, self._rates_version = rates, version
+            self.world.note(self.pod.name, f"prices by {rates.sha256[:2]}")
+
+    def prices(self, verdict: Admitted) -> Prices | None:
+        """By which a call is settled: those it was admitted by."""
+        return verdict.prices
 
     @property
     def incarnation(self) -> str:
@@ -131,7 +149,7 @@ class Life:
         # The provider works on whether or not this process lives to see it.
         await asyncio.sleep(plan.lasts_s)
         usage, ending, status = _answer(plan)
-        settlement = settle(verdict.admission.held_atoms, verdict.prices, usage, ending=ending, status=status)
+        settlement = settle(verdict.admission.held_atoms, self.prices(verdict), usage, ending=ending, status=status)
         outcome = Outcome(ending, Cause.COMPLETE, "", status, None, True, 0, 0, 0.0, plan.lasts_s)
         made.event, _ = record(
             verdict, settlement, outcome, spool=self.authority.spool, table=self.office.table, metrics=Metrics()

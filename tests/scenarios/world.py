@@ -108,6 +108,7 @@ class World:
         self._over: asyncio.Future[None] = self.loop.create_future()
         self.broken: Broken | None = None
         self.refused_probes: list[Life] = []
+        self.rates, self.rates_version = RATES, 0
         self.is_unknown = False
         """The book has lost something, and may still lack it (L50a)."""
         self.clock_error_ms = 0
@@ -213,7 +214,9 @@ class World:
         """A call goes out to the provider."""
         made = self.truth.begin(admission, life, self.now_s)
         self.note(life.pod.name, f"admits {made.request_id} for at most {admission.held_atoms} on {made.accounts}")
-        self.loop.call_later(plan.lasts_s, self._provided, made, plan.actual, context=Context())
+        self.loop.call_later(
+            plan.lasts_s, self._provided, made, plan.actual(admission.decision.catalog_sha256), context=Context()
+        )
         self._ask_laws("on_admission", made)
         return made
 
