@@ -61,6 +61,7 @@ def _facts(call: ExplainView) -> list[tuple[str, str]]:
             ("decided by", f"{decision.source.value}, its oldest lease {show_age(decision.lease_age_ms)} old"),
             ("standing", f"{show_age(decision.standing_age_ms)} old, plan {decision.plan}"),
             ("shortened", _shortened(decision)),
+            ("its hold", "grows: it began with less than the ceiling" if decision.grows else ""),
             ("virtual key", decision.key_id),
             ("without a bound", "; ".join(decision.unbounded)),
             ("rate card", decision.rate_card),

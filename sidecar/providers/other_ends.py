@@ -21,6 +21,8 @@ _CREATED_FIRST: Final = "1970-01-01T00:00:00Z"
 class AnthropicEnd(StreamEnd):
     """Of a message: the block that is open is stopped, then the message, for its length."""
 
+    repeats = False
+
     def __init__(self) -> None:
         self._open: int | None = None
         self._stopped = False
@@ -110,6 +112,8 @@ class GeminiEnd(StreamEnd):
 class ConverseEnd(StreamEnd):
     """Of a binary event stream of Amazon's Converse."""
 
+    repeats = False
+
     def __init__(self) -> None:
         self._open: int | None = None
         self._stopped = False
@@ -196,6 +200,8 @@ class OllamaEnd(StreamEnd):
 
 class CohereEnd(StreamEnd):
     """Of a chat of Cohere's second version."""
+
+    repeats = False
 
     def __init__(self) -> None:
         self._open: int | None = None

@@ -43,7 +43,12 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class StreamEnd:
-    """Follows one stream of a protocol, and writes its end. Of server-sent events, unless said otherwise."""
+    """Follows one stream of a protocol, and writes its end. Of server-sent events, unless said otherwise.
+
+    `repeats`: its end has words of the provider's in it, which may be a key that nobody is to see.
+    """
+
+    repeats = True
 
     def framing(self, first: bytes) -> EventStream | None:
         """What cuts the answer into events, by its first byte that is not blank; None: it is no stream."""

@@ -61,8 +61,8 @@ class Passing(Protocol):
         """Pass on what was held back, and read on."""
         ...
 
-    def conclude(self, cause: Cause, last: bytes, headers: tuple[Header, ...]) -> None:
-        """End it before its end, properly: with these last bytes, and these trailers."""
+    def conclude(self, cause: Cause, last: bytes, headers: tuple[Header, ...], *, repeats: bool) -> None:
+        """End it before its end, properly: with these last bytes, and these trailers; `repeats` as of `StreamEnd`."""
         ...
 
     def end(self, cause: Cause, detail: str = "") -> None:
@@ -276,7 +276,8 @@ class Gate:
             whole.output_tokens or 0,
         )
         last = self._end.failed(cut) if self._fails else self._end.shortened(cut)
-        exchange.conclude(Cause.CREDIT_ENDED, last, ((b"Spend-Cut", refused.value.encode()),))
+        trailers = ((b"Spend-Cut", refused.value.encode()),)
+        exchange.conclude(Cause.CREDIT_ENDED, last, trailers, repeats=self._end.repeats)
 
 
 def gate_for(admitted: Admitted, authority: Authority, metrics: Metrics, *, on_cap: OnCap) -> Gate | None:

@@ -70,7 +70,7 @@ class GatedExchange(Exchange):
             self._connection.resume()
         self.answer_moved(b"", complete=complete)
 
-    def conclude(self, cause: Cause, last: bytes, headers: tuple[Header, ...]) -> None:
+    def conclude(self, cause: Cause, last: bytes, headers: tuple[Header, ...], *, repeats: bool) -> None:
         """End it before its end, properly: settle, write `last` as the end of the answer, hang up.
 
         The headers go into the answer's head, or where that is written, behind its body. Where the framing leaves
@@ -84,7 +84,8 @@ class GatedExchange(Exchange):
             self.settle(cause)
             self._late = [*self._late, *headers]
             trailers = self._late if self._written else ()
-            last = last if self._echo is None else self._echo.pass_on(last, last=True)
+            if self._echo is not None:  # our own words are left alone: a key may be a part of one
+                last = self._echo.pass_on(last if repeats else b"", last=True) + (b"" if repeats else last)
             self._show(last, complete=False)
             if self._framing is Framing.CHUNKED:
                 self._arrival.write(b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % header for header in trailers))

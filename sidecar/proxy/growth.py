@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from sidecar.core.governance.decisions import Reason
@@ -12,6 +14,9 @@ from sidecar.proxy.authorize import Admitted, Authority
 from sidecar.proxy.settle import Prices
 from sidecar.proxy.small_holds import GROW_TOKENS
 from sidecar.telemetry.metrics import Metrics
+
+_OF_A_PART: Final = frozenset({Reason.BUDGET_IN_FLIGHT, Reason.REQUEST_EXCEEDS_BUDGET})
+"""Refusals that say of a part of a call what is not so of the call."""
 
 
 class Growth:
@@ -64,9 +69,8 @@ class Growth:
                 since=began,
             )
             if isinstance(covered, Uncovered):
-                # What stands in its way may well be its own hold: there is nothing to be waited for.
-                is_held = covered.reason is Reason.BUDGET_IN_FLIGHT
-                refused = Reason.BUDGET_EXCEEDED if is_held else covered.reason
+                # It was asked for a part of the call alone, and what stands in its way may well be the call's own hold.
+                refused = Reason.BUDGET_EXCEEDED if covered.reason in _OF_A_PART else covered.reason
             elif covered.held is not None:
                 if self._join(covered.held, wanted):
                     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -30,10 +31,17 @@ class Request:
 
 @dataclass
 class CloudProvider:
-    """What came, and where it listens. Every answer is of 11 tokens in and 7 out."""
+    """What came, and where it listens. Every answer is of 11 tokens in and 7 out.
+
+    After `holds_after` events of a stream of these `words` it is `holding` until `resume` is set; None: it does not.
+    """
 
     address: str = ""
     requests: list[Request] = field(default_factory=list)
+    words: tuple[str, ...] = WORDS
+    holds_after: int | None = None
+    holding: bool = False
+    resume: threading.Event = field(default_factory=threading.Event)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -43,12 +51,12 @@ class CloudProvider:
             return await self._claude(request, streamed="streamRaw" in path)
         if "streamGenerateContent" in path:
             return await self._stream(request, "text/event-stream", [
-                b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n" for chunk in _gemini_chunks()
+                b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n" for chunk in _gemini_chunks(self.words)
             ])  # fmt: skip
         if "generateContent" in path:
-            return web.json_response(_gemini_chunks()[-1] | {"candidates": [_candidate("".join(WORDS), "STOP")]})
+            return web.json_response(_gemini_chunks(WORDS)[-1] | {"candidates": [_candidate("".join(WORDS), "STOP")]})
         if "converse-stream" in path:
-            return await self._stream(request, "application/vnd.amazon.eventstream", _converse_events())
+            return await self._stream(request, "application/vnd.amazon.eventstream", _converse_events(self.words))
         if "converse" in path:
             message = {"role": "assistant", "content": [{"text": "".join(WORDS)}]}
             answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": _CONVERSE_USAGE}
@@ -65,10 +73,15 @@ class CloudProvider:
     async def _stream(self, request: web.Request, content_type: str, events: list[bytes]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": content_type})
         await response.prepare(request)
-        for event in events:
-            await response.write(event)
-            await asyncio.sleep(0.001)
-        await response.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # hung up on
+            for number, event in enumerate(events):
+                if number == self.holds_after:
+                    self.holding = True
+                    while not self.resume.is_set():
+                        await asyncio.sleep(0.01)
+                await response.write(event)
+                await asyncio.sleep(0.001)
+            await response.write_eof()
         return response
 
 
@@ -80,10 +93,10 @@ def _candidate(text: str, reason: str | None) -> dict[str, Any]:
     return {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}, **told}
 
 
-def _gemini_chunks() -> list[dict[str, Any]]:
+def _gemini_chunks(words: tuple[str, ...]) -> list[dict[str, Any]]:
     chunks = []
-    for number, word in enumerate(WORDS):
-        made = 7 if number == len(WORDS) - 1 else number + 1
+    for number, word in enumerate(words):
+        made = 7 if number == len(words) - 1 else min(6, number + 1)
         usage = {"promptTokenCount": 11, "candidatesTokenCount": made, "totalTokenCount": 11 + made}
         candidate = _candidate(word, "STOP" if made == 7 else None)
         told = {"usageMetadata": usage, "modelVersion": "gemini-2.5-flash", "responseId": "r1"}
@@ -91,8 +104,8 @@ def _gemini_chunks() -> list[dict[str, Any]]:
     return chunks
 
 
-def _converse_events() -> list[bytes]:
-    deltas = [("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in WORDS]
+def _converse_events(words: tuple[str, ...]) -> list[bytes]:
+    deltas = [("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in words]
     events: list[tuple[str, dict[str, Any]]] = [
         ("messageStart", {"role": "assistant"}),
         *deltas,

@@ -8,6 +8,7 @@ bill for every request that reached it: the truth that the book is held against.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
@@ -34,6 +35,7 @@ class Served:
     output_tokens: int
     started: bool = True
     finished: bool = False
+    holding: bool = False
 
     @property
     def is_cut(self) -> bool:
@@ -45,7 +47,10 @@ class Served:
 
 @dataclass
 class Plan:
-    """How to answer. `usage` maps a request's body to (input, output) tokens."""
+    """How to answer. `usage` maps a request's body to (input, output) tokens.
+
+    After `holds_after` events a stream waits until `resume` is set; None: it does not.
+    """
 
     usage: Callable[[dict[str, Any], bytes], tuple[int, int]] = lambda _body, _raw: (10, 5)
     delay_s: float = 0.0
@@ -56,6 +61,9 @@ class Plan:
     headers: dict[str, str] = field(default_factory=dict)
     polls: int = 1
     """Times that a response made in the background is asked for before it is there."""
+
+    holds_after: int | None = None
+    resume: threading.Event = field(default_factory=threading.Event)
 
 
 class LLMProvider:
@@ -84,11 +92,16 @@ class LLMProvider:
             return web.json_response(whole(served), headers=plan.headers)
         response = web.StreamResponse(headers={"content-type": "text/event-stream", **plan.headers})
         await response.prepare(request)
-        for event in streamed(served, plan.chunks):
-            await response.write(event)
-            await asyncio.sleep(plan.chunk_delay_s)
-        served.finished = True
-        await response.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # hung up on
+            for number, event in enumerate(streamed(served, plan.chunks)):
+                if number == plan.holds_after:
+                    served.holding = True
+                    while not plan.resume.is_set():
+                        await asyncio.sleep(0.01)
+                await response.write(event)
+                await asyncio.sleep(plan.chunk_delay_s)
+            served.finished = True
+            await response.write_eof()
         return response
 
     async def _stored(self, request: web.Request) -> web.Response:

@@ -40,6 +40,7 @@ ANSWER_TIMEOUT_S = 60.0
 class Heard:
     """What the application got from one call: a text with its usage (None: not told), or an error.
 
+    `finish` is why a stream ended, in the library's own word.
     `classes` are the error's own class and those it inherits from; `spend` are our facts in it.
     """
 
@@ -51,6 +52,7 @@ class Heard:
     code: str | None = None
     type: str | None = None
     spend: dict[str, Any] | None = None
+    finish: str | None = None
 
 
 class Application(Protocol):
@@ -66,7 +68,7 @@ class Application(Protocol):
 class NodeApplication:
     """A script in a process of its own, told what to do line by line."""
 
-    def __init__(self, script: str, *arguments: str, proxy: str, customer: str) -> None:
+    def __init__(self, script: str, *arguments: str, proxy: str, customer: str, max_tokens: int = MAX_TOKENS) -> None:
         if not MODULES.is_dir():
             raise RuntimeError(f"the Node clients are not installed in {MODULES.parent}: `make test` does that")
         # Nothing of the environment that could name another address, a key, or somebody to report to.
@@ -75,6 +77,7 @@ class NodeApplication:
             "NODE_PATH": str(MODULES),
             "PROXY": proxy,
             "CUSTOMER": customer,
+            "MAX_TOKENS": str(max_tokens),
         }
         self._process = subprocess.Popen(
             ["node", str(SCRIPTS / script), *arguments],
@@ -108,12 +111,12 @@ class NodeApplication:
 class LangChainApplication:
     """`ChatOpenAI`, synchronously, over either API."""
 
-    def __init__(self, *, proxy: str, customer: str, responses: bool = False) -> None:
+    def __init__(self, *, proxy: str, customer: str, responses: bool = False, max_tokens: int = MAX_TOKENS) -> None:
         self._http = httpx.Client()
         self._model = ChatOpenAI(
             model="gpt-4o-mini",
             use_responses_api=responses,
-            max_completion_tokens=MAX_TOKENS,
+            max_completion_tokens=max_tokens,
             base_url=f"{proxy}/v1",
             api_key=SecretStr("sk-test"),
             default_headers={"Spend-Customer": customer},
@@ -138,23 +141,24 @@ class LangChainApplication:
 
 
 def _of_message(message: AIMessage) -> Heard:
-    usage = message.usage_metadata
+    usage, told = message.usage_metadata, message.response_metadata
+    finish = told.get("finish_reason") or (told.get("incomplete_details") or {}).get("reason")
     if usage is None:
-        return Heard(message.text)
-    return Heard(message.text, usage["input_tokens"], usage["output_tokens"])
+        return Heard(message.text, finish=finish)
+    return Heard(message.text, usage["input_tokens"], usage["output_tokens"], finish=finish)
 
 
 class PydanticAIApplication:
     """An `Agent`, on an event loop of its own."""
 
-    def __init__(self, *, proxy: str, customer: str, responses: bool = False) -> None:
+    def __init__(self, *, proxy: str, customer: str, responses: bool = False, max_tokens: int = MAX_TOKENS) -> None:
         self._runner = asyncio.Runner()
         self._client = openai.AsyncOpenAI(
             base_url=f"{proxy}/v1", api_key="sk-test", default_headers={"Spend-Customer": customer}
         )
         kind = OpenAIResponsesModel if responses else OpenAIChatModel
         model = kind("gpt-4o-mini", provider=OpenAIProvider(openai_client=self._client))
-        self._agent = Agent(model, model_settings={"max_tokens": MAX_TOKENS})
+        self._agent = Agent(model, model_settings={"max_tokens": max_tokens})
 
     def ask(self, word: Word) -> Heard:
         act: Callable[[], Coroutine[Any, Any, Heard]] = self._answer if word == "answer" else self._stream
@@ -171,7 +175,8 @@ class PydanticAIApplication:
     async def _stream(self) -> Heard:
         async with self._agent.run_stream(PROMPT) as result:
             text = await result.get_output()
-        return Heard(text, result.usage.input_tokens, result.usage.output_tokens)
+        finish = result.response.finish_reason
+        return Heard(text, result.usage.input_tokens, result.usage.output_tokens, finish=finish)
 
 
 def heard_from(act: Callable[[], Heard]) -> Heard:

@@ -2,7 +2,7 @@
 const { createAnthropic } = require('@ai-sdk/anthropic')
 const { createOpenAI } = require('@ai-sdk/openai')
 const { generateText, streamText } = require('ai')
-const { converse, customer, prompt, proxy } = require('./conversation.cjs')
+const { converse, customer, limit, prompt, proxy } = require('./conversation.cjs')
 
 globalThis.AI_SDK_LOG_WARNINGS = false
 
@@ -12,7 +12,7 @@ const models = {
   'openai-responses': () => createOpenAI(settings)('gpt-4o-mini'),
   anthropic: () => createAnthropic(settings)('claude-haiku-4-5'),
 }
-const ask = { model: models[process.argv[2]](), maxOutputTokens: 50, prompt }
+const ask = { model: models[process.argv[2]](), maxOutputTokens: limit, prompt }
 
 async function answer() {
   const { text, usage } = await generateText(ask)
@@ -26,8 +26,8 @@ async function stream() {
   let text = ''
   for await (const piece of result.textStream) text += piece
   if (failure) throw failure
-  const usage = await result.usage
-  return { text, input: usage.inputTokens, output: usage.outputTokens }
+  const [usage, finish] = [await result.usage, await result.finishReason]
+  return { text, input: usage.inputTokens, output: usage.outputTokens, finish }
 }
 
 function facts(error) {
