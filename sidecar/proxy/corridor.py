@@ -157,8 +157,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
         return _turn_down(arrival, subject, desk)
     if isinstance(subject, Denied):
         return _deny(arrival, subject, desk, provider=provider)
-    apart = desk.makers if provider.keeps_apart else None
-    asker = (provider.prices_of, subject.customer)
+    apart, asker = desk.makers if provider.keeps_apart else None, (provider.prices_of, subject.customer)
     facts = estimate(route.dialect, arrival.body, route, provider.models, desk.contexts, makers=apart, asker=asker)
     if isinstance(facts, Unfit):
         return _turn_down(arrival, facts, desk)
