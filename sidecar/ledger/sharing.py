@@ -3,11 +3,14 @@
 A customer's transactions come one after another. While one runs, others of its requests may come;
 they are then put into the next one together, so that a crowd on one customer costs a commit, and one
 reading of what they have in common, for all of it. Nobody waits for company: who comes alone goes alone.
+Where other customers ask as well, fewer go together: the book's next transaction is theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -18,6 +21,12 @@ from sidecar.errors import LedgerUnavailable, SidecarError
 
 MAX_TOGETHER: Final = 64
 """Requests that share a transaction at most: the first of them waits for the last."""
+
+MAX_BESIDE_OTHERS: Final = 8
+"""The same while other customers ask too, who wait for all of them: a flood of one moves the others little (S-35)."""
+
+OTHERS_FOR_S: Final = 1.0
+"""Others are there for so long after requests of two customers were last under way at once."""
 
 MAX_WAITING: Final = 4096
 """Requests that may wait, over all customers. One more is refused with LedgerUnavailable."""
@@ -46,6 +55,7 @@ class Sharing(Generic[Q, A]):
         self._lanes: dict[tuple[asyncio.AbstractEventLoop, str], _Lane[Q, A]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
+        self._others_until = -math.inf
 
     async def ask(self, customer: str, request: Q) -> A:
         """One request; its answer.
@@ -65,6 +75,8 @@ class Sharing(Generic[Q, A]):
             lane.waiting.append((request, future))
         else:
             lane = self._lanes[loop, customer] = _Lane(deque([(request, future)]))
+            if len(self._lanes) > 1:
+                self._others_until = time.monotonic() + OTHERS_FOR_S
             task = loop.create_task(self._serve(loop, customer, lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -73,7 +85,8 @@ class Sharing(Generic[Q, A]):
     async def _serve(self, loop: asyncio.AbstractEventLoop, customer: str, lane: _Lane[Q, A]) -> None:
         try:
             while lane.waiting:
-                some = [lane.waiting.popleft() for _ in range(min(len(lane.waiting), MAX_TOGETHER))]
+                most = MAX_TOGETHER if time.monotonic() > self._others_until else MAX_BESIDE_OTHERS
+                some = [lane.waiting.popleft() for _ in range(min(len(lane.waiting), most))]
                 self._waiting -= len(some)
                 await self._ask(customer, [one for one in some if not one[1].done()])  # the others have gone
         finally:

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.errors import LedgerUnavailable, NotFound, SidecarError
 from sidecar.ledger import sharing
-from sidecar.ledger.sharing import MAX_TOGETHER, Sharing
+from sidecar.ledger.sharing import MAX_BESIDE_OTHERS, MAX_TOGETHER, Sharing
 
 
 class Book:
@@ -82,6 +82,19 @@ async def test_a_run_has_a_bound(book: Book) -> None:
     tasks = await ask(shared, 0, *range(1, MAX_TOGETHER + 3))
     await book.step(3)
     assert [len(requests) for _, requests in book.runs] == [MAX_TOGETHER, 3]
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(("others_for_s", "runs"), [(60.0, [MAX_BESIDE_OTHERS] * 2 + [1]), (0.0, [17])])
+async def test_it_is_lower_while_others_ask(
+    book: Book, monkeypatch: pytest.MonkeyPatch, others_for_s: float, runs: list[int]
+) -> None:
+    """S-35: another customer's one request waits for less of a flood; where it asked long ago, all goes together."""
+    monkeypatch.setattr(sharing, "OTHERS_FOR_S", others_for_s)
+    shared = Sharing(book.run)
+    tasks = [*await ask(shared, 1, customer="umbrella"), *await ask(shared, *range(2 * MAX_BESIDE_OTHERS + 1))]
+    await book.step(4)
+    assert [len(some) for who, some in book.runs if who == "acme"] == runs
     await asyncio.gather(*tasks)
 
 
