@@ -35,6 +35,7 @@ from sidecar.storage.postgres_faults import (
     LOCKED,
     MAX_TRIES,
     MAX_TRIES_LOST,
+    OTHER_TABLES,
     OTHERS_TOO,
     UNFIT,
     Unsettled,
@@ -335,6 +336,9 @@ class PostgresBook:
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.002 * 2**tries)))
             return
         problem = failed.problem
+        if code(problem) in OTHER_TABLES:
+            self._note(problem)
+            raise LedgerUnavailable(f"the book's tables are another version's: {said(problem)}") from problem
         if isinstance(problem, UNFIT):
             raise WireFormatError("the asker", "a text or number that the book cannot hold") from problem
         if failed.tries == 1 or isinstance(problem, asyncpg.UniqueViolationError):

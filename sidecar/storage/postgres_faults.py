@@ -30,7 +30,12 @@ MADE_MEANWHILE: Final = frozenset({"23505", "42710", "42P07"})
 LOCKED: Final = "55P03"
 """A row that somebody else had locked for longer than a group waits."""
 
-_CONTENTION: Final = frozenset({"40001", "40P01", LOCKED})
+CONTENTION: Final = frozenset({"40001", "40P01", LOCKED})
+"""Others stood in the way."""
+
+OTHER_TABLES: Final = frozenset({"42703", "42P01"})
+"""A column or a table that is not there: a newer version has taken it away while this one ran."""
+
 _LOST: Final = ("08", "25006", "53", "57P", "58")
 """Beginnings of the codes of a server that goes, comes, is full, or has become a standby."""
 
@@ -52,8 +57,8 @@ def is_lost(problem: BaseException) -> bool:
 
 def tries_of(problem: BaseException) -> int:
     """How often it makes sense to try. A row that another has just made is found by the next try."""
-    if code(problem) in _CONTENTION:
-        return MAX_TRIES
+    if code(problem) in CONTENTION or isinstance(problem, asyncpg.InvalidCachedStatementError):
+        return MAX_TRIES  # the latter: a newer version has just changed the tables, and each connection finds out once
     if is_lost(problem):
         return MAX_TRIES_LOST
     return 2 if isinstance(problem, asyncpg.UniqueViolationError) else 1

@@ -43,6 +43,10 @@ class SidecarProcess(Product):
         self._ledger = ledger
         self._token = token
 
+    def move(self, ledger: str, folder: Path | None) -> None:
+        """Over another ledger, and with the package of another folder, from the next start on."""
+        self._ledger, self.folder = ledger, folder
+
     def arguments(self) -> list[str]:
         """The command."""
         ledger = ["--ledger", self._ledger, "--token-file", str(self._token)]

@@ -38,6 +38,8 @@ class Product:
             "SPEND_DEMO": "off",
             **environment,
         }
+        self.folder: Path | None = None
+        """Where the package `sidecar` is that runs; None: the one that is tested."""
         self.process: subprocess.Popen[bytes] | None = None
         self.proxy = self.ledger = self.health = ""
 
@@ -47,7 +49,7 @@ class Product:
         admin.unlink(missing_ok=True)
         log = (self.data.parent / f"{self.data.name}.log").open("ab")
         command = [sys.executable, "-m", "sidecar.cli.main", *self.arguments(), "--data", str(self.data)]
-        self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        self.process = subprocess.Popen(command, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
         log.close()
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
@@ -87,7 +89,13 @@ class Product:
         """Run a `spend` command against it."""
         command = [sys.executable, "-m", "sidecar.cli.main", *arguments, "--data", str(self.data)]
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         if check and done.returncode:
             raise AssertionError(f"spend {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")

@@ -15,6 +15,7 @@ from sidecar.ports import Transaction
 from sidecar.storage import migrate
 from sidecar.storage.options import DatabaseOptions
 from sidecar.storage.postgres import MAX_GROUP, MAX_QUEUED, PostgresBook, open_postgres
+from sidecar.storage.postgres_opening import prepare
 from tests.support.engines import postgres_url
 from tests.support.postgres import Server, binaries
 
@@ -82,6 +83,62 @@ async def test_a_database_of_another_version_is_refused(url: str, change: str, s
         await open_postgres(DatabaseOptions(url))
     assert await connection.fetch("SELECT * FROM migrations ORDER BY number") == before
     await connection.close()
+
+
+async def test_tables_that_a_newer_version_changes_stop_nobody(url: str, book: PostgresBook) -> None:
+    """F-17: each connection knows the statements it has seen, and their columns: no transaction fails for it."""
+    other = await asyncpg.connect(url)
+
+    async def all_columns(tx: Transaction) -> bool:
+        rows = await tx.fetch("SELECT * FROM meta WHERE name = 'system'")
+        await tx.fetch("SELECT pg_sleep(0.005)")  # so that several connections are used
+        return "of_the_next" in repr(rows[0])
+
+    async def everywhere() -> set[bool]:
+        reads = [book.read("acme", all_columns) for _ in range(40)]
+        return set(await asyncio.gather(*reads, *(book.transact(f"c{n}", all_columns) for n in range(40))))
+
+    assert await everywhere() == {False}
+    await other.execute("ALTER TABLE meta ADD COLUMN of_the_next TEXT")
+    assert await everywhere() == {True}
+    await other.close()
+
+
+async def test_a_column_that_is_gone_is_no_mistake_of_the_asker(url: str, book: PostgresBook) -> None:
+    """F-17: facing tables that it does not know, a ledger says so and serves nothing, as if the database were away."""
+    other = await asyncpg.connect(url)
+    await other.execute("ALTER TABLE meta RENAME COLUMN value TO worth")
+    with pytest.raises(LedgerUnavailable, match=r"another version's: UndefinedColumnError"):
+        await book.transact("acme", partial(put, name="a"))
+    assert book.fault
+    with pytest.raises(LedgerUnavailable, match="another version's"):
+        await book.read("acme", lambda tx: tx.fetch("SELECT value FROM meta"))
+    await other.execute("ALTER TABLE meta RENAME COLUMN worth TO value")
+    await other.close()
+    assert await book.transact("acme", partial(put, name="b")) == "b"
+    assert await names(book) == ["b"]
+    assert not book.fault
+
+
+async def test_a_migration_lets_calls_through_until_it_can_be_made(
+    url: str, book: PostgresBook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F-17: whoever reads a table for long, as a backup does, keeps it from being changed, and keeps nobody else."""
+    known = (*migrate.shipped("postgres"), migrate.Migration(9001, "next", "ALTER TABLE meta ADD COLUMN more TEXT"))
+    monkeypatch.setattr(migrate, "shipped", lambda _: known)
+    reader, other = await asyncpg.connect(url), await asyncpg.connect(url)
+    reading = reader.transaction()
+    await reading.start()
+    await reader.fetch("SELECT * FROM meta")
+    migrating = asyncio.create_task(prepare(other))
+    while caplog.text.count("migration_tried_again") < 2:
+        await asyncio.sleep(0.01)
+        await book.transact("acme", lambda tx: tx.fetch("SELECT * FROM meta"))
+    assert not migrating.done()
+    await reading.commit()
+    await migrating
+    assert len((await other.fetch("SELECT * FROM meta"))[0]) == 3
+    await asyncio.gather(reader.close(), other.close())
 
 
 @pytest.mark.parametrize("url", ["postgresql://spend:hunter22@127.0.0.1:1/book", "postgresql://spend:hunter22@[/book"])
