@@ -32,7 +32,7 @@ from sidecar.ledger.booked_calls import CHARGE_REFUSED, Shape, write_batch, writ
 from sidecar.ledger.budget_accounts import BudgetAccounts, Slots
 from sidecar.ledger.instants import Instants
 from sidecar.ledger.journal import Journal, Lease
-from sidecar.ledger.lost_leases import Counted, named_accounts
+from sidecar.ledger.lost_leases import Counted, lost_leases, named_accounts
 from sidecar.ledger.policies import load_budgets, load_paths
 from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
 from sidecar.ledger.purse import Purse, debt_account
@@ -101,6 +101,7 @@ class _Group(msgspec.Struct):
     counting: Counted
     paying: tuple[_Line, ...]
     is_odd: bool
+    lost: tuple[Lease, ...] = ()
     plain: int = 0
     charge: int = 0
     legs: list[int] = msgspec.field(default_factory=list)
@@ -199,9 +200,12 @@ class Booking:
         place, currency = self._places[kind[0]], kind[3]
         lines = tuple(self._line(name, BUDGET, currency) for name in dict.fromkeys(read_leases(budget_leases) or ()))
         counted = {budget_id_of(line.lease.account) for line in lines if line.lease is not None}
-        counting = self._counting[kind]
+        counting: Counted = self._counting[kind]
+        lost: tuple[Lease, ...] = ()
         if any(line.lease is None for line in lines):
             counting = self._as_named(kind, budget_leases)
+            named = read_leases(budget_leases) or ()
+            lost = lost_leases(named, counting, self._journal, self._request.sidecar)
         counting = tuple(one for one in counting if one[0].budget_id not in counted)
         payers = tuple(self._line(name, GRANT, currency) for name in paying)
         is_wallet = self._journal.wallet is not Wallet.NONE
@@ -219,7 +223,7 @@ class Booking:
         payers_accounts = tuple(line.lease.account for line in payers if line.lease is not None)
         shape = Shape(place.path) if is_odd else Shape(place.path, tuple(charged), payers_accounts)
         number = self._shapes.setdefault(shape, len(self._shapes))
-        return _Group(place, currency, number, lines, counting, payers, is_odd, legs=[0] * len(payers))
+        return _Group(place, currency, number, lines, counting, payers, is_odd, lost, legs=[0] * len(payers))
 
     def _as_named(self, kind: _Kind, leases: bytes) -> Counted:
         """The budgets that apply, each on the account that calls name by a lease that the book may have lost."""
@@ -365,6 +369,11 @@ class Booking:
         for budget, account in group.counting:
             self._fit_limit(account, budget)
             charged.moves.consume(account, group.currency, 0, charge)
+        for one in group.lost:
+            lease = self._journal.lease(one.lease_id) or one
+            lease.granted += charge
+            lease.posted += charge
+            self._journal.keep(lease)
 
     def _pay(self, charged: _Charged, event: Event, group: _Group, charge: int) -> None:
         """Let the grants' leases pay their legs; what they do not pay is an excess, or only counted."""

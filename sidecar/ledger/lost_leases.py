@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sidecar.contract.messages import lease_account
 from sidecar.core.governance.budgets import Budget, applies, budget_account
 from sidecar.core.governance.limits import Cadence, starts_at_ms_of
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ledger.budget_accounts import BudgetAccounts
-from sidecar.ledger.journal import Journal
+from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.windows import is_window_of
 
 Counted = tuple[tuple[Budget, str], ...]
@@ -42,6 +43,20 @@ def named_accounts(
         ):
             found.setdefault(budget.budget_id, (budget, account))
     return tuple(found.values())
+
+
+def lost_leases(names: Iterable[str], counted: Counted, journal: Journal, sidecar: str) -> tuple[Lease, ...]:
+    """The leases that calls name on the accounts they count on, and that the book has lost; loaded, as far as there.
+
+    What calls charge on one was lent on it, and is posted: so when its holder tells of it, no more is kept aside than
+    is out yet (L42, L50a). Nothing else of it is known before.
+    """
+    accounts = {account for _, account in counted}
+    return tuple(
+        Lease(name, lease_account(name), sidecar, name.partition("/")[0])
+        for name in dict.fromkeys(names)
+        if journal.lease(name) is None and lease_account(name) in accounts
+    )
 
 
 def is_of(account: str, budget: Budget, child: str, journal: Journal) -> bool:

@@ -73,14 +73,14 @@ async def test_grace_whose_lease_the_book_lost_is_used_up_all_the_same(desk: Des
     lost = lease_id("s1-inc", f"budget:{view.budget_id}+grace:{THIS}:")
     await desk.sync(desk.event("r1", ADA, 60, leases=(lost,)))
     assert await booked(desk) == {f"grace:{THIS}:": 60, f"{THIS}:ada": 60}
-    again = await desk.borrow(ADA, 1)
+    again = await desk.borrow(ADA, 1, sidecar="s2")
     assert next(one for one in again.readings if one.id.endswith("+grace")).unlent_atoms == 0
     assert sum(one.granted_atoms for one in again.leases if "+grace" in one.lease_id) == 30
     assert await desk.problems() == ()
 
 
-async def test_a_call_booked_before_its_lost_lease_was_told_of_keeps_nothing_back_in_the_end(desk: Desk) -> None:
-    """L39, L50a: what is not posted on a lease, though every call is in the book, is free with its holder's end."""
+async def test_a_call_booked_before_its_lost_lease_was_told_of_keeps_nothing_back(desk: Desk) -> None:
+    """L39, L50a: neither once its holder has closed that lease, nor in the end."""
     view = await hourly(desk, each="")
     lost = lease_id("s1-inc", f"budget:{view.budget_id}:{THIS}:")
     await desk.ledger.register(RegisterRequest("s1", "s1-inc"))
@@ -88,7 +88,7 @@ async def test_a_call_booked_before_its_lost_lease_was_told_of_keeps_nothing_bac
     await desk.sync(reports=(LeaseReport(lost, 0, granted_atoms=50),))
     await desk.sync(reports=(LeaseReport(lost, 36, closed=True, tally_atoms=14),))
     (before,) = (await desk.borrow(ADA, 0, sidecar="s2")).readings
-    assert (before.used_atoms, before.elsewhere_atoms) == (14, 14)
+    assert (before.used_atoms, before.elsewhere_atoms) == (14, 0)
     await desk.sync(ended=True, all_booked=True)
     (after,) = (await desk.borrow(ADA, 0, sidecar="s2")).readings
     assert (after.used_atoms, after.elsewhere_atoms, after.unlent_atoms) == (14, 0, 86)
@@ -106,4 +106,32 @@ async def test_a_soft_budget_counts_a_call_in_the_period_of_its_leases(desk: Des
         admitted_at_ms = now_ms + days * 86_400_000
         await desk.sync(desk.event(f"r{number}", ADA, 5, leases=(lent.lease_id,), admitted_at_ms=admitted_at_ms))
     assert await booked(desk) == {f"{THIS}:ada": 15, "2026-11-24:": 15}
+    assert await desk.problems() == ()
+
+
+async def test_a_call_booked_before_its_lost_lease_is_told_counts_once(desk: Desk) -> None:
+    """L42, L50a: of what its holder then says was lent, that much is not out any more."""
+    view = await hourly(desk, each="")
+    account = f"budget:{view.budget_id}:{THIS}:"
+    lost = lease_id("s1-inc", account)
+    await desk.ledger.register(RegisterRequest("s1", "s1-inc"))
+    await desk.sync(desk.event("r1", ADA, 20, leases=(lost,)), desk.event("r2", ADA, 5, leases=(lost,)))
+    await desk.sync(desk.event("r3", ADA, 5, leases=(lost,)))
+    await desk.sync(desk.event("r3", ADA, 5, leases=(lost,)))  # heard before
+
+    async def stands() -> tuple[int, int, int]:
+        async def read(tx: Transaction) -> tuple[int, int, int]:
+            sql = "SELECT available, leased, consumed FROM accounts WHERE customer = ? AND account = ?"
+            (row,) = await tx.fetch(sql, ("acme", account))
+            return row["available"], row["leased"], row["consumed"]
+
+        return await desk.book.read("acme", read)
+
+    assert await stands() == (70, 0, 30)
+    await desk.sync(reports=(LeaseReport(lost, 10, granted_atoms=80),))
+    assert await stands() == (30, 40, 30)  # 80 were lent: 30 are spent, 10 came back
+    await desk.sync(desk.event("r4", ADA, 15, leases=(lost,)))
+    assert await stands() == (30, 25, 45)
+    await desk.sync(reports=(LeaseReport(lost, 35, closed=True, tally_atoms=45, granted_atoms=80),))
+    assert await stands() == (55, 0, 45)
     assert await desk.problems() == ()
