@@ -76,6 +76,7 @@ TABLE: Final[Mapping[str, Row]] = {
     RefusalReason.BODY_TOO_SLOW: _like_bad(408, retry=True),
     RefusalReason.BODY_TOO_LARGE: Row(413, "invalid_request_error", "request_too_large"),
     RefusalReason.BODY_CODING: _like_bad(415),
+    RefusalReason.MEDIA_TYPE: _like_bad(415),
     RefusalReason.CHARSET: _like_bad(415),
     RefusalReason.EXPECTATION: _like_bad(417),
     RefusalReason.HOST: _like_bad(421),

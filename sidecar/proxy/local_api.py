@@ -39,6 +39,8 @@ from sidecar.telemetry.metrics import Metrics
 _REQUESTS: Final = "/spend/v1/requests/"
 _REQUEST_ID: Final = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _KEY: Final = re.compile(rb"[!-~]{1,255}")
+_CHARSET: Final = re.compile(rb'(?:^|;)\s*charset\s*=\s*"?([^";\s]*)')
+_UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 _NOT_ANSWERS: Final = frozenset({Reason.LEDGER_UNAVAILABLE, Reason.OUTBOX_FULL, Reason.OVERLOADED})
 """Reasons for which a check is not answered: nobody knows."""
 
@@ -276,9 +278,9 @@ def _read(question: _Question, kind: type[_T]) -> _T:
     Raises:
         Refused: it is not said to be JSON, is none, or a field is unknown, missing, mistyped or given twice.
     """
-    media = question.head.fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media != b"application/json":
-        raise Refused("unsupported_media_type", "expected Content-Type: application/json")
+    media, _, said = question.head.fields.get(b"content-type", b"").lower().partition(b";")
+    if media.strip() != b"application/json" or not _UTF_8.issuperset(_CHARSET.findall(said)):
+        raise Refused("unsupported_media_type", "expected Content-Type: application/json, in UTF-8")
     try:
         asked = msgspec.json.decode(question.body, type=kind)
         twice = repeated_key(question.body)

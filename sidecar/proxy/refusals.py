@@ -36,6 +36,7 @@ class RefusalReason(StrEnum):
     # the caller's body
     BODY_TOO_LARGE = "body_too_large"  # 413
     BODY_TOO_SLOW = "body_timeout"  # 408
+    MEDIA_TYPE = "media_type_not_supported"  # 415: nor what is said not to be JSON
     CHARSET = "charset_not_supported"  # 415: nor what another would read differently
     BODY_CODING = "content_encoding_not_supported"  # 415: what cannot be read cannot be priced
     # ourselves

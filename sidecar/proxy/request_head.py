@@ -58,6 +58,18 @@ _SINGLE: Final = CREDENTIAL_HEADERS | {
     b"transfer-encoding",
 }
 _PLAIN_TYPES: Final = frozenset({None, b"application/json"})
+_MAY_BE_JSON: Final = re.compile(
+    rb"|[a-z]+/(?:[a-z0-9.-]+\+|x-)?json"
+    rb"|text/plain|application/octet-stream"  # of those who do not say what they mean
+    rb"|multipart/.*"  # its delimiters make it no JSON, so it is refused as none, by its size first
+)
+_FORM: Final = b"application/x-www-form-urlencoded"
+_ANY_TYPE: Final = frozenset({"ollama.chat", "ollama.embed"})
+"""Dialects whose servers look at no type, and whose manual calls them by curl, which then says that it sends a form.
+
+Source: ollama/ollama docs/api.md, server/routes.go (`ShouldBindJSON`), checked 2026-11.
+"""
+
 _UTF_8: Final = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 _BLANKS: Final = b" \t"
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
@@ -215,7 +227,7 @@ def read_head(
     if host is not None and host not in hosts and _good_hosts.get(host) is not hosts:
         _check_host(host, hosts)
     if fields.get(b"content-type") not in _PLAIN_TYPES:
-        _check_charset(target, fields[b"content-type"])
+        _check_type(target, fields[b"content-type"])
     head = RequestHead(method, target, headers, fields, http_1_0=version[1] == 0)
     if method in _BODILESS or not _UNUSUAL.isdisjoint(fields):
         _check_unusual(head, hosts)
@@ -286,15 +298,21 @@ def without_arn(path: str) -> str:
     return _ARN.sub("arn", path, count=1) if "/model/arn" in path else path
 
 
-def _check_charset(target: str, content_type: bytes) -> None:
-    """A metered body is JSON, in UTF-8. A server that believes another charset reads other strings out of it.
+def _check_type(target: str, content_type: bytes) -> None:
+    """A metered body is JSON, in UTF-8. A server that believes another type or charset reads other things out of it.
 
     In UTF-7 a quote is written with letters (`+ACI-`), in Shift_JIS a backslash may be half a character: what we read
-    as one text would be a text and further fields there.
+    as one text would be a text and further fields there. And what is JSON with `&max_tokens=9999&` in a text is a
+    form with that field.
     """
-    if dialect_for(target.partition("?")[0]) is None:
+    dialect = dialect_for(target.partition("?")[0])
+    if dialect is None:
         return
-    for parameter in content_type.lower().split(b";")[1:]:
+    media, *parameters = content_type.lower().split(b";")
+    media = media.strip(_BLANKS)
+    if not _MAY_BE_JSON.fullmatch(media) and (media != _FORM or dialect.name not in _ANY_TYPE):
+        raise Refused(RefusalReason.MEDIA_TYPE, "send the body as application/json", closes=True)
+    for parameter in parameters:
         name, _, value = parameter.partition(b"=")
         if name.strip(_BLANKS) == b"charset" and value.strip(_BLANKS).strip(b'"') not in _UTF_8:
             raise Refused(RefusalReason.CHARSET, "send the body in UTF-8, and say no other charset", closes=True)

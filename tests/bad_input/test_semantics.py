@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given, settings
@@ -481,13 +482,44 @@ def test_the_attack_that_a_charset_would_be() -> None:
 @pytest.mark.parametrize(
     "content_type",
     ["application/json; charset=utf-8", 'application/json;charset="UTF-8"', "application/json; charset=us-ascii", "",
-     "text/plain", "application/json; boundary=x", "application/vnd.api+json"],
+     "text/plain", "application/json; boundary=x", "application/vnd.api+json", "text/json", "application/octet-stream"],
 )  # fmt: skip
 def test_a_type_that_says_nothing_else_goes_on(siege: Besieged, content_type: str) -> None:
     """Whatever clients write who mean JSON in UTF-8."""
     before = len(siege.provider.requests)
     assert siege.post(GOOD_BODY, f"Content-Type: {content_type}").status == 200
     assert siege.provider.requests[before].headers["content-type"] == content_type
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/completions", "/messages"])
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/x-www-form-urlencoded", "application/x-protobuf", "text/xml",
+     "application/json, application/x-www-form-urlencoded", "application/msgpack", "form; charset=utf-8", "json"],
+)  # fmt: skip
+def test_another_type_is_another_reading(siege: Besieged, content_type: str, target: str) -> None:
+    """B-P55, B-P58's neighbour: what says that it is no JSON is not read as JSON, however well it looks like some."""
+    wire = request(A_FORM_TOO, f"Content-Type: {content_type}", target=target)
+    assert refused(siege, wire, anthropic="messages" in target)[0] == 415
+
+
+A_FORM_TOO = GOOD_BODY.replace(b'"hi"', b'"&model=gpt-5&max_tokens=9999&"')
+
+
+def test_the_attack_that_a_type_would_be() -> None:
+    """Why: by us a short call of a cheap model, by a reader of forms a long one of a dear one."""
+    assert (json.loads(A_FORM_TOO)["model"], json.loads(A_FORM_TOO)["max_tokens"]) == ("gpt-4o-mini", 5)
+    form = parse_qs(A_FORM_TOO.decode())
+    assert (form["model"], form["max_tokens"]) == (["gpt-5"], ["9999"])
+
+
+@pytest.mark.parametrize("said", ["; charset=utf-16", ';charset="utf-7"', "; a=b; charset=latin-1", "; charset="])
+def test_a_question_in_another_charset_is_not_taken(siege: Besieged, said: str) -> None:
+    """B-P55's neighbour at /spend/v1: read in UTF-8 or not at all."""
+    body = b'{"feature":"agent_step","quantity":1}'
+    for more, status in ((said, 415), ('; charset="UTF-8"', 200)):
+        wire = request(body, f"Content-Type: application/json{more}", target="/spend/v1/check")
+        assert siege.send(wire).status == status
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "Cross-Site"])
