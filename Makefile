@@ -2,7 +2,7 @@
 # sentence that names what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak fuzz bench bench-peers bench-ledger bench-refusals bench-fairness lock clean
+.PHONY: help run test lint soak fuzz bench bench-peers bench-ledger bench-fleet bench-refusals bench-fairness lock clean
 SHELL := /bin/bash
 
 # The first Python of at least 3.11 that really starts; give another with `make PYTHON=/path/to/python3.12`.
@@ -50,6 +50,9 @@ bench-ledger: $(VENV)/.test $(VENV)/.postgres ## measure the ledger: both engine
 	@$(VENV)/bin/python -m tests.benchmarks.engines $(ARGS)
 	@$(VENV)/bin/python -m tests.benchmarks.fleet
 	@$(VENV)/bin/python -m tests.benchmarks.balance
+
+bench-fleet: $(VENV)/.test $(VENV)/.postgres ## of these, how long a sync of 200 sidecars takes, beside PostgreSQL's own inserts (2 minutes)
+	@$(VENV)/bin/python -m tests.benchmarks.fleet $(ARGS)
 
 bench-peers: $(VENV)/.test ## measure it beside other gateways, from PyPI, with their limits on (10 minutes)
 	@.ci/need nginx=nginx wrk=wrk taskset=util-linux redis-server=redis-server
