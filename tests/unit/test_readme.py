@@ -68,6 +68,7 @@ EXAMPLES = {
     "SPEND_SOCKET__UIDS": "1000,1001",
     "SPEND_COMPAT_STATUS": "429",
     "SPEND_UNKNOWN_MODEL": "meter",
+    "SPEND_ON_CAP": "error",
     "SPEND_UNBOUNDED": "allow",
     "SPEND_LEDGER__LISTEN__PORT": "1",
     "SPEND_PASS_THROUGH": "GET /v1/models",
