@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
 from sidecar.providers.image_tokens import claude_image_tokens, size_of
 from sidecar.providers.request_json import (
@@ -131,6 +132,8 @@ def _read_block(prompt: Prompt, block: dict[str, msgspec.Raw], depth: int) -> No
         for name in _NOT_SEARCHED:
             if name in block and not is_text(block[name]):
                 refuse_unfit(bytes(block[name]), "content")
+    elif kind == "document":
+        prompt.unbounded.append(f"{_unknown_block(kind)}{WITHIN_WINDOW}")
     elif kind != "tool_result":
         prompt.unbounded.append(_NAMELESS_BLOCK if kind is None else _unknown_block(kind))
 
@@ -153,7 +156,7 @@ def _read_image(prompt: Prompt, source: bytes) -> None:
     if kind == "base64" and data is not None and data.isascii():
         prompt.media_bytes += len(data)
     elif kind not in ("base64", "url"):
-        prompt.unbounded.append("an image by its file id")
+        prompt.unbounded.append(f"an image by its file id{WITHIN_WINDOW}")
 
 
 def _read_tools(prompt: Prompt, tools: Member | None) -> None:

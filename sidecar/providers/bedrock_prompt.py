@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
 from sidecar.providers.image_tokens import claude_image_tokens, size_of
 from sidecar.providers.request_json import (
@@ -101,7 +102,8 @@ def _read_blocks(prompt: Prompt, raw: bytes, param: str, depth: int) -> None:
             elif kind == "image":
                 _read_image(prompt, bytes(value), param)
             elif kind not in _INLINE_BLOCKS:
-                prompt.unbounded.append(f"content block {shown(kind)}: its bytes do not bound its tokens")
+                window = WITHIN_WINDOW if kind == "document" else ""
+                prompt.unbounded.append(f"content block {shown(kind)}: its bytes do not bound its tokens{window}")
 
 
 def _read_image(prompt: Prompt, raw: bytes, param: str) -> None:

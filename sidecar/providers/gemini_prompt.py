@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
 from sidecar.providers.image_tokens import gemini_image_tokens
 from sidecar.providers.request_json import (
@@ -159,13 +160,21 @@ def _read_parts(prompt: Prompt, raw: bytes, param: str, *, nested: bool) -> None
             elif name == "functionResponse" and not nested:
                 _read_function_response(prompt, bytes(value), param)
             elif name == "fileData":
-                prompt.unbounded.append("a file by its address: its length is not in the request")
+                _read_file(prompt, bytes(value), param)
             elif name == "videoMetadata":
                 prompt.unbounded.append(_VIDEO)
             elif name not in _PLAIN_PARTS:
                 prompt.unbounded.append(f"part {shown(name)}: not known, so its cost is not either")
 
 
+def _read_file(prompt: Prompt, raw: bytes, param: str) -> None:
+    """A file by its address: of a PDF or a picture the window is the most; sound may cost more than text does."""
+    kind = text_of(by_camel(read_inner(raw, param=param), param).get("mimeType"))
+    plain = kind == _PDF or (kind is not None and kind.startswith("image/"))
+    prompt.unbounded.append(f"a file by its address: its length is not in the request{WITHIN_WINDOW if plain else ''}")
+
+
+_PDF: Final = "application/pdf"
 _VIDEO: Final = "a video: its bytes do not bound its seconds"
 
 
@@ -180,6 +189,8 @@ def _read_inline(prompt: Prompt, raw: bytes, param: str, own: msgspec.Raw | None
         most = gemini_image_tokens(prompt.model, data, asked) if prompt.model else prompt.family.image
         prompt.media_tokens += most
         prompt.media_bytes += len(data) if data.isascii() else 0
+    elif kind == _PDF:
+        prompt.unbounded.append(f"a document: its bytes do not bound its tokens{WITHIN_WINDOW}")
     elif kind.startswith("video/"):
         prompt.unbounded.append(_VIDEO)
     elif not kind.startswith("audio/") and not _TEXT_TYPES.fullmatch(kind):

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
 from sidecar.providers.image_tokens import image_tokens
 from sidecar.providers.request_json import (
@@ -137,6 +138,8 @@ def _read_part(prompt: Prompt, part: dict[str, msgspec.Raw]) -> None:
         # Its bytes stay in the bound: a second has a thousand at least, and at most 32 tokens.
         prompt.audio = True
         prompt.media_tokens += AUDIO_PART_TOKENS
+    elif kind == "file":
+        prompt.unbounded.append(f"{_unknown_part(kind)}{WITHIN_WINDOW}")
     else:
         prompt.unbounded.append(_NAMELESS_PART if kind is None else _unknown_part(kind))
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
 from sidecar.providers.image_tokens import image_tokens
 from sidecar.providers.request_json import (
@@ -140,13 +141,13 @@ def _read_part(prompt: ResponsesPrompt, part: dict[str, msgspec.Raw]) -> None:
     kind = text_of(part.get("type"))
     if kind == "input_image":
         if "file_id" in part and bytes(part["file_id"]) != b"null":
-            prompt.unbounded.append("an image by its file id")
+            prompt.unbounded.append(f"an image by its file id{WITHIN_WINDOW}")
         url = text_of(part.get("image_url"))
         prompt.media_tokens += image_tokens(prompt.model, url, text_of(part.get("detail")))
         if url is not None and url[:11].lower() == "data:image/" and url.isascii():
             prompt.media_bytes += len(url)
     elif kind == "input_file":
-        prompt.unbounded.append("input_file: a document's text and pages cannot be told from its bytes")
+        prompt.unbounded.append(f"input_file: a document's text and pages cannot be told from its bytes{WITHIN_WINDOW}")
     elif kind not in _INLINE_PARTS:
         prompt.unbounded.append(f"content part {shown(kind or '(none)')}: its length is not in the request")
 

@@ -5,6 +5,9 @@ costs beyond that is charged when it is known. So a hard limit may be passed by 
 open ones over their holds, and that is said before it is spent: on the answer, in the metrics, with the decision. A
 single one is believed to have used its model's whole window, and its longest answer, PASSES_MAX times; a provider's
 figure beyond that is not charged (`settle`). What tools are billed by the piece is not in Ω.
+
+A call whose prompt is bounded by its model's window alone (a document, a file by its id) has a bound after all; that it
+is found here and not with the others' is so that they need not look for it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sidecar.core.credits.amounts import MAX_ATOMS
-from sidecar.core.pricing.ceilings import Ceiling, Unbounded, bound_of, price_ceiling
+from sidecar.core.pricing.ceilings import Ceiling, Unbounded, bound_of, price_ceiling, within_window
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.proxy.price import Priced
 from sidecar.proxy.settle import PASSES_MAX
@@ -57,21 +60,28 @@ class OpenEnded:
         return len(self._open)
 
     def let_in(self, ceiling: Ceiling, rates: RateBook, *, provider: str, at_ms: int) -> LetIn | None:
-        """The part of a call that has a bound, priced; None: it may not run, or has no price that could be told."""
-        card = rates.find(provider, ceiling.model, at_ms) if self.allows else None
+        """The part of a call that has a bound, priced; None: it may not run, or has no price that could be told.
+
+        Where its model's window bounds the rest, that is in it, nothing is left, and no policy is asked.
+        """
+        card = rates.find(provider, ceiling.model, at_ms)
         currency = None if card is None else rates.currencies.get(card.currency)
         if card is None or currency is None:
             return None
-        features = (*ceiling.unbounded, *((card.unbounded,) if card.unbounded else ()))
-        ceiling = msgspec.structs.replace(ceiling, unbounded=())
-        card = msgspec.structs.replace(card, unbounded="")
+        features: tuple[str, ...] = ()
+        whole = within_window(ceiling, card)
+        if whole is None:
+            features = (*ceiling.unbounded, *((card.unbounded,) if card.unbounded else ()))
+            if not self.allows or not features:
+                return None
+            whole, card = msgspec.structs.replace(ceiling, unbounded=()), msgspec.structs.replace(card, unbounded="")
         try:
-            atoms = price_ceiling(ceiling, card, currency)
+            atoms = price_ceiling(whole, card, currency)
         except Unbounded:  # a tier, a place or a unit without a price
             return None
-        if not features or atoms > MAX_ATOMS:
+        if atoms > MAX_ATOMS:
             return None
-        return LetIn(ceiling, Priced(card, currency, atoms), features[:FEATURES_TOLD])
+        return LetIn(whole, Priced(card, currency, atoms), features[:FEATURES_TOLD])
 
     def opened(self, request_id: str, ceiling: Ceiling, priced: Priced) -> None:
         """One of them runs."""

@@ -20,6 +20,14 @@ RATES_REMEMBERED: Final = 1024
 """Sets of rates whose dearest is remembered; the one used longest ago goes first."""
 
 
+WITHIN_WINDOW: Final = " (bounded by the model's window alone)"
+"""Ends what is named in `Ceiling.unbounded` where it is read once and billed as input: documents, files by their id.
+
+What one pass of a model reads is no longer than the model's window; a longer prompt is refused by the provider. What
+a tool at the provider reads, or a further pass, has no such end.
+"""
+
+
 class Ceiling(msgspec.Struct, frozen=True):
     """The most tokens of each side that a request allows.
 
@@ -45,6 +53,19 @@ class Ceiling(msgspec.Struct, frozen=True):
         """Output tokens at most, over all choices."""
         limit = card.max_output_tokens if self.output_limit is None else self.output_limit
         return limit * self.choices
+
+
+def within_window(ceiling: Ceiling, card: RateCard) -> Ceiling | None:
+    """The ceiling of a call whose prompt nothing bounds but its model's window; None where something else is unbounded.
+
+    A whole window is much: a page of a document is some 300 to 6,000 tokens. But no page has a most: its text may be
+    as long as one likes.
+    """
+    if card.unbounded or not ceiling.unbounded:
+        return None
+    if not all(feature.endswith(WITHIN_WINDOW) for feature in ceiling.unbounded):
+        return None
+    return msgspec.structs.replace(ceiling, input_tokens=card.context_window, unbounded=())
 
 
 class Unbounded(ValueError):

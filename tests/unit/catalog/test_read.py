@@ -236,3 +236,15 @@ def test_mistakes_of_all_sections_stand_in_one_report() -> None:
     text = CARD.replace('input: "3.00"', "input: 3") + "\nfeatures:\n  - {name: a, unit: n, price: x}\n"
     assert "rate_cards.0" in problems_of(text)
     assert "features.0.price" in problems_of(text)
+
+
+def test_no_price_stands_above_a_window() -> None:
+    """A window is a bound of what a model reads, so no published price may be for more than it."""
+    rates = read_catalog(Path(default_catalog())).rates
+    steps = [
+        (card.card_id, tier.above_input_tokens, card.context_window)
+        for card in rates.cards
+        for tiers in (card.tiers, *card.service_tiers.values())
+        for tier in tiers
+    ]
+    assert [step for step in steps if step[1] >= step[2]] == []

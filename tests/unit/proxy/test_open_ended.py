@@ -10,7 +10,7 @@ import msgspec
 
 from sidecar.app.system import SystemClock
 from sidecar.core.credits.amounts import format_amount
-from sidecar.core.pricing.ceilings import Ceiling
+from sidecar.core.pricing.ceilings import WITHIN_WINDOW, Ceiling, price_ceiling
 from sidecar.core.pricing.rate_cards import RateBook
 from sidecar.proxy.open_ended import FEATURES_TOLD, OpenEnded, UnboundedCalls
 from sidecar.proxy.settle import OVERRUN, PASSES_MAX
@@ -122,3 +122,29 @@ def test_what_is_under_way_adds_up() -> None:
     assert dict(open_ended.excess_by_currency()) == {("usd",): 2 * one}
     open_ended.closed("r1")
     assert (len(open_ended), dict(open_ended.excess_by_currency())) == (1, {("usd",): one})
+
+
+def test_a_window_is_a_bound() -> None:
+    """L0: where a document is all that has none, the most that the model reads is held, by no policy, and none is left
+    over; beside a tool that runs at the provider it is none."""
+    document = ceiling_with(unbounded=(f"a document{WITHIN_WINDOW}",))
+    for policy in UnboundedCalls:
+        found = let_in(document, policy=policy)
+        assert (found.features, found.ceiling.unbounded, found.ceiling.input_tokens) == ((), (), CARD.context_window)
+        assert found.priced.ceiling_atoms == price_ceiling(found.ceiling, CARD, USD)
+    both = ceiling_with(unbounded=(f"a document{WITHIN_WINDOW}", "tool web_search: it runs at the provider"))
+    assert let_in(both, policy=UnboundedCalls.DENY) is None
+    assert len(let_in(both).features) == 2
+
+
+async def test_a_document_is_held_by_the_window_and_charged_what_it_was() -> None:
+    """Through the corridor, where nothing allows what has no bound."""
+    content = [{"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}]
+    async with site() as at:
+        at.provider.otherwise(Script.json(ANSWER))
+        ask = {"model": MODEL, "max_tokens": 50, "messages": [{"role": "user", "content": content}]}
+        answer = await at.ask(ask)
+        assert answer.status == 200
+        assert at.on.spool.admitted[0].held_atoms == CARD.context_window * 150 + 50 * 600
+        assert "spend-unbounded" not in answer.headers
+        assert at.events == [(COST, "complete", ())]
