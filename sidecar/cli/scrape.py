@@ -57,7 +57,6 @@ class Counts:
     open_calls: int
     outbox_depth: int
     outbox_age_s: float
-    outbox_refused: int
     settle_errors: int
 
 
@@ -81,7 +80,6 @@ def read_counts(text: str) -> Counts | None:
         open_calls=int(plain.get("spend_holds_open", 0)),
         outbox_depth=int(plain["spend_outbox_depth"]),
         outbox_age_s=plain.get("spend_outbox_age_seconds", 0.0),
-        outbox_refused=int(plain.get("spend_outbox_refused", 0)),
         settle_errors=int(plain.get("spend_settle_errors_total", 0)),
     )
 

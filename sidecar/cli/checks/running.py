@@ -134,7 +134,7 @@ def _health(place: Place, setup: Setup) -> Iterator[Finding]:
         yield warning("models refused", what, then)
     if counts.settle_errors:
         what = f"{counts.settle_errors} settlements could not be recorded"
-        yield problem("recording", what, "df -h   (then look for `settle` in the log of `spend up`)")
+        yield problem("recording", what, "df -h   (then see each `settlement_not_recorded` in the log)")
 
 
 def _obstacles(ready: Answer) -> str:
@@ -150,7 +150,7 @@ def backlog(counts: Counts) -> Finding:
     what = f"{counts.outbox_depth} calls wait to be booked, the oldest for {counts.outbox_age_s:.0f} s"
     if not counts.outbox_depth or counts.outbox_age_s < BACKLOG_WARNING_S:
         return ok(check, what if counts.outbox_depth else "everything settled is booked")
-    then = "spend watch   (see whether it shrinks; if not, the log's `sync` lines say why)"
+    then = "spend watch   (does it shrink? if not, `sync_failed` or `ledger_unavailable` in the log says why)"
     return problem(check, what, then) if counts.outbox_age_s >= BACKLOG_PROBLEM_S else warning(check, what, then)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import threading
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,7 @@ from sidecar.ledger.views import ClockView
 from sidecar.outbox.shipper import REFUSED
 from sidecar.telemetry.metrics import Metrics
 from tests.unit.cli.conftest import TOKEN, Shell
+from tests.unit.source_tree import modules
 
 NOON = 1_795_521_600.0
 NOBODY = "http://127.0.0.1:9"
@@ -88,6 +91,22 @@ def test_what_was_put_aside(tmp_path: Path) -> None:
         (found,) = running.set_aside(tmp_path)
         assert (found.state, "keep them" in found.then) == (State.PROBLEM, True)
         (tmp_path / name / "1").unlink()
+
+
+def test_what_it_says_to_look_for_in_the_log_is_logged() -> None:
+    """Each event that it names by `name` is one that a module logs, by that very name."""
+    levels = {"debug", "info", "warning", "error", "exception"}
+    logged = {
+        node.args[0].value
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in levels
+        if node.args and isinstance(node.args[0], ast.Constant)
+    }
+    texts = [text for text in Path(running.__file__).read_text(encoding="utf-8").splitlines() if " log" in text]
+    named = {name for text in texts for name in re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text)}
+    assert {"settlement_not_recorded", "sync_failed", "events_refused"} <= named
+    assert named - logged == set()
 
 
 def test_nothing_answers(tmp_path: Path) -> None:
