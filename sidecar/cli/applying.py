@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sidecar.cli.answers import page_rows
 from sidecar.cli.failures import Failed
 from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.matching import match_words
 from sidecar.cli.tables import show_money
 from sidecar.core.credits.scopes import fits
 from sidecar.ledger.views import BudgetView, NodeView
@@ -61,6 +62,6 @@ def _node(budget: BudgetView) -> str:
 
 
 def _words(budget: BudgetView) -> str:
-    match = ",".join(f"{dimension}={pattern}" for dimension, pattern in sorted(budget.match.items()))
+    match = match_words(budget.match)
     period = "in its lifetime" if budget.per == "lifetime" else f"per {budget.per}"
     return " ".join(filter(None, (budget.path, f"for {match}" if match else "", period)))

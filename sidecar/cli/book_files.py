@@ -142,9 +142,10 @@ def restore(
     from sidecar.app.backups import restore as put_back  # noqa: PLC0415
     from sidecar.app.system import RandomIds, SystemClock  # noqa: PLC0415
     from sidecar.errors import ConfigurationError  # noqa: PLC0415
+    from sidecar.ledger.forms import MAX_REASON  # noqa: PLC0415
 
-    if not reason.isprintable() or len(reason) > 512:
-        raise click.UsageError("--reason is at most 512 printable characters on one line.")
+    if not reason.isprintable() or len(reason) > MAX_REASON:
+        raise click.UsageError(f"--reason is at most {MAX_REASON} printable characters on one line.")
     outer = click.get_current_context().find_object(Connection)
     before = outer.data if outer is not None else None
     folder = data or (Path(before) if before else default_data_folder(os.environ))

@@ -10,13 +10,13 @@ import click
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option
 from sidecar.cli.applying import is_met, place_of, verdicts
-from sidecar.cli.choices import OneOf, did_you_mean
+from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.instants import Duration, show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.matching import EACH, Match, match_option, of_words, scope_words
 from sidecar.cli.tables import show_instant, show_money, show_table
-from sidecar.core.governance.budgets import DIMENSIONS
 from sidecar.ledger.views import BudgetView, Money
 
 PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year", "anniversary", "window", "lifetime")
@@ -29,27 +29,6 @@ WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "satu
 @click.group("budgets")
 def command() -> None:
     """Limits per period or job: set, list and remove."""
-
-
-class Match(click.ParamType[dict[str, str]]):
-    """`agent=…,model=…`."""
-
-    name = "agent=…,model=…"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
-        """Read one."""
-        match: dict[str, str] = {}
-        for part in str(value).split(","):
-            dimension, mark, pattern = part.partition("=")
-            if not mark or not dimension or not pattern or dimension in match:
-                wrong = f"{part[:64]!r}: expected dimension=pattern, each dimension once, such as agent=pipeline."
-                self.fail(wrong, param, ctx)
-            if dimension not in DIMENSIONS:
-                known = ", ".join(DIMENSIONS)
-                guess = did_you_mean(dimension, DIMENSIONS)
-                self.fail(f"{dimension[:64]!r} is no dimension; known are {known}.{guess}", param, ctx)
-            match[dimension] = pattern
-        return match
 
 
 class _Day(click.ParamType[str]):
@@ -77,13 +56,8 @@ class _Day(click.ParamType[str]):
 )
 @click.option("--length", type=Duration(), metavar="5h", help="With --per window: how long, from the first use on.")
 @click.option("--week-start", type=OneOf(WEEKDAYS), help="With --per week.  [monday]")
-@click.option(
-    "--match",
-    type=Match(),
-    metavar="agent=…,model=…",
-    help="Counts these calls only; * stands for any run of characters.",
-)
-@click.option("--each", type=OneOf(["session", "user", "agent"]), help="Every one has its own budget.")
+@match_option
+@click.option("--each", type=OneOf(EACH), help="Every one has its own budget.")
 @click.option("--currency", default="usd", show_default=True, help="One of the catalog's.")
 @click.option("--no-clamp", is_flag=True, help="Near the limit refuses, and never shortens an answer so that it fits.")
 @click.option("--soft", is_flag=True, help="Never refuses: counts, and notes a crossing in the journal.")
@@ -187,7 +161,7 @@ def remove(client: LedgerClient, customer: str, budget: str, *, reason: str, as_
 
 @command.command("list")
 @click.argument("path", metavar="CUSTOMER|PATH")
-@click.option("--for", "of", type=Match(), metavar="agent=…,model=…", help="Only those that such calls can count on.")
+@click.option("--for", "of", type=Match(), metavar=Match.name, help="Only those that such calls can count on.")
 @json_option
 @with_ledger
 def list_(client: LedgerClient, path: str, of: dict[str, str] | None, as_json: bool) -> None:
@@ -216,7 +190,8 @@ def show_budgets(budgets: Sequence[BudgetView], customer: str) -> None:
     """Print a table of budgets, a line for each account in the current period."""
     rows: list[tuple[str, ...]] = []
     for budget in budgets:
-        head = (budget.path, _scope(budget), _kind(budget), show_money(budget.limit), _per(budget))
+        scope = scope_words(budget.match, budget.each)
+        head = (budget.path, scope, _kind(budget), show_money(budget.limit), _per(budget))
         if not budget.children:
             rows.append((*head, "", "0", "", budget.limit.text, "", budget.budget_id))
         for child in budget.children:
@@ -235,11 +210,6 @@ def _text(money: Money | None) -> str:
     return "" if money is None else money.text
 
 
-def _scope(budget: BudgetView) -> str:
-    match = ",".join(f"{dimension}={pattern}" for dimension, pattern in sorted(budget.match.items()))
-    return " ".join(filter(None, (match or "all", f"each {budget.each}" if budget.each else "")))
-
-
 def _kind(budget: BudgetView) -> str:
     kind = "" if budget.kind == "cap" else f" {budget.kind}"
     return ("hard" if budget.hard else "soft") + kind + (" guardrail" if budget.guardrail else "")
@@ -252,8 +222,7 @@ def _per(budget: BudgetView) -> str:
 
 
 def _words(budget: BudgetView) -> str:
-    each = f" for each {budget.each}" if budget.each else ""
-    match = f", for {_scope(budget).split(' ')[0]}" if budget.match else ""
+    each, match = of_words(budget.match, budget.each)
     period = "in its lifetime" if budget.per == "lifetime" else f"per {_per(budget)}"
     kind = ("hard" if budget.clamp else "hard, answers are never shortened") if budget.hard else "soft"
     part = ", a part of the budget above it" if budget.kind == "allocation" else ""

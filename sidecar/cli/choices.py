@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -14,9 +13,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` for a word that is close to a known one, else nothing."""
     close = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
-
-
-_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class OneOf(click.Choice[str]):
@@ -58,16 +54,3 @@ class Grouping(click.ParamType[str]):
         from click.shell_completion import CompletionItem  # noqa: PLC0415 (rarely needed)
 
         return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
-
-
-class Duration(click.ParamType[int]):
-    """`30m`, `12h`, `90d`, as milliseconds."""
-
-    name = "90d"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read one."""
-        match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", str(value), re.ASCII)
-        if match is None:
-            self.fail(f"{str(value)[:32]!r}: expected a number of minutes, hours or days, such as 90d.", param, ctx)
-        return int(match[1]) * _UNITS_MS[match[2]]

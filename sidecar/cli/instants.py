@@ -1,4 +1,4 @@
-"""Reading what people write for an instant: a date, a date and time, or a duration from now."""
+"""Reading what people write for a time: a duration, or an instant (a date, a date and time, a duration from now)."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
-from sidecar.cli.choices import Duration
 from sidecar.cli.connection import why_option, with_ledger
+from sidecar.cli.instants import Duration
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.tables import show_instant, show_table
 from sidecar.ledger.views import KeyView
@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--session", default="", help="Names this session too.")
 @click.option("--feature", default="", help="Names this feature too.")
 @click.option("--product", default="", help="Names this product too.")
-@click.option("--expires", type=Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.  [for ever]")
+@click.option("--expires", type=Duration(), metavar="90d", help="How long it is good: 30m, 12h, 90d, 2w.  [for ever]")
 @why_option
 @json_option
 @with_ledger

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import click
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option
-from sidecar.cli.budgets import Match
 from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.instants import Duration, show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.matching import EACH, match_option, of_words, scope_words
 from sidecar.cli.tables import show_table
 from sidecar.ledger.views import RateLimitView
 
@@ -30,13 +30,8 @@ def command() -> None:
 @click.option("--tokens", type=click.IntRange(min=0), metavar="N", help="So many tokens, both ways, in any window.")
 @click.option("--concurrent", type=click.IntRange(min=0), metavar="N", help="So many calls under way at once.")
 @click.option("--per", type=Duration(), metavar="1m", help="How long a window is, up to a day.  [1m]")
-@click.option(
-    "--match",
-    type=Match(),
-    metavar="agent=…,model=…",
-    help="Counts these calls only; * stands for any run of characters.",
-)
-@click.option("--each", type=OneOf(["session", "user", "agent"]), help="Every one has its own window.")
+@match_option
+@click.option("--each", type=OneOf(EACH), help="Every one has its own window.")
 @why_option
 @json_option
 @with_ledger
@@ -108,7 +103,8 @@ def list_(client: LedgerClient, customer: str, as_json: bool) -> None:
 def show_rate_limits(limits: Sequence[RateLimitView], customer: str) -> None:
     """Print a table of them."""
     rows = [
-        (limit.path, limit.counts, str(limit.limit), _window(limit), _scope(limit), limit.limit_id) for limit in limits
+        (one.path, one.counts, str(one.limit), _window(one), scope_words(one.match, one.each), one.limit_id)
+        for one in limits
     ]
     nothing = f"No rate limits. Set one with `spend limits set {customer} --requests 600`."
     show_table(("path", "counts", ">limit", "per", "calls", "rate limit"), rows, nothing=nothing)
@@ -118,14 +114,8 @@ def _window(limit: RateLimitView) -> str:
     return show_duration(limit.window_s) if limit.window_s else "at once"
 
 
-def _scope(limit: RateLimitView) -> str:
-    match = ",".join(f"{dimension}={pattern}" for dimension, pattern in sorted(limit.match.items()))
-    return " ".join(filter(None, (match or "all", f"each {limit.each}" if limit.each else "")))
-
-
 def _words(limit: RateLimitView) -> str:
-    each = f" for each {limit.each}" if limit.each else ""
-    match = f", for {_scope(limit).split(' ')[0]}" if limit.match else ""
+    each, match = of_words(limit.match, limit.each)
     if limit.counts == "concurrent":
         return f"{limit.path} may have {limit.limit} calls under way at once{each}{match}"
     return f"{limit.path} may use {limit.limit} {limit.counts} in any {_window(limit)}{each}{match}"

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 import click
 import msgspec
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option, show_json
-from sidecar.cli.choices import Duration, OneOf
+from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import why_option, with_ledger
+from sidecar.cli.instants import Duration
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.tables import show_instant, show_table
 from sidecar.core.governance.rights import Role
 from sidecar.ledger.views import TokenView
 
-_ROLES = [role.value for role in Role]
+_ROLES: Final = [role.value for role in Role]
 
 
 @click.group("tokens")
@@ -25,11 +27,9 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
-@click.option(
-    "--role", type=OneOf([role.value for role in Role]), required=True, help="What it may do; see the README."
-)
+@click.option("--role", type=OneOf(_ROLES), required=True, help="What it may do; see the README.")
 @click.option("--path", default="", help="What it reaches: acme, or acme/team:data and below. By default everything.")
-@click.option("--expires", type=Duration(), metavar="90d", help="How long it is good; 30m, 12h, 90d.")
+@click.option("--expires", type=Duration(), metavar="90d", help="How long it is good: 30m, 12h, 90d, 2w.")
 @why_option
 @json_option
 @with_ledger

@@ -22,6 +22,7 @@ from sidecar.cli.answers import decoded, page_rows
 from sidecar.cli.connection import connection_options, find_place, said_here
 from sidecar.cli.failures import NotReachable
 from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.matching import scope_words
 from sidecar.cli.tables import printable, show_instant, table_lines
 from sidecar.ledger.views import BalanceView, CustomerView, Money
 
@@ -257,8 +258,7 @@ def _accounts(balances: list[BalanceView]) -> Iterator[_Account]:
             counts = "wallet" if balance.wallet == "required" else "all"
             yield _Account((balance.customer, counts, "", ""), None, spent, held, left)
         for budget in balance.budgets:
-            match = ",".join(f"{name}={pattern}" for name, pattern in sorted(budget.match.items())) or "all"
-            counts = match + ("" if budget.hard else " (soft)")
+            counts = scope_words(budget.match, "") + ("" if budget.hard else " (soft)")
             for child in budget.children:
                 names = (budget.path, counts, budget.per, child.child)
                 yield _Account(names, budget.limit, child.used, child.leased, child.remaining)

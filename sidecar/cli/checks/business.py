@@ -13,6 +13,7 @@ from sidecar.cli.answers import all_rows, decoded, page_rows
 from sidecar.cli.checks.finding import Finding, Setup, ok, problem, warning
 from sidecar.cli.instants import show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
+from sidecar.cli.matching import match_words
 from sidecar.cli.sums import amount_text, merged
 from sidecar.cli.tables import printable, show_instant, show_money
 from sidecar.core.credits.scopes import fits
@@ -131,9 +132,8 @@ def budget_of(budget: BudgetView, least: Sequence[Cheapest]) -> Iterator[Finding
         yield problem(check, what, then) if budget.hard else warning(check, what, then)
         return
     fitting = [one for one in priced if _covers(budget, one)]
-    match = ",".join(f"{key}={pattern}" for key, pattern in sorted(budget.match.items()))
     if not fitting:
-        what = f"{name} can never bind: no model with a price fits {match}"
+        what = f"{name} can never bind: no model with a price fits {match_words(budget.match)}"
         yield warning(check, what, "spend catalog check   (then set it again with another --match)")
     elif budget.hard and not budget.limit.atoms:
         what = f"{name} lets nothing pass; that is well where it is meant to"
@@ -160,8 +160,7 @@ def _same(budget: BudgetView) -> str:
     if budget.window_s:
         words.append(f"--length {show_duration(budget.window_s)}")
     if budget.match:
-        match = ",".join(f"{key}={pattern}" for key, pattern in sorted(budget.match.items()))
-        words.append(f"--match {shlex.quote(match)}")
+        words.append(f"--match {shlex.quote(match_words(budget.match))}")
     if budget.each:
         words.append(f"--each {budget.each}")
     if budget.limit.currency != "usd":

@@ -44,3 +44,11 @@ def test_mistakes_say_what_to_type(acme: Shell) -> None:
     refused = acme.run("keys", "revoke", "acme", key, code=2).stderr
     assert "spend keys list acme" in refused
     assert key not in refused
+
+
+def test_how_long_a_key_is_good_is_said_like_every_duration(acme: Shell) -> None:
+    """The same words as everywhere; what is none is told apart before anything is sent."""
+    for length in ("90s", "30m", "2w"):
+        assert is_key(acme.run("keys", "create", "acme", "--expires", length).stdout.strip())
+    assert "expected a duration" in acme.run("keys", "create", "acme", "--expires", "2mo", code=2).stderr
+    assert len(acme.administration.digests) == 3
