@@ -313,7 +313,8 @@ class FakeAdministration:
         name = f"budget_{self.named}"
         view = BudgetView(
             customer, name, budget.path, limit, budget.per, budget.match, budget.each, budget.hard, 1, (child,),
-            anchor=budget.anchor, kind=budget.kind or "cap", guardrail=budget.guardrail, window_s=budget.window_s,
+            clamp=budget.clamp, anchor=budget.anchor, kind=budget.kind or "cap", guardrail=budget.guardrail,
+            window_s=budget.window_s,
         )  # fmt: skip
         self.limits[name] = view
         return view

@@ -155,7 +155,7 @@ def _covers(budget: BudgetView, one: Cheapest) -> bool:
 
 
 def _same(budget: BudgetView) -> str:
-    """The words that name this very budget to `spend budgets set`."""
+    """The words that name this very budget to `spend budgets set`, and leave all of it but its limit as it is."""
     words = [budget.path, f"--per {budget.per}"]
     if budget.window_s:
         words.append(f"--length {show_duration(budget.window_s)}")
@@ -165,6 +165,7 @@ def _same(budget: BudgetView) -> str:
         words.append(f"--each {budget.each}")
     if budget.limit.currency != "usd":
         words.append(f"--currency {budget.limit.currency}")
+    words += ["--guardrail"] * budget.guardrail + ["--no-clamp"] * (not budget.clamp)
     return " ".join(words)
 
 

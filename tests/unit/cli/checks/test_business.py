@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sidecar.app.settings import Settings, default_catalog
@@ -80,6 +82,23 @@ def test_budgets_that_let_nothing_pass() -> None:
     frozen = judged(budget(money(0, USD)))
     assert frozen is not None
     assert frozen.state is State.WARNING
+
+
+def test_what_it_says_to_type_changes_the_limit_alone(shell: Shell) -> None:
+    """A member's guardrail stays one, beside those of others, and an answer that nobody may shorten stays whole."""
+    shell.run("customers", "add", "acme", "--wallet", "none")
+    little = ("--limit", "0.000000001", "--per", "window", "--length", "5h", "--match", "agent=a*", "--each", "user")
+    for more in ((), ("--guardrail",), ("--no-clamp",)):
+        shell.run("budgets", "set", "acme", *little, *more)
+        view = list(shell.administration.limits.values())[-1]
+        found = judged(view)
+        assert found is not None
+        shell.run(*shlex.split(found.then)[1:])
+        typed = list(shell.administration.limits.values())[-1]
+        assert typed is not view
+        assert (
+            msgspec.structs.replace(typed, budget_id=view.budget_id, limit=view.limit, children=view.children) == view
+        )
 
 
 def test_old_prices() -> None:
