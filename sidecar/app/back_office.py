@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.app.data_folder import BOOK, OUTBOX, sidecar_name
+from sidecar.app.ledger_time import LedgerTime, TimedLedger
 from sidecar.app.lending_gate import LendingGate
 from sidecar.contract.messages import Change
 from sidecar.errors import ConfigurationError, SidecarError
@@ -53,6 +54,7 @@ class BackOffice:
         spool: where calls are recorded.
         made: who made the kept answers of former starts that the outbox still has, by provider and answer's id.
         shipper: who brings them to the ledger.
+        time: by which calls are to be stamped: the ledger's, once it has told it.
         joined: whether the ledger has answered since this start.
     """
 
@@ -80,9 +82,11 @@ class BackOffice:
         self._recovery = open_spool(
             data / OUTBOX, clock, outbox, sidecar=self.name, incarnation=self.incarnation, disk=disk
         )
+        self.time = LedgerTime(clock)
+        ledger = TimedLedger(ledger, self.time)
         self.spool = self._recovery.spool
         self.made = self._recovery.made
-        self.shipper = Shipper(ledger, self.spool, clock, shipping, software=software)
+        self.shipper = Shipper(ledger, self.spool, self.time, shipping, software=software)
         self.table = LeaseTable()
         self._ledger = ledger
         self._gate = LendingGate(ledger, self.shipper)

@@ -91,7 +91,7 @@ class RunningSidecar:
         )
         keeper = office.keeper if self._warming is None else self._warming.keeper(office.keeper)
         parts = Proxying(
-            office.table, keeper, office.spool, clock, ids, catalog.rates, metrics, self._sweep, self._ring,
+            office.table, keeper, office.spool, office.time, ids, catalog.rates, metrics, self._sweep, self._ring,
             self._rates.desk, Makers(office.made),
         )  # fmt: skip
         desk = make_desk(ours, upstreams, parts)

@@ -74,7 +74,7 @@ class RegisterRequest(msgspec.Struct, frozen=True):
 class RegisterReply(msgspec.Struct, frozen=True):
     """`history_id` names the book's history; another one means that the book was replaced.
 
-    `heard`, `sidecars` and `rank`: as in `SyncReply`.
+    `heard`, `sidecars`, `rank` and `now_ms`: as in `SyncReply`.
     """
 
     history_id: str
@@ -82,6 +82,7 @@ class RegisterReply(msgspec.Struct, frozen=True):
     version: int = VERSION
     sidecars: int = 1
     rank: int = 0
+    now_ms: int = 0
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -355,7 +356,7 @@ class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
     The next sync that carries settlements is asked to carry at most `window_events` (0: as many as one may), and
     not to come before `pause_ms` after this reply; what is wanted or given back need not wait.
     `sidecars` were heard of late, this one among them at place `rank`, from 0: they share what they cannot count
-    together.
+    together. `now_ms` is the ledger's clock, in Unix milliseconds, by which calls are stamped; 0: it does not say.
     """
 
     parts: tuple[PartReply, ...] = ()
@@ -366,6 +367,7 @@ class SyncReply(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = VERSION
     sidecars: int = 1
     rank: int = 0
+    now_ms: int = 0
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -63,7 +63,9 @@ class HistoryDesk(SystemDesk):
             if request.caught_up and request.history_id in ("", history):
                 await learning.note_caught_up(tx, self._clock.now_ms(), history, request.sidecar)
             share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms(), request.state)
-            return RegisterReply(history, heard, sidecars=share.sidecars, rank=share.rank), loss, share
+            now_ms = self._clock.now_ms()
+            reply = RegisterReply(history, heard, sidecars=share.sidecars, rank=share.rank, now_ms=now_ms)
+            return reply, loss, share
 
         reply, loss, share = await self._transact_system(work)
         self._fleet.keep(request.sidecar, share)
@@ -129,9 +131,11 @@ class HistoryDesk(SystemDesk):
                 left = await leases_left(tx, request) if request.all_booked else []
             if request.ended:
                 await self._fleet.left(tx, request.sidecar)
-                return SyncReply((), history, heard), loss, None, left
+                return SyncReply((), history, heard, now_ms=self._clock.now_ms()), loss, None, left
             share = await self._fleet.heard(tx, request.sidecar, self._clock.now_ms(), request.state)
-            return SyncReply((), history, heard, sidecars=share.sidecars, rank=share.rank), loss, share, left
+            now_ms = self._clock.now_ms()
+            answer = SyncReply((), history, heard, sidecars=share.sidecars, rank=share.rank, now_ms=now_ms)
+            return answer, loss, share, left
 
         reply, loss, share, left = await self._transact_system(work)
         self._fleet.keep(request.sidecar, share)

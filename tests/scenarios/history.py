@@ -161,7 +161,8 @@ class History:
                 budget = msgspec.structs.replace(budget, on_outage="grace", grace=usd(atoms // 5))
             view = await service.set_budget(budget, world.act())
             self.whole = self.whole or view.budget_id
-        await service.set_budget(NewBudget(f"{CUSTOMER}/team:data", usd(limit), "day", hard=False), world.act())
+        for path in (f"{CUSTOMER}/team:data", CUSTOMER):
+            await service.set_budget(NewBudget(path, usd(limit), "day", hard=False), world.act())
         if self.mix.wallet:
             for number in range(3):
                 ends = world.ledger_clock.true_ms() + self.rng.randint(60, 400) * 1000

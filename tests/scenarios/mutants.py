@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import msgspec
 
+from sidecar.app.ledger_time import LedgerTime
 from sidecar.contract.messages import (
     Admission,
     CustomerPart,
@@ -183,6 +184,10 @@ def _counting_by_the_clock() -> list[Any]:
     return [patch.object(instants.Instants, "_span", lambda *_names: instants._EVER)]
 
 
+def _machines_stamps() -> list[Any]:
+    return [patch.object(LedgerTime, "heard", lambda *_heard: None)]
+
+
 def _todays_prices() -> list[Any]:
     def mutated(life: Life, verdict: Admitted) -> Prices | None:
         prices = verdict.prices
@@ -248,6 +253,12 @@ MUTANTS = {
         frozenset({"L0"}),
         {"put_back": 3, "cut_off": 2, "pause": 1},
         "after a loss the ledger lends again once somebody has told what it knows",
+    ),
+    "machines_stamps": Mutant(
+        _machines_stamps,
+        frozenset({"L37"}),
+        {"set_clock": 3, "cut_off": 2},
+        "a call is stamped by its machine's clock: set between a call and its report, it moves the call to another day",
     ),
     "todays_prices": Mutant(
         _todays_prices,

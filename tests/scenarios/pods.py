@@ -85,7 +85,7 @@ class Life:
         self.rates, self._rates_version = world.rates, world.rates_version
         self.office: BackOffice = self.process.call(self._open)
         self.authority = Authority(
-            self.office.table, self.office.keeper, self.office.spool, pod.clock, lambda: self.rates
+            self.office.table, self.office.keeper, self.office.spool, self.office.time, lambda: self.rates
         )  # fmt: skip
         self.process.call(self.office.start_apart)
 
