@@ -34,6 +34,7 @@ from sidecar.proxy.local_api_problems import local_shape
 from sidecar.proxy.makers import Makers
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.sweep import Sweep
+from sidecar.proxy.uninvited import is_refused_by_head
 from sidecar.telemetry.logs import redact_also
 from sidecar.telemetry.metrics import Metrics
 
@@ -141,6 +142,7 @@ class RunningSidecar:
             sweep=self._sweep,
             options=dataclasses.replace(ours.door, hosts=hosts),
             knows_key=self._ring.knows,
+            refused_by_head=lambda head: is_refused_by_head(head, desk),
         )
 
     async def start(self) -> None:

@@ -27,6 +27,7 @@ from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, ROOT
 from sidecar.proxy.local_socket import PeerGate, SocketOptions, bind_socket
 from sidecar.proxy.log_lines import LineBudget
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
+from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.stepping import aside
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.turns import Turns
@@ -62,8 +63,12 @@ class FrontDoor:
         sweep: Sweep,
         options: AcceptOptions,
         knows_key: Callable[[bytes], bool] | None = None,
+        refused_by_head: Callable[[RequestHead], bool] | None = None,
     ) -> None:
-        """Make a door that does not listen yet; `knows_key` says whether a virtual key was good not long ago.
+        """Make a door that does not listen yet.
+
+        `knows_key` says whether a virtual key was good not long ago; `refused_by_head`, whether `carry` would refuse a
+        request whatever its body is, which is then not asked for (B-P37).
 
         Raises:
             ConfigurationError: aiohttp's C parser is missing; the one in Python accepts hostile framing.
@@ -80,6 +85,7 @@ class FrontDoor:
         self.connections: set[CallerConnection] = set()
         self._carry = carry
         self._heads = KnownHeads(options.hosts, knows_key)
+        self._refused_by_head = refused_by_head
         self._quiet = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
         self._lines = LineBudget()
@@ -157,6 +163,9 @@ class FrontDoor:
                 self.held_bytes += len(arrival.body)
                 if len(arrival.body) > self.options.max_body_bytes:
                     raise _too_large(self.options.max_body_bytes)
+            elif b"expect" in arrival.head.fields and self._needs_no_body(arrival.head):
+                arrival.keep_alive = False  # it may come all the same, and the rest of it is no request
+                return await self._carry(arrival)
             else:
                 await aside(self._receive_body(arrival))
             arrival.body_taken()
@@ -201,6 +210,9 @@ class FrontDoor:
             raise Refused(RefusalReason.OVERLOADED, "too many requests at once")
         if length is not None and length > LOCAL_BODY_BYTES_MAX and length > (most := self._most_bytes(head.target)):
             raise _too_large(most)
+
+    def _needs_no_body(self, head: RequestHead) -> bool:
+        return self._refused_by_head is not None and self._refused_by_head(head)
 
     async def _receive_body(self, arrival: Arrival) -> None:
         """Read a body that has not all come yet, within its bounds of size and time."""

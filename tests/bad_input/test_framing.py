@@ -272,6 +272,28 @@ def test_an_expected_body_over_the_bound_is_not_invited(siege: Besieged) -> None
         assert raw.rest() == b""
 
 
+REFUSED_BY_HEAD = {
+    "nobody who spends": (expand("%LINE%%HOST%"), 400, "customer_required"),
+    "who is malformed": (expand("%LINE%%HOST%%WHO%Spend-User: a b\r\n"), 400, "invalid_subject"),
+    "two who differ": (expand("%LINE%%HOST%%WHO%baggage: spend.customer=other\r\n"), 400, "subject_conflict"),
+    "no path of ours": (expand("POST /v1/nothing HTTP/1.1\r\n%HOST%%WHO%"), 403, "endpoint_not_metered"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED_BY_HEAD)
+@pytest.mark.parametrize("framing", ["Content-Length: 900000", "Transfer-Encoding: chunked"])
+def test_a_body_that_could_not_help_is_not_invited(siege: Besieged, why: str, framing: str) -> None:
+    """B-P37's neighbour: what the head alone refuses has no 100 before its refusal, and what follows is no request."""
+    head, status, code = REFUSED_BY_HEAD[why]
+    with siege.unheard(), siege.connect() as raw:
+        raw.send(head + f"{framing}\r\nExpect: 100-continue\r\n\r\n".encode())
+        answer = raw.answer()
+        assert (answer.status, answer.code, answer.headers["connection"]) == (status, code, "close")
+        assert_refusal(answer)
+        raw.send_what_is_taken(expand("%HIDDEN%"))
+        assert raw.rest() == b""
+
+
 def test_who_half_closes_has_gone(siege: Besieged) -> None:
     """B-P67: a caller who shuts its writing side gets nothing more; its call is measured and settled all the same."""
     settled = siege.metric("spend_settlements_total")
