@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 
 import pytest
 
+from sidecar.app.fleet_metrics import FleetMetrics
 from sidecar.app.settings import load_settings
 from sidecar.cli.main import COMMANDS
 from sidecar.demo.first_steps import first_steps
 from sidecar.ledger.http_api import AdminAPI
 from sidecar.proxy.deny import TABLE
+from sidecar.telemetry.metrics import Metrics
 from tests.support.administration import FakeAdministration, NumberedIds
-from tests.unit.source_tree import ROOT
+from tests.support.clock import FakeClock
+from tests.unit.source_tree import ROOT, modules
+
+GAUGES = {"gauge", "family"}
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -76,6 +83,36 @@ EXAMPLES = {
     "SPEND_REDIS__CLUSTER": "false",
     "SPEND_LEDGER__REDIS__URL": "redis://127.0.0.1:6379",
 }
+
+
+def shown_metrics() -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Every metric of the product as a scrape names it, and its labels where they stand beside its name."""
+    metrics = Metrics()
+
+    async def nobody() -> tuple[()]:
+        return ()
+
+    FleetMetrics(nobody, FakeClock(), metrics)
+    for counter in metrics.counters():
+        yield f"{counter.name}_total", counter.labels
+    yield from ((family.name, None) for family in metrics.collect() if family.type != "counter")
+    for module in modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in GAUGES:
+                name = node.args[0]
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    yield name.value, () if node.func.attr == "gauge" else None
+
+
+def test_every_metric_is_in_it() -> None:
+    """By the name that a scrape shows, with its labels; and none that does not exist."""
+    told = dict(re.findall(r"`(spend_\w+)(?:\{([\w,]+)\})?`", section("Metrics").partition("| of a sidecar |")[2]))
+    assert "spend_ledger_sidecar_overbooked_atoms" in told
+    shown = dict(shown_metrics())
+    assert set(told) == set(shown)
+    for name, labels in shown.items():
+        if labels is not None:
+            assert told[name] == ",".join(labels), name
 
 
 @pytest.mark.parametrize("variable", sorted(set(re.findall(r"`(SPEND_\w+)`", section("Settings"))) - {"SPEND_"}))
