@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 import msgspec
@@ -15,6 +16,10 @@ from sidecar.proxy.settle import Prices
 from sidecar.proxy.small_holds import GROW_TOKENS
 from sidecar.telemetry.metrics import Metrics
 
+GROW_WAIT_MS: Final = (1000, 3000)
+"""How long a stream is held up for other open calls to end, before it is ended itself: spread, so that the first that
+is ended lets the others go on. Its provider may generate meanwhile what nothing is held for: so not for longer."""
+
 _OF_A_PART: Final = frozenset({Reason.BUDGET_IN_FLIGHT, Reason.REQUEST_EXCEEDS_BUDGET})
 """Refusals that say of a part of a call what is not so of the call."""
 
@@ -27,7 +32,17 @@ class Growth:
         limit: more than that there cannot be.
     """
 
-    __slots__ = ("_admitted", "_authority", "_bound", "_held", "_input_tokens", "_metrics", "covers", "limit")
+    __slots__ = (
+        "_admitted",
+        "_authority",
+        "_bound",
+        "_held",
+        "_input_tokens",
+        "_metrics",
+        "_others_hold",
+        "covers",
+        "limit",
+    )
 
     def __init__(self, admitted: Admitted, held: Held, prices: Prices, authority: Authority, metrics: Metrics) -> None:
         """Begin with what the call was admitted with: `held` and `prices` are its own."""
@@ -36,6 +51,7 @@ class Growth:
         self._authority = authority
         self._metrics = metrics
         self._held = held
+        self._others_hold = False
         self._bound: Bound = bound_of(ceiling, prices.card, prices.currency)
         self._input_tokens = ceiling.input_tokens
         self.limit = ceiling.output_tokens(prices.card)
@@ -53,7 +69,31 @@ class Growth:
         return any(self._take(wanted) for wanted in self._steps(tokens))
 
     async def ask(self, tokens: int) -> Reason | None:
-        """The same with the ledger's help, and a short wait for open calls to end; gives why not, None if it is so."""
+        """The same with the ledger's help, and a wait for other open calls to end; gives why not, None if it is so."""
+        clock, call = self._authority.clock, self._admitted.call
+        least, most = GROW_WAIT_MS
+        until = clock.monotonic() + (least + zlib.crc32(call.request_id.encode()) % (most - least + 1)) / 1000
+        refused = await self._ask_once(tokens)
+        while refused is not None and self._others_hold and clock.monotonic() < until:
+            refused = await self._ask_once(tokens)
+        if refused is not None:
+            self._metrics.growths.add("refused")
+        return refused
+
+    def reach_for_all(self) -> None:
+        """Hold as much of the call's whole bound as there is here: of a call whose end nobody saw (L25)."""
+        if self.is_over or self._take(self.limit):
+            return
+        short = self._take_or_short(self._atoms(self.limit) - self._held.atoms)
+        if isinstance(short, Short):
+            lacking = max((atoms for _, atoms in short.budgets), default=0)
+            least = short.atoms - max(lacking, short.lacking_credit)
+            more = self._take_or_short(least) if least > 0 else None
+            if isinstance(more, Held):
+                self._join(more, self.covers)
+
+    async def _ask_once(self, tokens: int) -> Reason | None:
+        """Ask, for less each time; it takes no longer than a call waits for others."""
         authority, call = self._authority, self._admitted.call
         began = authority.clock.monotonic()
         refused = Reason.BUDGET_EXCEEDED
@@ -68,6 +108,7 @@ class Growth:
                 currency=self._admitted.admission.currency,
                 since=began,
             )
+            self._others_hold = isinstance(covered, Uncovered) and self._is_of_others(covered)
             if isinstance(covered, Uncovered):
                 # It was asked for a part of the call alone, and what stands in its way may well be the call's own hold.
                 refused = Reason.BUDGET_EXCEEDED if covered.reason in _OF_A_PART else covered.reason
@@ -75,22 +116,15 @@ class Growth:
                 if self._join(covered.held, wanted):
                     return None
                 if self._held.atoms != self._admitted.admission.held_atoms:
-                    refused = Reason.OUTBOX_FULL
-                    break
-        self._metrics.growths.add("refused")
+                    return Reason.OUTBOX_FULL
         return refused
 
-    def reach_for_all(self) -> None:
-        """Hold as much of the call's whole bound as there is here: of a call whose end nobody saw (L25)."""
-        if self.is_over or self._take(self.limit):
-            return
-        short = self._take_or_short(self._atoms(self.limit) - self._held.atoms)
-        if isinstance(short, Short):
-            lacking = max((atoms for _, atoms in short.budgets), default=0)
-            least = short.atoms - max(lacking, short.lacking_credit)
-            more = self._take_or_short(least) if least > 0 else None
-            if isinstance(more, Held):
-                self._join(more, self.covers)
+    def _is_of_others(self, uncovered: Uncovered) -> bool:
+        """Whether other open calls than this one stand in the way: they end, and give back what they did not use."""
+        binding = uncovered.binding
+        if uncovered.reason is not Reason.BUDGET_IN_FLIGHT or binding is None:
+            return False
+        return (binding.held or 0) > self._held.atoms or bool(binding.elsewhere)
 
     def _steps(self, tokens: int) -> tuple[int, ...]:
         """What to try to cover, the most first."""

@@ -179,6 +179,39 @@ def test_anthropics_own_client(stage: Stage) -> None:
     assert refused.value.status_code == 402
 
 
+def test_a_crowd_of_streams_shares_what_is_left_to_the_atom(stage: Stage) -> None:
+    """L0, L39: twenty at once ask for 32,000 tokens and use some: none is refused for good, and no atom is too many.
+
+    Four fifths of the limit would be used, and twice of it held, if all came to their end at once: so they wait for
+    each other, and ask again where they are told to. Each that came to its end is charged what its provider said; each that was ended, what was counted.
+    """
+    customer, words = f"crowd{next(stage.numbers)}", 150
+    stage.product.spend("customers", "add", customer, "--wallet", "none")
+    stage.product.spend("budgets", "set", customer, "--limit", "0.12", "--per", "lifetime")
+    stage.provider.plan = Plan(usage=lambda _body, _raw: (20, 2 * words), chunks=words, chunk_delay_s=0.002)
+    served = len(stage.provider.served)
+
+    def one(_: int) -> str | None:
+        with openai_client(stage, customer) as caller:
+            chunks = caller.with_options(max_retries=20).chat.completions.create(
+                model="gpt-4.1", max_tokens=32_000, stream=True, messages=[{"role": "user", "content": "Sheep?"}]
+            )
+            return [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1]
+
+    with ThreadPoolExecutor(20) as agents:
+        finishes = list(agents.map(one, range(40)))
+    assert set(finishes) <= {"stop", "length"}
+    rows = stage.product.usage(customer)
+    assert len(rows) == 40
+    assert sum(row["charge"]["atoms"] for row in rows) <= 120_000_000
+    assert sum(finish == "stop" for finish in finishes) == sum(row["ending"] == "complete" for row in rows)
+    whole = [row for row in rows if row["ending"] == "complete"]
+    assert {row["charge"]["atoms"] for row in whole} == {20 * 2_000 + 2 * words * 8_000}
+    finished = sum(one.finished for one in stage.provider.served[served:])
+    assert len(whole) <= finished
+    assert whole, "not one came to its end"
+
+
 CLOUDS = ("GEMINI", "BEDROCK")
 LONG = tuple(f"word{number} " for number in range(WORDS))
 CLOUD_BEGINS = "0.003"

@@ -260,6 +260,24 @@ async def test_a_growth_that_cannot_be_written_covers_nothing() -> None:
         assert on.table.leases()[0].held == 0
 
 
+async def test_where_other_calls_hold_the_rest_a_stream_waits_for_them() -> None:
+    """It is held up and not ended: what they did not use comes back, and the answer is the provider's own."""
+    on = poor(300)
+    others = Consulted("budget", "b", "acme", "usd", 10**9, held=10**9)
+    stream = [*(chunk(WORD) for _ in range(100)), *LAST]
+    async with stopping(on) as at, calling(at.port) as caller:
+        at.provider.then(Script.stream([chunk(WORD), Wait(0.1), *stream]))
+        post(caller, ASK | {"stream_options": {"include_usage": True}})
+        await until(lambda: on.spool.admitted)
+        on.keeper.refusal = Uncovered(Reason.BUDGET_IN_FLIGHT, binding=others)
+        asked = len(on.keeper.asked)
+        await until(lambda: len(on.keeper.asked) > asked + 9)
+        on.keeper.lends = atoms(16_000, INPUT_TOKENS)
+        answer = await caller.answer()
+        assert answer.body == b"".join([chunk(WORD), *stream])
+        assert at.events[0][1:] == ("complete", ())
+
+
 async def test_a_frozen_customers_stream_grows_no_more() -> None:
     """L35: what is held by then is used; the stream ends where that ends."""
     on = poor(300)
