@@ -183,7 +183,8 @@ def test_a_crowd_of_streams_shares_what_is_left_to_the_atom(stage: Stage) -> Non
     """L0, L39: twenty at once ask for 32,000 tokens and use some: none is refused for good, and no atom is too many.
 
     Four fifths of the limit would be used, and twice of it held, if all came to their end at once: so they wait for
-    each other, and ask again where they are told to. Each that came to its end is charged what its provider said; each that was ended, what was counted.
+    each other, and ask again where they are told to. Each that came to its end is charged what its provider said;
+    each that was ended, what was counted.
     """
     customer, words = f"crowd{next(stage.numbers)}", 150
     stage.product.spend("customers", "add", customer, "--wallet", "none")
