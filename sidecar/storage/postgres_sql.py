@@ -25,9 +25,14 @@ MARK: Final = "#"
 """The column of `over_rows` that says for whom a row is."""
 
 _INSERT: Final = re.compile(r"(INSERT INTO \w+ \([\w, ]+\)) VALUES \(\?(?:, \?)*\)( ON CONFLICT .+)?", re.ASCII)
-_OF_NOBODY: Final = re.compile(
-    r"(SELECT [\w, ]+ FROM|INSERT INTO|UPDATE) (incarnations|meta)\b(?!.*\b(FROM|JOIN)\b)", re.ASCII
+_NOBODYS: Final = frozenset({"incarnations", "meta"})
+"""Tables without customers."""
+
+_TABLE: Final = re.compile(
+    r"(?:\bFROM|\bJOIN|\bINTO|(?<!\bFOR )(?<!\bDO )\bUPDATE)\s+(\(?\w+)(?=(?:\s+(?:AS\s+)?\w+)?(\s*,)?)", re.ASCII
 )
+"""A table that a statement reads or writes, and whether another one follows it behind a comma."""
+
 _PARAMETER: Final = re.compile(r"'[^']*'|(\b(?:\w+\.)?customer) = \?|\?", re.ASCII)
 _UPDATE: Final = re.compile(r"UPDATE (\w+) SET (\w+ = \?(?:, \w+ = \?)*) WHERE (\w+ = \?(?: AND \w+ = \?)*)", re.ASCII)
 
@@ -70,7 +75,8 @@ def owners(sql: str) -> tuple[int, ...] | None:
 
     None: it does not say so by parameters. Empty: it is of a table that has no customers.
     """
-    if _OF_NOBODY.match(sql):
+    tables = _TABLE.findall(sql)
+    if tables and all(name in _NOBODYS and not more for name, more in tables):
         return ()
     insert = _INSERT.fullmatch(sql)
     if insert:
