@@ -91,7 +91,10 @@ def test_a_query_takes_rows() -> None:
         ("SELECT a FROM g JOIN a ON a.customer = g.customer WHERE x = 'a ?' AND y = ? AND g.customer = ?", (1,)),
         ("SELECT 1 FROM t WHERE customer = ? AND (a, b) = (?, ?) AND customer = ?", (0, 3)),
         ("SELECT incarnation, sidecar FROM incarnations WHERE ended_at_ms IS NULL AND incarnation = (?)", ()),
-        ("SELECT i.a, (SELECT m.b FROM meta AS m WHERE m.c = 'x') FROM incarnations AS i WHERE i.a = (?) FOR SHARE", ()),
+        (
+            "SELECT i.a, (SELECT m.b FROM meta AS m WHERE m.c = 'x') FROM incarnations AS i WHERE i.a = (?) FOR SHARE",
+            (),
+        ),
         ("INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", ()),
         ("SELECT i.a, (SELECT c.b FROM customers AS c) FROM incarnations AS i WHERE i.a = ?", None),
         ("SELECT name FROM meta AS m, customers WHERE name = ?", None),
