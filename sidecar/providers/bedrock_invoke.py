@@ -27,6 +27,7 @@ from sidecar.providers.bedrock import hidden_prompt, is_streamed, model_in
 from sidecar.providers.bedrock_prompt import cache_lifetime, read_prompt
 from sidecar.providers.bedrock_usage import METRICS, BedrockUsage, read_invoked, read_lines, read_metrics
 from sidecar.providers.binary_stream import BinaryStream, read_message
+from sidecar.providers.cohere_others import RERANK_FIELDS, SEARCH_UNITS, generations_asked, search_units
 from sidecar.providers.counters import decode_object, members_of
 from sidecar.providers.dialect import AnswerMeter, RequestFacts
 from sidecar.providers.event_stream import EventStream
@@ -119,6 +120,10 @@ def _read_plain(members: Members, body: bytes, model: str, *, stream: bool) -> R
     )
     unbounded = [*prompt.unbounded, *hidden_prompt(model)]
     known = _FREE | {"messages", "system", "toolConfig", "inferenceConfig", "schemaVersion"}
+    if "rerank" in model:
+        known |= RERANK_FIELDS
+    elif "cohere" in model:
+        known |= {"num_generations"}
     for name, member in members.items():
         if name not in known and says_something(member):
             unbounded.append(f"field {shown(name)}: not known, so its cost is not either")
@@ -128,19 +133,28 @@ def _read_plain(members: Members, body: bytes, model: str, *, stream: bool) -> R
             unbounded += [
                 f"{outer}.{shown(name)}: not known, so its cost is not either" for name in sorted(unknown)[:4]
             ]
-    embeds = "embed" in model
+    embeds, ranks = "embed" in model, "rerank" in model
+    units: tuple[tuple[str, int], ...] = ()
+    if ranks:
+        most, reasons = search_units(members)
+        units = ((SEARCH_UNITS, most),)
+        unbounded += reasons
     ceiling = Ceiling(
         model=model,
-        input_tokens=prompt_bound(
+        input_tokens=0
+        if ranks
+        else prompt_bound(
             family,
             text_bytes=len(body) - prompt.media_bytes,
             tools=prompt.tools,
             structured=False,
             media_tokens=prompt.media_tokens,
         ),
-        output_limit=0 if embeds else _limit(members),
+        output_limit=0 if embeds or ranks else _limit(members),
+        choices=generations_asked(members) if "num_generations" in members else 1,
         cache_write=cache_lifetime(body),
         unbounded=tuple(unbounded),
+        units=units,
     )
     return RequestFacts(ceiling, stream, body, may_reason=may_reason_unseen(model))
 

@@ -16,6 +16,7 @@ from sidecar.providers.anthropic_on_vertex import AnthropicOnVertex
 from sidecar.providers.bedrock import BedrockConverse
 from sidecar.providers.bedrock_invoke import BedrockInvoke
 from sidecar.providers.cohere import CohereChat, CohereEmbed
+from sidecar.providers.cohere_others import CohereGenerate, CohereRerank
 from sidecar.providers.dialect import Shape
 from sidecar.providers.doors import Door, Kind
 from sidecar.providers.gemini import GeminiGenerate
@@ -29,6 +30,8 @@ ANTHROPIC_ON_VERTEX: Final = AnthropicOnVertex()
 COHERE_CHAT: Final = CohereChat()
 COHERE_CHAT_V1: Final = CohereChat(first=True)
 COHERE_EMBED: Final = CohereEmbed()
+COHERE_GENERATE: Final = CohereGenerate()
+COHERE_RERANK: Final = CohereRerank()
 BEDROCK_CONVERSE: Final = BedrockConverse()
 BEDROCK_INVOKE: Final = BedrockInvoke()
 
@@ -79,7 +82,8 @@ COHERE_DOORS: Final = (
     Door("POST", "/v1/chat", _COHERE, COHERE_CHAT_V1),
     Door("POST", "/v[12]/embed", _COHERE, COHERE_EMBED),
     Door("POST", "/v1/(?:tokenize|detokenize|check-api-key)", _COHERE, kind=Kind.FREE),
-    Door("POST", "/v2/rerank", _COHERE),
+    Door("POST", "/v1/generate", _COHERE, COHERE_GENERATE),
+    Door("POST", "/v2/rerank", _COHERE, COHERE_RERANK),
     Door("*", rf"/v1/embed-jobs{_BELOW}", _COHERE, kind=Kind.BATCH),
 )
 

@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from sidecar.providers.cloud_doors import COHERE_CHAT, COHERE_CHAT_V1, COHERE_EMBED
-from sidecar.providers.dialect import BadRequest, Dialect
+from sidecar.core.pricing.usage import UsageState
+from sidecar.providers.cloud_doors import (
+    BEDROCK_INVOKE,
+    COHERE_CHAT,
+    COHERE_CHAT_V1,
+    COHERE_EMBED,
+    COHERE_GENERATE,
+    COHERE_RERANK,
+)
+from sidecar.providers.dialect import BadRequest, Dialect, Ending
 from sidecar.providers.registry import dialect_for
 from sidecar.providers.token_estimates import family_of
 
@@ -20,7 +28,14 @@ EMBED: dict[str, Any] = {"model": "embed-v4.0", "texts": ["hi"], "input_type": "
 
 @pytest.mark.parametrize(
     ("path", "dialect"),
-    [("/v2/chat", COHERE_CHAT), ("/v1/chat", COHERE_CHAT_V1), ("/v2/embed", COHERE_EMBED), ("/v1/embed", COHERE_EMBED)],
+    [
+        ("/v2/chat", COHERE_CHAT),
+        ("/v1/chat", COHERE_CHAT_V1),
+        ("/v2/embed", COHERE_EMBED),
+        ("/v1/embed", COHERE_EMBED),
+        ("/v1/generate", COHERE_GENERATE),
+        ("/v2/rerank", COHERE_RERANK),
+    ],
 )
 def test_each_version_has_its_door(path: str, dialect: Dialect) -> None:
     """Below an upstream's name as well."""
@@ -82,3 +97,77 @@ def test_the_limit_is_spliced_in_unless_thinking_would_fill_it() -> None:
     embedding = COHERE_EMBED.read_request(json.dumps(EMBED).encode())
     assert embedding.ceiling.output_limit == 0
     assert COHERE_EMBED.limit_output(embedding, 300, own_field=True) is None
+
+
+RERANK: dict[str, Any] = {"model": "rerank-v3.5", "query": "which", "documents": ["a"] * 3, "top_n": 2}
+GENERATE: dict[str, Any] = {"model": "command", "prompt": "hi", "max_tokens": 20}
+
+
+def read(dialect: Dialect, body: dict[str, Any]) -> Any:
+    return dialect.read_request(json.dumps(body).encode(), "/model/cohere.rerank-v3-5:0/invoke")
+
+
+@pytest.mark.parametrize(
+    ("documents", "units"),
+    [
+        (["a"] * 3, 1),
+        (["a"] * 100, 1),
+        (["a"] * 101, 2),
+        (["x" * 600] * 100, 3),
+        ([], 1),
+        ([{"text": "y" * 251}] * 100, 2),
+    ],
+)
+def test_a_rerank_is_bounded_by_its_units(documents: list[Any], units: int) -> None:
+    """A unit for a hundred documents; a long one is as many as it may be cut into. Bedrock's too."""
+    for dialect in (COHERE_RERANK, BEDROCK_INVOKE):
+        ceiling = read(dialect, RERANK | {"documents": documents}).ceiling
+        assert (ceiling.input_tokens, ceiling.output_limit, ceiling.units) == (0, 0, (("search_units", units),))
+        assert not ceiling.unbounded
+    assert read(COHERE_RERANK, RERANK | {"documents": "a"}).ceiling.unbounded
+    assert read(COHERE_RERANK, RERANK | {"other": 1}).ceiling.unbounded
+
+
+def test_a_rerank_is_metered_by_its_units() -> None:
+    """As the answer says them; one that says none, or a refusal, is no figure."""
+    facts = read(COHERE_RERANK, RERANK)
+    meta: dict[str, Any] = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+    for answer, status, state, units in (
+        ({"id": "r", "results": [], "meta": meta}, 200, UsageState.FINAL, {"search_units": 1}),
+        ({"id": "r", "results": [], "meta": {"api_version": {}}}, 200, UsageState.ABSENT, {}),
+        ({"message": "no"}, 400, UsageState.ERROR, {}),
+    ):
+        meter = COHERE_RERANK.meter(facts, status=status, lines=b"", content_encoding="")
+        meter.feed(json.dumps(answer).encode())
+        usage = meter.usage(Ending.COMPLETE)
+        assert (usage.state, usage.units) == (state, units)
+
+
+def test_generations_multiply_the_output() -> None:
+    """On Bedrock too; what is held at the provider has no bound."""
+    assert read(COHERE_GENERATE, GENERATE | {"num_generations": 3}).ceiling.choices == 3
+    there = {"prompt": "hi", "max_tokens": 20, "num_generations": 4}
+    ceiling = BEDROCK_INVOKE.read_request(json.dumps(there).encode(), "/model/cohere.command-text-v14/invoke").ceiling
+    assert (ceiling.choices, ceiling.output_limit, ceiling.unbounded) == (4, 20, ())
+    assert read(COHERE_GENERATE, GENERATE | {"preset": "mine"}).ceiling.unbounded
+    with pytest.raises(BadRequest):
+        read(COHERE_GENERATE, GENERATE | {"num_generations": 6})
+    shorter = COHERE_GENERATE.limit_output(read(COHERE_GENERATE, GENERATE), 16, own_field=True)
+    assert shorter is not None
+    assert json.loads(shorter.body)["max_tokens"] == 16
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_generated_is_metered(stream: bool) -> None:
+    """Whole, and as lines that end in the whole."""
+    whole = {"id": "g", "generations": [{"id": "1", "text": "hello"}], "prompt": "hi", "meta": {
+        "billed_units": {"input_tokens": 2, "output_tokens": 1}}}  # fmt: skip
+    lines = [{"text": "hello", "is_finished": False, "event_type": "text-generation"},
+             {"is_finished": True, "event_type": "stream-end", "response": whole}]  # fmt: skip
+    meter = COHERE_GENERATE.meter(
+        read(COHERE_GENERATE, GENERATE | {"stream": stream}), status=200, lines=b"", content_encoding=""
+    )
+    for part in lines if stream else [whole]:
+        meter.feed(json.dumps(part).encode() + b"\n")
+    usage = meter.usage(Ending.COMPLETE)
+    assert (usage.state, usage.total().input_tokens, usage.total().output_tokens) == (UsageState.FINAL, 2, 1)
