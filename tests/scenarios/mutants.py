@@ -27,7 +27,7 @@ from sidecar.contract.messages import (
 from sidecar.leases.accounts import Lease
 from sidecar.leases.table import LeaseTable
 from sidecar.leases.verdicts import Held, NoLimit, Short
-from sidecar.ledger import instants, learning, lending, reconcile
+from sidecar.ledger import learning, lending, reconcile
 from sidecar.ledger.service import LedgerService
 from sidecar.outbox import recovery, remains
 from sidecar.outbox.spool import Spool
@@ -180,10 +180,6 @@ def _grace_for_each() -> list[Any]:
     return [patch.object(lending, "overdraft_share", mutated)]
 
 
-def _counting_by_the_clock() -> list[Any]:
-    return [patch.object(instants.Instants, "_span", lambda *_names: instants._EVER)]
-
-
 def _machines_stamps() -> list[Any]:
     return [patch.object(LedgerTime, "heard", lambda *_heard: None)]
 
@@ -277,12 +273,6 @@ MUTANTS = {
         frozenset({"L47", "L39"}),
         {"cut_off": 1},
         "each sidecar may spend a budget's overdraft by itself: as many times as there are sidecars, and starts",
-    ),
-    "counting_by_the_clock": Mutant(
-        _counting_by_the_clock,
-        frozenset({"L37"}),
-        {"set_clock": 3, "cut_off": 2},
-        "a call counts in the period that its sidecar's clock says: soft budgets, and those beside an overdraft",
     ),
     "outliving_the_period": Mutant(
         _outliving_the_period,
