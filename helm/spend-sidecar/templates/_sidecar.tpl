@@ -65,7 +65,7 @@ before the application and end after it. Give it this chart's own scope, from a 
 
 {{/*
 Its volumes. The outbox lives as long as the pod: a container that restarts finds its open calls there; what a deleted
-pod had lent stays in quarantine until somebody closes it. Secrets are readable to the sidecar's uid without an fsGroup,
+pod was lent stays reserved for a day, and then counts as spent until `spend leases resolve` says otherwise. Secrets are readable to the sidecar's uid without an fsGroup,
 which is the application's to choose; no other container mounts them.
 */}}
 {{- define "spend-sidecar.volumes" -}}
