@@ -35,5 +35,5 @@ async def _run(write_off: Callable[[], Awaitable[int]], every_s: float) -> None:
             await write_off()
         except LedgerUnavailable as problem:
             logger.warning("write_off_waits", extra={"facts": {"problem": str(problem)}})
-        except Exception:
+        except Exception:  # whatever it is, the next look is made
             logger.exception("write_off_failed")

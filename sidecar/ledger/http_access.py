@@ -83,20 +83,6 @@ def admin_access(token: str, *, actor: str = "admin") -> Access:
     return Access(digest_of(token), actor)
 
 
-def authenticate(authorizations: Sequence[str], accesses: Iterable[Access]) -> Access | None:
-    """Whose the bearer token of a request is; None for none, a wrong one, or two of them.
-
-    Digests are compared, each in constant time and all of them, so that the time taken tells
-    nothing of the token.
-
-    Args:
-        authorizations: the values of all `Authorization` headers, as received.
-        accesses: what is accepted.
-    """
-    token = bearer(authorizations)
-    return None if token is None else _among(digest_of(token), accesses)
-
-
 def bearer(authorizations: Sequence[str]) -> str | None:
     """The bearer token of a request; None where there is none, or more than one header."""
     if len(authorizations) != 1:
@@ -106,6 +92,7 @@ def bearer(authorizations: Sequence[str]) -> str | None:
 
 
 def _among(digest: bytes, accesses: Iterable[Access]) -> Access | None:
+    """Each is compared in constant time, and all of them: the time taken tells nothing of a token."""
     found: Access | None = None
     for access in accesses:
         if hmac.compare_digest(digest, access.token_sha256):

@@ -17,7 +17,7 @@ from sidecar.core.governance.decisions import NO_FIGURES
 from sidecar.core.pricing.usage import Line, Usage
 from sidecar.errors import SpoolFull
 from sidecar.outbox.frames import frame
-from sidecar.outbox.records import encoded_settle_record
+from sidecar.outbox.records import settle_record
 
 RAW_DROPPED: Final = "raw_dropped"
 """Noted where the usage object as the provider wrote it is left out of a record."""
@@ -37,7 +37,7 @@ def event_frame(event: UsageEvent) -> tuple[bytes, bytes]:
     for shorter in (_whole, _without_raw, _bare):
         try:
             recorded = encode(shorter(event))
-            return recorded, frame(encoded_settle_record(recorded))
+            return recorded, frame(settle_record(recorded))
         except (ValueError, OverflowError) as problem:
             logger.warning(
                 "settlement_cut",

@@ -145,13 +145,8 @@ def admit_record(admission: Admission) -> bytes:
     return _ENCODER.encode((1, encode(admission)))
 
 
-def settle_record(event: UsageEvent) -> bytes:
-    """The payload of a settlement."""
-    return encoded_settle_record(encode(event))
-
-
-def encoded_settle_record(event: bytes) -> bytes:
-    """The payload of a settlement that is bytes already."""
+def settle_record(event: bytes) -> bytes:
+    """The payload of a settlement: its event as `contract.codec` wrote it."""
     return _ENCODER.encode((2, event))
 
 

@@ -37,7 +37,7 @@ from sidecar.outbox.batches import (
 from sidecar.outbox.cursor import Cursor, Position
 from sidecar.outbox.frames import frame
 from sidecar.outbox.lease_reports import LeaseReports
-from sidecar.outbox.records import encoded_settle_record
+from sidecar.outbox.records import settle_record
 from sidecar.outbox.spool import Spool
 from sidecar.ports import Clock, Ledger
 
@@ -417,7 +417,7 @@ class Shipper:
         aside = self._spool.directory / REFUSED
         aside.mkdir(mode=0o700, exist_ok=True)
         path = aside / f"{self._clock.wall_ms()}-{request_id_of(part.events[0])}.seg"
-        path.write_bytes(b"".join(frame(encoded_settle_record(bytes(event))) for event in part.events))
+        path.write_bytes(b"".join(frame(settle_record(bytes(event))) for event in part.events))
         self.refused += len(part.events)
         facts = {"customer": part.customer, "events": len(part.events), "path": str(path)}
         logger.error("events_put_aside", extra={"facts": facts})

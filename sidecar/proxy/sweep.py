@@ -76,5 +76,5 @@ class Sweep:
         for thing in tuple(self._watched):
             try:
                 thing.check(now)
-            except Exception:
+            except Exception:  # one that fails must not end the checks of all others
                 logger.exception("sweep_check_failed")

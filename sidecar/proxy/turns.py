@@ -54,6 +54,6 @@ class Turns:
         for reader, data in reads:
             try:
                 reader.take(data)
-            except Exception:
+            except Exception:  # whatever one caller sent, the others' reads are worked on
                 logger.exception("read_failed")
                 reader.give_up()

@@ -86,7 +86,7 @@ class RedisBus:
                     self.hears, pause_s = True, PAUSE_S
                     heard()  # whatever was told meanwhile
                     await _hear(channel, heard)
-            except Exception as problem:
+            except Exception as problem:  # whatever it is, it is tried again: without it ledgers look by themselves
                 if self.hears:
                     logger.warning("changes_not_heard", extra={"facts": {"problem": str(problem)[:200]}})
             self.hears = False

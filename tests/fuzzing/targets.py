@@ -225,7 +225,7 @@ def records(data: bytes) -> None:
 def record_seeds() -> Iterable[bytes]:
     """What is said and kept."""
     yield from (encode(message) for message in (ADMISSION, EVENT, SYNC, REPLY))
-    yield from (admit_record(ADMISSION), settle_record(EVENT))
+    yield from (admit_record(ADMISSION), settle_record(encode(EVENT)))
 
 
 def configuration(data: bytes) -> None:

@@ -73,8 +73,9 @@ TOKENS: dict[str, list[bytes]] = {
 SUBJECT = Subject("acme", user="ada")
 CHANGES = [messages.Change("acme", revision) for revision in (1, 2)]
 SEEDS["messages"] = [encode(message) for message in (ADMISSION, EVENT, SYNC, REPLY, *CHANGES)] + [
-    admit_record(ADMISSION), settle_record(EVENT), lease_record("i/a", LeaseTally("acme", 9, 1)), ended_record("i/a"),
-    clean_record(), b"".join(map(change_frame, CHANGES)), frame(clean_record()) + frame(ended_record("i/a")),
+    admit_record(ADMISSION), settle_record(encode(EVENT)), lease_record("i/a", LeaseTally("acme", 9, 1)),
+    ended_record("i/a"), clean_record(), b"".join(map(change_frame, CHANGES)),
+    frame(clean_record()) + frame(ended_record("i/a")),
 ]  # fmt: skip
 
 KINDS: list[type[msgspec.Struct]] = [

@@ -15,14 +15,16 @@ from aiohttp import ClientSession
 from sidecar import errors
 from sidecar.core.governance.rights import Right
 from sidecar.ledger import http_gate
-from sidecar.ledger.http_access import admin_access, admin_token, authenticate, is_admin_token
+from sidecar.ledger.http_access import Door, admin_access, admin_token, is_admin_token
 from sidecar.ledger.http_api import AdminAPI, Health
 from sidecar.ledger.http_gate import MAX_BODY_BYTES
+from sidecar.ledger.http_problems import RequestRefused
 from sidecar.ledger.http_routes import RouteTable, get
 from sidecar.ledger.http_server import serve_admin_api
 from sidecar.ledger.views import EntryView, ExplainView
 from sidecar.telemetry.logs import LineFormatter
 from tests.support.administration import FakeAdministration, NumberedIds, usage_view
+from tests.support.clock import FakeClock
 
 TOKEN = admin_token(bytes(range(32)))
 READER = admin_token(bytes(range(1, 33)))
@@ -406,13 +408,19 @@ def test_a_token_tells_a_slip_of_the_pen() -> None:
         admin_token(b"short")
 
 
-def test_a_token_is_known_by_its_digest_only() -> None:
+async def test_a_token_is_known_by_its_digest_only() -> None:
     """What is kept and shown of an access is not the token; without accesses nobody is let in."""
+
+    async def in_no_book(_digest: bytes) -> None:
+        return None
+
     access = admin_access(TOKEN)
     assert TOKEN not in repr(access)
-    assert authenticate([f"Bearer {TOKEN}"], [access]) is access
-    assert authenticate([f"Bearer {TOKEN}"], []) is None
-    assert authenticate([f"Bearer {READER}"], [access]) is None
+    monotonic = FakeClock().monotonic
+    assert await Door([access], in_no_book, monotonic).open([f"Bearer {TOKEN}"], "127.0.0.1") is access
+    for accesses, token in (([], TOKEN), ([access], READER)):
+        with pytest.raises(RequestRefused, match="Authorization"):
+            await Door(accesses, in_no_book, monotonic).open([f"Bearer {token}"], "127.0.0.1")
 
 
 def test_no_route_stands_twice() -> None:
