@@ -33,7 +33,7 @@ from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
 from sidecar.proxy.small_holds import Start, begun_small
 from sidecar.proxy.stepping import aside
-from sidecar.proxy.window_clamp import shortened_to_window
+from sidecar.proxy.window_clamp import shortened_to_window, wants_fewer_tokens
 
 IN_FLIGHT_WAIT_MS: Final = (500, 2000)
 """What a caller is asked to wait where only open calls stand in the way: spread, so that a herd comes back thinned."""
@@ -145,7 +145,7 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
             discard=lambda late: _release(late, authority),
         )
     if isinstance(covered, Uncovered):
-        fewer = await _counted(call, covered, authority)
+        fewer = await _counted(call, covered.reason, authority)
         if fewer is not None:
             return await authorize(msgspec.structs.replace(fewer, asked_at=began), authority)
         smaller = _begun_small(call, bound, covered, authority)
@@ -200,12 +200,12 @@ def _release(covered: Covered | Uncovered, authority: Authority) -> None:
         authority.table.release(covered.held)
 
 
-async def _counted(call: Call, uncovered: Uncovered, authority: Authority) -> Call | None:
+async def _counted(call: Call, reason: Reason, authority: Authority) -> Call | None:
     """The call with the bound that counting its prompt proves, if that is lower (L0)."""
     counts = authority.counts
     if counts is None or call.counted or call.start is not None:
         return None
-    if not counts.may_help(uncovered.reason, provider=call.provider, protocol=call.protocol):
+    if not counts.may_help(reason, provider=call.provider, protocol=call.protocol):
         return None
     facts = await aside(counts.lower(call.facts, call.protocol))
     return None if facts is None else msgspec.structs.replace(call, facts=facts, counted=True)
@@ -281,16 +281,21 @@ async def _without_price(
 async def _within_rates(
     call: Call, covered: Covered, bound: Priced | None, authority: Authority, *, rates: RateBook, now_ms: int
 ) -> Admitted | Denied:
-    """Admit a call for which there is room in every window, or the same with a shorter answer for which there is."""
+    """Admit a call for which there is room in every window, or the same counted exactly, or with a shorter answer."""
     verdict = await _in_windows(call, covered, bound, authority, rates=rates, now_ms=now_ms)
-    if isinstance(verdict, Admitted) or call.shorten is None or not _may_clamp(call, covered.standing):
+    if isinstance(verdict, Admitted) or not wants_fewer_tokens(verdict):
+        return verdict
+    fewer = await _counted(call, verdict.reason, authority)
+    if fewer is not None:
+        return await authorize(fewer, authority)
+    if call.shorten is None or not _may_clamp(call, covered.standing):
         return verdict
     found = shortened_to_window(
         call.facts, call.clamp, bound, verdict, shorten=call.shorten, floor_tokens=authority.clamp_floor_tokens
     )
     if found is None:
         return verdict
-    shorter = await authorize(msgspec.structs.replace(call, facts=found[0], clamp=found[1]), authority)
+    shorter = await authorize(msgspec.structs.replace(call, facts=found[0], clamp=found[1], start=None), authority)
     if isinstance(shorter, Denied) and shorter.reason is Reason.RATE_LIMITED:
         return verdict  # others were quicker, and its wait is the one of the call as it came
     return shorter

@@ -24,8 +24,14 @@ TIMEOUT_S: Final = 1.0
 PROVIDER: Final = "openai"
 """Whose models are counted: another's of the same name may have another vocabulary."""
 
-_FOR_MONEY: Final = frozenset(
-    {Reason.REQUEST_EXCEEDS_BUDGET, Reason.BUDGET_EXCEEDED, Reason.BUDGET_IN_FLIGHT, Reason.CREDITS_EXHAUSTED}
+_HELPED: Final = frozenset(
+    {
+        Reason.REQUEST_EXCEEDS_BUDGET,
+        Reason.BUDGET_EXCEEDED,
+        Reason.BUDGET_IN_FLIGHT,
+        Reason.CREDITS_EXHAUSTED,
+        Reason.RATE_LIMITED,  # of tokens: nobody asks for another
+    }
 )
 
 logger = logging.getLogger(__name__)
@@ -43,10 +49,7 @@ class ExactCounts:
     def may_help(self, reason: Reason, *, provider: str, protocol: str) -> bool:
         """Whether a call refused for this could run with a lower bound that counting may prove."""
         return (
-            reason in _FOR_MONEY
-            and provider == PROVIDER
-            and protocol in COUNTED_PROTOCOLS
-            and self._waiting < WAITING_MAX
+            reason in _HELPED and provider == PROVIDER and protocol in COUNTED_PROTOCOLS and self._waiting < WAITING_MAX
         )
 
     async def lower(self, facts: RequestFacts, protocol: str = CHAT) -> RequestFacts | None:

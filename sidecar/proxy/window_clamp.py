@@ -16,6 +16,17 @@ from sidecar.proxy.rate_facts import RATE_LIMIT
 from sidecar.proxy.rates import UNKNOWN_OUTPUT_TOKENS
 
 
+def wants_fewer_tokens(denied: Denied) -> bool:
+    """Whether it was a window of tokens that had no room."""
+    window = denied.binding
+    return (
+        denied.reason is Reason.RATE_LIMITED
+        and window is not None
+        and window.kind == RATE_LIMIT
+        and window.currency == Counts.TOKENS
+    )
+
+
 def shortened_to_window(
     facts: RequestFacts,
     clamp: Clamp | None,
@@ -37,10 +48,8 @@ def shortened_to_window(
         floor_tokens: the least that an answer may be shortened to.
     """
     window = denied.binding
-    if denied.reason is not Reason.RATE_LIMITED or window is None or window.kind != RATE_LIMIT:
-        return None
     times = 0 if clamp is None else clamp.times
-    if window.currency != Counts.TOKENS or window.remaining is None or times >= MAX_CLAMPS:
+    if not wants_fewer_tokens(denied) or window is None or window.remaining is None or times >= MAX_CLAMPS:
         return None
     ceiling = facts.ceiling
     longest = UNKNOWN_OUTPUT_TOKENS if bound is None else bound.card.max_output_tokens

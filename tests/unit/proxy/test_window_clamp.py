@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 
 import msgspec
 import pytest
@@ -13,8 +14,10 @@ from sidecar.core.governance.rate_limits import Counts, RateLimit
 from sidecar.core.governance.standing import Standing, Wallet
 from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
 from sidecar.leases.rate_lanes import SharedRates
+from sidecar.providers.openai_chat import OpenAIChat
 from sidecar.proxy.authorize import Admitted, Authority, Call, authorize
 from sidecar.proxy.clamp import MAX_CLAMPS, Clamp
+from sidecar.proxy.exact_counts import ExactCounts
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.rates import UNKNOWN_OUTPUT_TOKENS
 from tests.support.authority import CARD, CEILING, DAILY, GRANT, MODEL, USD, Bench, call, standing
@@ -131,6 +134,49 @@ async def test_a_crowd_never_passes_the_limit(shared: bool) -> None:
     assert [one.call.facts.ceiling.output_limit for one in passed].count(250) == 5
     (window,) = desk.rates.counted()
     assert desk.rates.used(window, on.clock.wall_ms()) == 5 * (PROMPT + 250) + PROMPT + 50 == limit.limit
+
+
+class Counter:
+    """Every prompt has so many tokens."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.asked = 0
+
+    def count(self, vocabulary: str, texts: list[str]) -> int:
+        del vocabulary, texts
+        self.asked += 1
+        return self.tokens
+
+
+async def test_a_prompt_is_counted_before_its_answer_is_shortened() -> None:
+    """Its bytes are some four times its tokens: what fits by count goes whole, once counted, and then is shortened."""
+    limit = msgspec.structs.replace(TOKENS, limit=1_200)
+    on, desk = setting(limit)
+    long = OpenAIChat().read_request(
+        json.dumps(
+            {"model": MODEL, "max_tokens": 300, "messages": [{"role": "user", "content": "word " * 300}]}
+        ).encode()
+    )
+    counter = Counter(300)
+    on.authority = dataclasses.replace(on.authority, counts=(counts := ExactCounts(counter)))
+    whole = msgspec.structs.replace(call(), facts=long, protocol="openai.chat", shorten=shorter)
+    found = await authorize(whole, on.authority)
+    assert isinstance(found, Admitted)
+    assert (found.admission.decision.clamped_to, found.call.counted, counter.asked) == (None, True, 1)
+    (window,) = desk.rates.counted()
+    left = limit.limit - desk.rates.used(window, on.clock.wall_ms())
+    found = await authorize(msgspec.structs.replace(whole, request_id="req_2"), on.authority)
+    assert isinstance(found, Admitted)
+    prompt = found.call.facts.ceiling.input_tokens
+    assert (found.admission.decision.clamped_to, found.admission.decision.asked_output) == (left - prompt, 300)
+    assert counter.asked == 2
+    assert desk.rates.used(window, on.clock.wall_ms()) == limit.limit
+    calls = RateLimit("r", Counts.REQUESTS, 0)
+    on.fund(limited(calls), 0)
+    assert await limit_of(msgspec.structs.replace(whole, request_id="req_3"), on.authority) is Reason.RATE_LIMITED
+    assert counter.asked == 2  # of calls, no count helps
+    counts.close()
 
 
 async def test_it_ends_however_often_others_are_quicker() -> None:
