@@ -24,6 +24,10 @@ class ConfigurationError(SidecarError):
         self.problems = tuple(problems)
 
 
+class InUse(ConfigurationError):
+    """What is to be opened is open elsewhere, and can be open only once."""
+
+
 class WireFormatError(SidecarError):
     """A peer's bytes made no sense.
 

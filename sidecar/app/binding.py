@@ -120,7 +120,7 @@ class Binder:
             value = int(value)
         if type(value) is int and least <= value < 10**18:
             return value
-        return self._wrong(place, f"expected a whole number, {least:g} or more")
+        return self._wrong(place, f"expected a whole number, {round(least)} or more")
 
     def _float(self, value: object, place: Place) -> Any:
         least = self._least.get(place, 0)

@@ -34,8 +34,15 @@ def open_data_folder(data: Path) -> None:
         if data.stat().st_uid != os.geteuid():
             raise ConfigurationError([f"{data}: belongs to another user; give a folder of your own with --data"])
         data.chmod(0o700)
+    except FileExistsError:
+        raise ConfigurationError([f"{data}: is a file; give a folder with --data"]) from None
     except OSError as problem:
         raise ConfigurationError([f"{data}: {problem.strerror}; give another folder with --data"]) from None
+
+
+def is_sidecars(data: Path) -> bool:
+    """Whether a sidecar without a book has run on the folder: its ledger is elsewhere."""
+    return (data / NAME_FILE).exists() and not (data / BOOK).exists()
 
 
 def sidecar_name(data: Path, ids: Ids) -> str:

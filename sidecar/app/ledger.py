@@ -83,7 +83,7 @@ async def _run(settings: Settings, data: Path, catalog: Catalog) -> int:
             write_admin_file(data, AdminFile(address, token, health=health))
             kept = "the book in PostgreSQL" if opened.is_shared else f"all state in {data}"
             say(f"The ledger is ready at {address}; health and metrics {health}, {kept}.")
-            say(f"For a sidecar: spend ledger sidecar-token NAME --data {data} > FILE")
+            say(f"For a sidecar: spend ledger sidecar-token NAME --data {data} --out FILE")
             say(f"and beside its application: spend sidecar --ledger {address} --token-file FILE")
             settle_memory()
             await stop.wait()

@@ -111,7 +111,7 @@ async def health_port(
 
 def port_taken(listen: Listen, flag: str, problem: OSError) -> ConfigurationError:
     """The error of a port that cannot be listened on, with the flag that names another."""
-    what = problem.strerror or str(problem)
+    what = os.strerror(problem.errno) if problem.errno else str(problem)  # asyncio's own words say the address again
     return ConfigurationError([f"{address_of(listen.host, listen.port)}: {what}; take another port with {flag}"])
 
 

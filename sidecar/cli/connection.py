@@ -84,6 +84,9 @@ def why_option(function: _F) -> _F:
     )
 
 
+OTHER_LEDGER: Final = "Say where: SPEND_LEDGER_URL and SPEND_TOKEN, --ledger URL --token T, or its --data DIR."
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a ledger is; `data`, `proxy` and `health` are known only of a `spend up` on this machine."""
@@ -117,6 +120,7 @@ def find_place(said: Connection, environ: os._Environ[str] | dict[str, str]) -> 
         Failed: the folder's admin.json cannot be read.
     """
     from sidecar.app.admin_file import default_data_folder, read_admin_file  # noqa: PLC0415 (not for --help)
+    from sidecar.app.data_folder import is_sidecars  # noqa: PLC0415
     from sidecar.errors import ConfigurationError  # noqa: PLC0415
 
     if said.data and said.ledger:
@@ -132,6 +136,8 @@ def find_place(said: Connection, environ: os._Environ[str] | dict[str, str]) -> 
         admin = read_admin_file(data)
     except ConfigurationError as error:
         raise Failed(str(error), "`spend doctor` looks at the whole set-up; --data DIR names another folder.") from None
+    if admin is None and is_sidecars(data):
+        raise NotReachable(f"{data} is a sidecar's folder; its ledger is elsewhere.", OTHER_LEDGER)
     if admin is None:
         raise NotReachable(
             f"No ledger has been started on {data} (it has no admin.json).",

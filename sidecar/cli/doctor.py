@@ -13,7 +13,7 @@ import click
 
 from sidecar.cli.connection import Connection, connection_options, find_place, said_here
 from sidecar.cli.failures import Failed, NotReachable
-from sidecar.cli.tables import printable
+from sidecar.cli.tables import beside, counted, printable, terminal_room
 
 if TYPE_CHECKING:
     from sidecar.cli.checks.finding import Finding, Setup
@@ -57,7 +57,7 @@ def command(
         counts[finding.state.value] += 1
         _show(finding, as_json=as_json)
     if not as_json:
-        click.echo(f"\n{_many(counts['problem'], 'problem')}, {_many(counts['warning'], 'warning')}.")
+        click.echo(f"\n{counted(counts['problem'], 'problem')}, {counted(counts['warning'], 'warning')}.")
     ctx.exit(1 if counts["problem"] else 0)
 
 
@@ -68,13 +68,10 @@ def _show(finding: Finding, *, as_json: bool) -> None:
         return
     state = finding.state.value
     label = click.style(state.ljust(7), fg=_COLOURS[state])
-    click.echo(f"{label}  {finding.check.ljust(18)}  {printable(finding.what)}")
+    for line in beside(f"{label}  {finding.check.ljust(18)}  {printable(finding.what)}", terminal_room(), 29):
+        click.echo(line)
     if finding.then:
         click.echo(f"{' ' * 29}→ {printable(finding.then)}")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _findings(said: Connection, config: Path | None, catalog: Path | None, older_than: int) -> Iterator[Finding]:
@@ -95,6 +92,7 @@ def _findings(said: Connection, config: Path | None, catalog: Path | None, older
 def _setup(said: Connection, config: Path | None, catalog: Path | None, older_than: int) -> tuple[Setup, list[Finding]]:
     """What is to be looked at, and what was found wrong with finding it."""
     from sidecar.app.admin_file import default_data_folder  # noqa: PLC0415 (not for --help)
+    from sidecar.app.data_folder import is_sidecars  # noqa: PLC0415
     from sidecar.app.settings import Settings, default_catalog, default_config, load_settings  # noqa: PLC0415
     from sidecar.catalog.read import read_catalog  # noqa: PLC0415
     from sidecar.cli.checks.finding import Setup, ok, problem, start_on  # noqa: PLC0415
@@ -112,7 +110,7 @@ def _setup(said: Connection, config: Path | None, catalog: Path | None, older_th
     try:
         rates = read_catalog(prices).rates
     except ConfigurationError as error:
-        count = _many(len(error.problems), "mistake")
+        count = counted(len(error.problems), "mistake")
         found.append(
             problem(
                 "catalog", f"{count}, the first: {error.problems[0]}", f"spend catalog check {shlex.quote(str(prices))}"
@@ -125,7 +123,9 @@ def _setup(said: Connection, config: Path | None, catalog: Path | None, older_th
         words = error.what
         if isinstance(error, NotReachable):
             data = Path(said.data) if said.data else default_data_folder(os.environ)
-        found.append(problem("ledger", words, start_on(data)))
+        elsewhere = data is not None and is_sidecars(data)
+        then = "export SPEND_LEDGER_URL=… SPEND_TOKEN=…   (the ledger's)" if elsewhere else start_on(data)
+        found.append(problem("ledger", words, then))
         data = data if data is not None and data.exists() else None
     return Setup(settings, prices, rates, data, place, dict(os.environ), older_than), found
 

@@ -5,7 +5,12 @@ Neither can be made without saying what to do next: whoever reads an error is st
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
+
+LOOK_AT_ALL: Final = "`spend doctor` looks at the whole set-up."
+RUNS_ALREADY: Final = "Its admin.json says where that one listens. Stop it, or give another folder with --data."
 
 
 class _Ended(click.ClickException):

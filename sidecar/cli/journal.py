@@ -10,7 +10,7 @@ from sidecar.cli.answers import each_row, json_option, page_rows
 from sidecar.cli.choices import OneOf
 from sidecar.cli.connection import with_ledger
 from sidecar.cli.ledger_client import LedgerClient, segment
-from sidecar.cli.tables import show_instant, show_table
+from sidecar.cli.tables import counted, show_instant, show_table
 from sidecar.ledger.views import EntryView, Leg
 
 KINDS: Final = (
@@ -60,7 +60,7 @@ def _cells(entry: EntryView) -> tuple[str, ...]:
 def _calls(entry: EntryView) -> str:
     """How many settled calls an entry books; they have no key in common."""
     count = entry.facts.get("calls")
-    return "" if count is None else f"{count} calls"
+    return counted(count, "call") if isinstance(count, int) else ""
 
 
 def _move(leg: Leg) -> str:

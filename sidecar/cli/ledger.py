@@ -15,7 +15,7 @@ import click
 from sidecar.cli.answers import decoded, json_option, show_json
 from sidecar.cli.book_files import backup, restore
 from sidecar.cli.connection import Connection, why_option, with_ledger
-from sidecar.cli.failures import Failed
+from sidecar.cli.failures import LOOK_AT_ALL, RUNS_ALREADY, Failed
 from sidecar.cli.ledger_client import LedgerClient
 from sidecar.cli.losses import accept_loss, learning
 from sidecar.cli.tables import show_instant
@@ -73,7 +73,7 @@ def serve_command(
     """
     from sidecar.app.admin_file import default_data_folder  # noqa: PLC0415 (not for --help)
     from sidecar.app.settings import default_catalog, load_settings  # noqa: PLC0415
-    from sidecar.errors import ConfigurationError  # noqa: PLC0415
+    from sidecar.errors import ConfigurationError, InUse  # noqa: PLC0415
 
     outer = ctx.find_object(Connection)
     ports = {"ledger_port": ledger_port, "ledger_health_port": health_port}
@@ -87,7 +87,7 @@ def serve_command(
 
         code = serve(settings, folder, catalog if catalog is not None else Path(default_catalog()))
     except ConfigurationError as error:
-        raise Failed("\n".join(error.problems), "`spend doctor` looks at the whole set-up.") from None
+        raise Failed("\n".join(error.problems), RUNS_ALREADY if isinstance(error, InUse) else LOOK_AT_ALL) from None
     ctx.exit(code)
 
 

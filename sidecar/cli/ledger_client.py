@@ -170,6 +170,10 @@ _MISSING: Final = {
     "grant": "`spend grants list CUSTOMER` shows the grants that there are.",
     "budget": "`spend budgets list CUSTOMER` shows the budgets that there are, the last column their names.",
     "node": "Add it with `spend nodes add CUSTOMER/kind:id`; `spend nodes list CUSTOMER` shows those there are.",
+    "key": "`spend keys list CUSTOMER` shows the keys that there are, the first column their names.",
+    "rate limit": "`spend limits list CUSTOMER` shows the rate limits that there are, the last column their names.",
+    "lease": "`spend leases list` shows the leases that there are to resolve.",
+    "sidecar that is waited for": "`spend ledger learning` says which are waited for.",
     "sidecar token": "`spend ledger sidecar-token NAME` makes one.",
     "token": "`spend tokens list` shows those there are.",
     "request": "The id is in the answer's Spend-Request-Id header. Denials are remembered for a while only, "

@@ -49,7 +49,7 @@ def command(
         raise click.UsageError("Which ledger? Give --ledger URL, such as http://127.0.0.1:8403.")
     if token_file is None:
         raise click.UsageError(
-            "Give --token-file FILE; `spend ledger sidecar-token NAME > FILE` makes one, where the ledger runs."
+            "Give --token-file FILE; `spend ledger sidecar-token NAME --out FILE` makes one, where the ledger runs."
         )
     ports = {"port": port, "health_port": health_port}
     overrides = {name: value for name, value in ports.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from sidecar.cli.connection import Connection
-from sidecar.cli.failures import Failed
+from sidecar.cli.failures import LOOK_AT_ALL, RUNS_ALREADY, Failed
 
 _FILE: Final = click.Path(path_type=Path)
 
@@ -38,7 +38,7 @@ def command(
     """
     from sidecar.app.admin_file import default_data_folder  # noqa: PLC0415 (not for --help)
     from sidecar.app.settings import default_catalog, load_settings  # noqa: PLC0415
-    from sidecar.errors import ConfigurationError  # noqa: PLC0415
+    from sidecar.errors import ConfigurationError, InUse  # noqa: PLC0415
 
     outer = ctx.find_object(Connection)
     ports = {"port": port, "health_port": health_port, "ledger_port": ledger_port}
@@ -52,5 +52,5 @@ def command(
 
         code = serve(settings, folder, catalog if catalog is not None else Path(default_catalog()))
     except ConfigurationError as error:
-        raise Failed("\n".join(error.problems), "`spend doctor` looks at the whole set-up.") from None
+        raise Failed("\n".join(error.problems), RUNS_ALREADY if isinstance(error, InUse) else LOOK_AT_ALL) from None
     ctx.exit(code)

@@ -23,7 +23,7 @@ from sidecar.cli.connection import connection_options, find_place, said_here
 from sidecar.cli.failures import NotReachable
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.matching import scope_words
-from sidecar.cli.tables import printable, show_instant, table_lines
+from sidecar.cli.tables import beside, printable, show_instant, table_lines
 from sidecar.ledger.views import BalanceView, CustomerView, Money
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class _Terminal(Screen):
         self._drawn = 0
 
     def show(self, tick: Tick) -> None:
-        self._lines = _frame(tick, self._before)
+        self._lines = _frame(tick, self._before, shutil.get_terminal_size().columns - 1)
         self._draw(self._lines)
 
     def say(self, words: str) -> None:
@@ -219,13 +219,16 @@ class _Terminal(Screen):
         self._drawn = len(shown)
 
 
-def _frame(tick: Tick, before: dict[tuple[str, ...], int]) -> list[str]:
-    """The lines of one look. `before` is what each account had spent at the last one, and is brought up to date."""
+def _frame(tick: Tick, before: dict[tuple[str, ...], int], room: int | None = None) -> list[str]:
+    """The lines of one look, folded into `room`.
+
+    `before` is what each account had spent at the last one, and is brought up to date.
+    """
     rows = [_row(one, before) for one in _accounts(tick.balances)]
-    table = table_lines(_TITLES, rows) or ["No customers yet. Add one with `spend customers add NAME`."]
+    table = table_lines(_TITLES, rows, room=room) or ["No customers yet. Add one with `spend customers add NAME`."]
     if tick.more:
         table.append(f"… and customers beyond the first {MAX_CUSTOMERS}; --customer C shows another one.")
-    return [_headline(tick), *table]
+    return [*beside(_headline(tick), room, len(show_instant(tick.at_ms)) + 2), *table]
 
 
 def _headline(tick: Tick) -> str:

@@ -49,7 +49,8 @@ def locate(subject: Subject, paths: Mapping[Node, Path]) -> Path | Refusal:
     """
     for node in subject.path:
         if node not in paths:
-            return Refusal(Reason.CUSTOMER_UNKNOWN, f"customer {subject.customer!r} has no node {str(node)!r}")
+            adds = f"`spend nodes add {subject.customer}/{node}` adds it"
+            return Refusal(Reason.CUSTOMER_UNKNOWN, f"customer {subject.customer!r} has no node {str(node)!r}: {adds}")
     if not subject.path:
         placed = paths.get(Node("user", subject.user), ())
         return placed[:-1]

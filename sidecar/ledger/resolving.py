@@ -60,7 +60,7 @@ async def resolve(
     customer = requests[0].subject.customer
     journal = await Journal.open(tx, customer, wall_ms)
     if journal is None:
-        detail = f"customer {customer!r} is not known"
+        detail = f"customer {customer!r} is not known: `spend customers add {customer}` adds it"
         return [ResolveReply(refusal=Reason.CUSTOMER_UNKNOWN.value, detail=detail)] * len(requests)
     together = await _Together.begin(journal, requests, options)
     answers = await together.answers()

@@ -168,6 +168,11 @@ def door_shape(ids: Ids) -> RefusalShape:
     return shape
 
 
+_REQUEST_ID: Final = {Shape.OPENAI: b"x-request-id", Shape.ANTHROPIC: b"request-id"}
+"""Where a protocol's own clients look for what they show as an error's `request_id`.
+Source: `_exceptions.py` of openai 3.57 and anthropic 2.14, read on 27 November 2026."""
+
+
 def _headers(request_id: str, shape: Shape, row: Row, *, retry: bool, wait_ms: int | None = None) -> list[Header]:
     headers = [
         (b"Content-Type", b"application/json"),
@@ -175,6 +180,8 @@ def _headers(request_id: str, shape: Shape, row: Row, *, retry: bool, wait_ms: i
         (b"Spend-Request-Id", request_id.encode()),
         (b"x-should-retry", b"true" if retry else b"false"),
     ]
+    if shape in _REQUEST_ID:
+        headers.append((_REQUEST_ID[shape], request_id.encode()))
     if shape is Shape.BEDROCK:
         headers.append((b"x-amzn-ErrorType", amazons_type(row, retry=retry).encode()))
     if wait_ms is not None:

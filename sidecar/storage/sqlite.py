@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from sidecar.errors import ConfigurationError, LedgerUnavailable
+from sidecar.errors import ConfigurationError, InUse, LedgerUnavailable
 from sidecar.ports import Row, Transaction
 from sidecar.storage import migrate
 
@@ -127,7 +127,7 @@ def lock_book(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise ConfigurationError([f"{path}: another process has this book open; it can have only one"]) from None
+        raise InUse([f"{path}: another process has this book open; it can be open only once"]) from None
     return lock
 
 

@@ -15,7 +15,7 @@ from sidecar.cli.instants import show_duration
 from sidecar.cli.ledger_client import LedgerClient, segment
 from sidecar.cli.matching import match_words
 from sidecar.cli.sums import amount_text, merged
-from sidecar.cli.tables import printable, show_instant, show_money
+from sidecar.cli.tables import counted, printable, show_instant, show_money
 from sidecar.core.credits.scopes import fits
 from sidecar.core.pricing.rate_cards import RateBook, RateCard
 from sidecar.ledger.views import BalanceView, BudgetView, CustomerView, SilentLeaseView
@@ -177,13 +177,14 @@ def models(setup: Setup, client: LedgerClient) -> Iterator[Finding]:
     groups = merged(_first(pages, MAX_PAGES), by_time=False)
     unpriced = {group.name or "-": group.calls for group in groups if group.charge is None}
     if unpriced:
-        shown = ", ".join(f"{printable(name)} ({calls} calls)" for name, calls in list(unpriced.items())[:SHOWN])
+        first = list(unpriced.items())[:SHOWN]
+        shown = ", ".join(f"{printable(name)} ({counted(count, 'call')})" for name, count in first)
         what = f"in use in the last {USAGE_DAYS} days and without a charge: {shown}"
         then = f"spend catalog check {shlex.quote(str(setup.catalog))}   (after adding a rate card for each)"
         yield warning(check, what, then)
     else:
         named = len({group.name for group in groups})
-        yield ok(check, f"every call of the last {USAGE_DAYS} days has a price ({named} models)")
+        yield ok(check, f"every call of the last {USAGE_DAYS} days has a price ({counted(named, 'model')})")
 
 
 def _first(pages: Iterable[bytes], count: int) -> Iterator[bytes]:

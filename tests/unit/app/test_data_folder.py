@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.app.data_folder import NAME_FILE, sidecar_name
+from sidecar.app.data_folder import NAME_FILE, open_data_folder, sidecar_name
 from sidecar.app.system import RandomIds
 from sidecar.errors import ConfigurationError
 
@@ -33,3 +33,10 @@ def test_a_file_with_something_else_in_it_is_said(tmp_path: Path) -> None:
     (tmp_path / NAME_FILE).write_text("")
     with pytest.raises(ConfigurationError, match="not a sidecar's name"):
         sidecar_name(tmp_path, RandomIds())
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    """It is said what stands there, not that it exists: somebody who gave it knows that."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="is a file; give a folder with --data"):
+        open_data_folder(tmp_path / "file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import socket
 import subprocess
 import sys
@@ -12,10 +13,13 @@ import click
 import pytest
 
 from sidecar import errors
+from sidecar.app.data_folder import BOOK, NAME_FILE
 from sidecar.cli.connection import Connection, open_client
 from sidecar.cli.failures import Failed, NotReachable
 from sidecar.cli.journal import KINDS
+from sidecar.cli.ledger_client import _MISSING
 from sidecar.ledger.history import FENCED, RESTORED
+from sidecar.storage.sqlite import open_book
 from tests.unit.cli.conftest import TOKEN, Shell
 from tests.unit.source_tree import modules
 
@@ -144,6 +148,47 @@ def test_each_refusal_says_what_to_type_next(acme: Shell, failure: Exception, wo
     text = acme.run("budgets", "set", "acme", "--limit", "1", "--per", "day", code=1).stderr
     assert words in text.splitlines()[-1]
     assert "a mistake of ours" not in text
+
+
+def test_whatever_does_not_exist_is_told_where_to_look() -> None:
+    """Each kind of thing that the ledger says it lacks has a command that shows what there is, or makes it."""
+    made = [
+        node.args[0]
+        for module in modules()
+        if module.name.startswith("ledger.")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("NotFound") and len(node.args) > 1
+    ]
+    kinds = {kind.value for kind in made if isinstance(kind, ast.Constant)}
+    assert {"customer", "key", "rate limit"} <= kinds
+    assert kinds <= set(_MISSING)
+
+
+def test_a_folder_that_is_in_use(shell: Shell, tmp_path: Path) -> None:
+    """A second start says that there is a first, where to read of it, and what to give instead."""
+    folder = tmp_path / "twice"
+    folder.mkdir()
+    book = open_book(folder / BOOK)
+    for command in (("up",), ("ledger", "serve")):
+        ports = [part for flag in ("--health-port", "--ledger-port") for part in (flag, "0")]
+        text = shell.run(*command, "--data", str(folder), *ports, code=1).stderr
+        assert "another process has this book open" in text
+        assert "admin.json" in text.splitlines()[-1]
+        assert "--data" in text.splitlines()[-1]
+    book.close()
+
+
+def test_a_sidecars_folder_is_not_a_ledgers(shell: Shell, tmp_path: Path) -> None:
+    """Where `spend sidecar` keeps its outbox there is no ledger to start: the other one is to be named."""
+    folder = tmp_path / "sidecar"
+    folder.mkdir()
+    (folder / NAME_FILE).write_text("sidecar_" + "0" * 26)
+    text = shell.run("usage", "--data", str(folder), code=3).stderr
+    assert "spend up" not in text
+    assert "SPEND_LEDGER_URL" in text
+    looked = shell.run("doctor", "--json", "--data", str(folder), code=1).stdout.splitlines()
+    (finding,) = [one for one in map(json.loads, looked) if one["check"] == "ledger"]
+    assert "SPEND_LEDGER_URL" in finding["next"]
 
 
 def test_no_ledger_there(shell: Shell, tmp_path: Path) -> None:

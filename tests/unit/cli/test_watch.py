@@ -160,7 +160,7 @@ def read_until(terminal: int, wanted: bytes, seconds: float = 20.0) -> bytes:
 def test_ctrl_c_ends_it(funded: Shell) -> None:
     """On a real terminal: drawn again and again, and then exit 0 without a word."""
     with on_a_terminal(funded, "watch", "--interval", "0.2") as (process, terminal):
-        seen = read_until(terminal, b"\x1b[4A")  # the second look goes up over the first
+        seen = read_until(terminal, b"\x1b[5A")  # the second look goes up over the first, whose head is folded at 80
         assert b"5.00 usd" in seen
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0

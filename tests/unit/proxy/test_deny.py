@@ -46,6 +46,14 @@ def test_every_reason_has_its_row() -> None:
     assert {*Reason, *RefusalReason, *UnfitReason} == set(TABLE)
 
 
+@pytest.mark.parametrize(("shape", "header"), [(Shape.OPENAI, "x-request-id"), (Shape.ANTHROPIC, "request-id")])
+def test_a_clients_own_request_id_is_ours(shape: Shape, header: str) -> None:
+    """What its error shows as `request_id` is what `spend explain` takes."""
+    denied = Denied(Reason.CUSTOMER_UNKNOWN, "no", "req_1")
+    _, headers, _ = said(denied, shape)
+    assert headers[header] == headers["spend-request-id"] == "req_1"
+
+
 def test_every_shape_has_its_writer() -> None:
     """No protocol is known whose errors nobody can write."""
     assert set(Shape) == set(WRITERS)
