@@ -12,6 +12,7 @@ from sidecar.core.pricing.usage import Line, Tokens, Usage, UsageState
 from sidecar.providers.dialect import Ending
 from sidecar.providers.metering import METER_DEGRADED, OUTPUT_UNSEEN
 from sidecar.proxy.settle import (
+    CUT_AT_LIMIT,
     ESTIMATED,
     HUNG_UP,
     IMPLAUSIBLE,
@@ -129,7 +130,7 @@ def test_a_provider_that_stops_billing_lowers_the_floor() -> None:
     A connection that the provider broke is not one that we closed, and its entry speaks of those alone.
     """
     estimated = usage(UsageState.ESTIMATED, None, 7)
-    assert set(UNKNOWN_ENDINGS) - HUNG_UP == {Ending.CUT}
+    assert {*UNKNOWN_ENDINGS, Ending.LIMITED} - HUNG_UP == {Ending.CUT}
     for ending in HUNG_UP:
         assert over(estimated, ending, prices=STOPS).charge_atoms == cost(100, 7)
     assert over(Usage(UsageState.ABSENT), Ending.ABANDONED, prices=STOPS).charge_atoms == HELD
@@ -137,6 +138,15 @@ def test_a_provider_that_stops_billing_lowers_the_floor() -> None:
         assert over(estimated, ending, prices=STOPS).charge_atoms == HELD
     hidden = msgspec.structs.replace(STOPS, may_reason=True)
     assert over(estimated, Ending.ABANDONED, prices=hidden).charge_atoms == HELD
+
+
+def test_a_stream_that_we_ended_is_never_charged_more_than_was_held() -> None:
+    """L0, L25: its last event was read and went no further; less, where less was counted; told by a flag of its own."""
+    much = usage(UsageState.ESTIMATED, 100, 5000)
+    assert over(much, Ending.LIMITED, prices=STOPS) == Settlement(HELD, much, (ESTIMATED, CUT_AT_LIMIT))
+    little = usage(UsageState.ESTIMATED, None, 7)
+    assert over(little, Ending.LIMITED, prices=STOPS).charge_atoms == cost(100, 7)
+    assert over(usage(UsageState.FINAL, 100, 5000), Ending.LIMITED).charge_atoms == cost(100, 5000)
 
 
 @pytest.mark.parametrize("note", [METER_DEGRADED, OUTPUT_UNSEEN])
@@ -242,7 +252,8 @@ def test_charges_keep_the_laws(found: Usage, ending: Ending, status: int, held: 
     elif IMPLAUSIBLE in settled.flags:
         assert atoms == held < measured
     else:
-        assert atoms >= measured
+        assert atoms >= (min(measured, held) if ending is Ending.LIMITED else measured)
+        assert atoms <= held or ending is not Ending.LIMITED
         assert atoms >= floor_atoms(held, prices, found, ending) or status in {400, 429}
         assert prices.stops_billing or atoms >= held or status in {400, 429}
 
