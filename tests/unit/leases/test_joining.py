@@ -54,3 +54,16 @@ def test_what_stands_elsewhere_is_not_joined() -> None:
     assert not join(table, first, later), "a call that is over needs no more"
     table.release(later)
     assert table.open_holds == 0
+
+
+def test_a_hold_does_not_grow_into_the_next_period() -> None:
+    """L21, L22: its period was fixed when it opened; the next one's lease is not its own."""
+    table, who = LeaseTable(), standing(budget("a"))
+    lend(table, "budget:a:day1:", 100)
+    first = held(table, who, 30)
+    lend(table, "budget:a:day2:", 100, sent_at=5.0)
+    more = held(table, who, 20, now=6.0)
+    assert not join(table, first, more)
+    table.release(more)
+    assert state(table, "budget:a:day1:") == (100, 0, 0, 30)
+    assert state(table, "budget:a:day2:") == (100, 0, 0, 0)
