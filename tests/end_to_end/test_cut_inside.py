@@ -21,8 +21,8 @@ from google.genai import errors, types
 from tests.end_to_end.test_cloud_clients import ASK, GEMINI, NOVA, PROMPT, Bedrock, google
 from tests.end_to_end.test_more_clients import CLIENTS, Client, Stage, requests_seen, running_stage
 from tests.support.cloud_provider import running_clouds
-from tests.support.llm_provider import Plan
-from tests.support.product import Product, running_product
+from tests.support.llm_provider import Plan, running_provider
+from tests.support.product import Product, provider_environment, running_product
 
 T = TypeVar("T")
 
@@ -211,6 +211,48 @@ def test_a_crowd_of_streams_shares_what_is_left_to_the_atom(stage: Stage) -> Non
     finished = sum(one.finished for one in stage.provider.served[served:])
     assert len(whole) <= finished
     assert whole, "not one came to its end"
+
+
+def test_a_kill_in_a_growing_stream_is_charged_all_that_was_held_by_then(tmp_path: Path) -> None:
+    """L22, L25, L49: each growth is in the outbox before it covers anything, so what was shown is paid for."""
+    with running_provider() as provider:
+        provider.plan = Plan(usage=lambda _body, _raw: (10, 5_000), chunks=WORDS, holds_after=80)
+        with running_product(tmp_path / "data", provider_environment(provider.address) | STOPS) as product:
+            product.spend("customers", "add", "acme", "--wallet", "none")
+            product.spend("budgets", "set", "acme", "--limit", BEGINS["openai"], "--per", "lifetime")
+            seen: list[str] = []
+
+            def read() -> None:
+                client = openai.OpenAI(
+                    base_url=f"{product.proxy}/v1",
+                    api_key="k",
+                    default_headers={"Spend-Customer": "acme"},
+                    max_retries=0,
+                )
+                ask: list[Any] = [{"role": "user", "content": "Sheep?"}]
+                chunks = client.chat.completions.create(model="gpt-4o-mini", messages=ask, stream=True)
+                seen.extend(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+            with ThreadPoolExecutor(1) as pool:
+                reading = pool.submit(read)
+                until = time.monotonic() + 60
+                while len(seen) < 80:
+                    assert time.monotonic() < until, "the words never came"
+                    time.sleep(0.01)
+                product.kill()
+                assert reading.exception(60) is not None, "a kill must not look like an end"
+            provider.plan.resume.set()
+            product.start()
+            rows = product.usage("acme")
+            while not rows:
+                assert time.monotonic() < until + 60, "it was never booked"
+                rows = product.usage("acme")
+            [row] = rows
+            shown = len("".join(seen))
+            assert shown > 500
+            assert "crash" in row["flags"]
+            assert row["charge"]["atoms"] >= shown * 600, "a token a byte, at 0.60 a million"
+            assert row["charge"]["atoms"] <= float(BEGINS["openai"]) * 10**9
 
 
 CLOUDS = ("GEMINI", "BEDROCK")
