@@ -36,7 +36,14 @@ from sidecar.providers.request_json import (
     shown,
     text_of,
 )
-from sidecar.providers.token_estimates import Family, family_of, may_reason_unseen, prompt_bound
+from sidecar.providers.token_estimates import (
+    EMBEDDING_BASE,
+    Family,
+    embedded_text_frame,
+    family_of,
+    may_reason_unseen,
+    prompt_bound,
+)
 
 _TEXT: Final = re.compile(rb'"(?:text|thinking|arguments)": ?"([^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+)"')
 
@@ -110,7 +117,9 @@ class CohereEmbed:
         del target
         members = read_object(body)
         model = read_model(members)
-        bound = prompt_bound(family_of(model), text_bytes=len(body), tools=0, structured=False, media_tokens=0)
+        texts = members.get("texts")
+        count = 1 if texts is None else max(1, _count(texts.raw))
+        bound = len(body) + EMBEDDING_BASE + embedded_text_frame(model) * count
         unbounded = tuple(_unknown(members, _FREE_EMBED))
         return RequestFacts(Ceiling(model, bound, 0, unbounded=unbounded), stream=False, body=body)
 

@@ -26,7 +26,7 @@ import msgspec
 
 from sidecar.providers.dialect import BadRequest, RequestFacts
 from sidecar.providers.request_json import Members, read_object, read_objects, says_something, text_of
-from sidecar.providers.token_estimates import family_of
+from sidecar.providers.token_estimates import EMBEDDED_TEXT_OWN, EMBEDDING_BASE, family_of
 
 CHAT: Final = "openai.chat"
 RESPONSES: Final = "openai.responses"
@@ -138,6 +138,8 @@ def countable(facts: RequestFacts, protocol: str = CHAT) -> Countable | None:
         return None
     if not messages or any(_SPECIAL in text for text in texts) or sum(map(len, texts)) > TEXT_BYTES_MAX:
         return None
+    if protocol == EMBEDDINGS:
+        return Countable(vocabulary, texts, EMBEDDING_BASE + EMBEDDED_TEXT_OWN * len(texts))
     return Countable(vocabulary, texts, family_of(facts.model).base + MESSAGE_TOKENS * messages)
 
 

@@ -30,7 +30,7 @@ from sidecar.providers.request_json import (
     text_of,
 )
 from sidecar.providers.request_model import model_asked
-from sidecar.providers.token_estimates import Family, family_of, prompt_bound
+from sidecar.providers.token_estimates import EMBEDDING_BASE, Family, embedded_text_frame, family_of
 
 MODERATION_MODEL: Final = "omni-moderation-latest"
 """What OpenAI takes where a request names no model."""
@@ -40,7 +40,7 @@ _KNOWN: Final = frozenset({
     "truncation", "user",
 })  # fmt: skip
 _EACH_TEXT: Final = 8
-"""Tokens that a text may have of its own beside its bytes: marks of its beginning and end, a prefix by its kind."""
+"""Tokens that a text to be judged may have of its own beside its bytes: marks of its beginning and end."""
 
 _NO_TEXT: Final = re.compile(rb"(?!)()")
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -54,7 +54,8 @@ class OpenAIEmbeddings:
     def read_request(self, body: bytes, target: str = "") -> RequestFacts:
         """See `Dialect`."""
         members = read_object(body)
-        return _facts(body, members, model_asked(members, target))
+        model = model_asked(members, target)
+        return _facts(body, members, model, frame=embedded_text_frame(model), base=EMBEDDING_BASE)
 
     def limit_output(self, facts: RequestFacts, tokens: int, *, own_field: bool) -> RequestFacts | None:
         """None: there is no output."""
@@ -76,7 +77,8 @@ class OpenAIModerations(OpenAIEmbeddings):
         """See `Dialect`."""
         members = read_object(body)
         named = says_something(members.get("model"))
-        return _facts(body, members, model_asked(members, target) if named else MODERATION_MODEL)
+        model = model_asked(members, target) if named else MODERATION_MODEL
+        return _facts(body, members, model, frame=_EACH_TEXT, base=family_of(model).base)
 
 
 class InputReading(Reading):
@@ -124,7 +126,7 @@ class InputReading(Reading):
         return Told((Line(tokens, self.model),), bytes(self._usage), closing=not odd, odd=odd)
 
 
-def _facts(body: bytes, members: Members, model: str) -> RequestFacts:
+def _facts(body: bytes, members: Members, model: str, *, frame: int, base: int) -> RequestFacts:
     unbounded = [
         f"field {shown(name)}: not known, so its cost is not either"
         for name, member in members.items()
@@ -132,10 +134,8 @@ def _facts(body: bytes, members: Members, model: str) -> RequestFacts:
     ]
     family = family_of(model)
     texts, media_bytes, media_tokens = _parts(members, family, model, unbounded)
-    bound = prompt_bound(
-        family, text_bytes=len(body) - media_bytes, tools=0, structured=False, media_tokens=media_tokens
-    )
-    ceiling = Ceiling(model, bound + _EACH_TEXT * texts, 0, unbounded=tuple(dict.fromkeys(unbounded))[:16])
+    bound = len(body) - media_bytes + media_tokens + base + frame * texts
+    ceiling = Ceiling(model, bound, 0, unbounded=tuple(dict.fromkeys(unbounded))[:16])
     return RequestFacts(ceiling, stream=False, body=body)
 
 
@@ -147,6 +147,8 @@ def _parts(members: Members, family: Family, model: str, unbounded: list[str]) -
         return 1, 0, 0
     try:
         listed = _LIST.decode(asked.raw)
+        if listed and all(bytes(entry)[:1].isdigit() for entry in listed):
+            return 1, 0, 0  # one text, as its tokens: each has a byte at least
         if not any(bytes(entry).startswith(b"{") for entry in listed):
             return len(listed), 0, 0
         media_bytes = media_tokens = 0

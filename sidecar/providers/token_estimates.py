@@ -89,6 +89,31 @@ def may_reason_unseen(model: str) -> bool:
     return not any(word in name for word in _SHOWS_WHAT_IT_BILLS)
 
 
+EMBEDDING_BASE: Final = 64
+"""What a model of embeddings adds to a request: there is no conversation around a text, and no tool."""
+
+EMBEDDED_TEXT_OWN: Final = 8
+EMBEDDED_TEXT_OTHER: Final = 64
+"""What such a model adds to each text: OpenAI's, Google's and Cohere's their marks of its beginning and end; of others
+some put a sentence before it that says what it is for (Voyage's by `input_type`, E5's, Qwen's)."""
+
+_EMBEDS_BARE: Final = (
+    "text-embedding",
+    "embed-v",
+    "embed-english",
+    "embed-multilingual",
+    "gemini-embedding",
+    "titan-embed",
+)
+
+
+@lru_cache(maxsize=MODELS_REMEMBERED)
+def embedded_text_frame(model: str) -> int:
+    """The tokens that a model of embeddings adds to each text at most."""
+    name = model.lower().rpartition("/")[2]
+    return EMBEDDED_TEXT_OWN if any(word in name for word in _EMBEDS_BARE) else EMBEDDED_TEXT_OTHER
+
+
 def prompt_bound(family: Family, *, text_bytes: int, tools: int, structured: bool, media_tokens: int) -> int:
     """Prompt tokens at most, of so many bytes of request without its pictures."""
     bound = text_bytes + family.base + media_tokens

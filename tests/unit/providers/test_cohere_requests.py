@@ -18,7 +18,7 @@ from sidecar.providers.cloud_doors import (
 )
 from sidecar.providers.dialect import BadRequest, Dialect, Ending
 from sidecar.providers.registry import dialect_for
-from sidecar.providers.token_estimates import family_of
+from sidecar.providers.token_estimates import EMBEDDED_TEXT_OWN, EMBEDDING_BASE, family_of
 
 MODEL = "command-a-03-2025"
 V2: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
@@ -48,7 +48,8 @@ def test_text_is_bounded_by_its_bytes(dialect: Dialect, body: dict[str, Any]) ->
     """What the family's template adds is processed and not billed; it is in the bound all the same."""
     raw = json.dumps(body).encode()
     facts = dialect.read_request(raw)
-    assert facts.ceiling.input_tokens == len(raw) + family_of(body["model"]).base
+    base = EMBEDDING_BASE + EMBEDDED_TEXT_OWN if dialect is COHERE_EMBED else family_of(body["model"]).base
+    assert facts.ceiling.input_tokens == len(raw) + base
     assert not facts.ceiling.unbounded
     assert (facts.body, facts.stream) == (raw, False)
     with pytest.raises(BadRequest):

@@ -24,7 +24,7 @@ from sidecar.providers.exact_tokens import (
 )
 from sidecar.providers.openai_chat import OpenAIChat
 from sidecar.providers.registry import dialect_named
-from sidecar.providers.token_estimates import OPENAI, family_of
+from sidecar.providers.token_estimates import EMBEDDED_TEXT_OWN, EMBEDDING_BASE, OPENAI, family_of
 
 HI = {"role": "user", "content": "hi"}
 
@@ -140,10 +140,10 @@ def test_other_protocols_are_counted_too(protocol: str, body: dict[str, Any], te
     """Each item or text by itself, with a frame for each."""
     found = other(protocol, **body)
     assert found is not None
-    assert (found.texts, found.frame_tokens) == (
-        texts,
-        family_of(body.get("model", "gpt-4o")).base + MESSAGE_TOKENS * len(texts),
-    )
+    frame = family_of(body.get("model", "gpt-4o")).base + MESSAGE_TOKENS * len(texts)
+    if protocol == EMBEDDINGS:  # no conversation is around a text
+        frame = EMBEDDING_BASE + EMBEDDED_TEXT_OWN * len(texts)
+    assert (found.texts, found.frame_tokens) == (texts, frame)
 
 
 @pytest.mark.parametrize(

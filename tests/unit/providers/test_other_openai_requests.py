@@ -10,6 +10,7 @@ import pytest
 from sidecar.providers.dialect import BadRequest, RequestFacts
 from sidecar.providers.openai_completions import PROMPTS_MAX, OpenAICompletions
 from sidecar.providers.openai_embeddings import OpenAIEmbeddings, OpenAIModerations
+from sidecar.providers.token_estimates import EMBEDDED_TEXT_OTHER, EMBEDDED_TEXT_OWN, EMBEDDING_BASE, family_of
 
 COMPLETIONS, EMBEDDINGS, MODERATIONS = OpenAICompletions(), OpenAIEmbeddings(), OpenAIModerations()
 
@@ -84,6 +85,16 @@ def test_an_input_is_bounded_by_its_bytes_and_has_no_output(asked: Any) -> None:
     assert read.ceiling.input_tokens > len(json.dumps(asked))
     assert (read.ceiling.output_limit, read.stream, read.may_reason) == (0, False, False)
     assert EMBEDDINGS.limit_output(read, 5, own_field=True) is None
+
+
+def test_what_a_model_of_embeddings_adds_is_little() -> None:
+    """No conversation is around a text. Of a model that may put a sentence before each, more; numbers are one text."""
+    for asked, texts in (("a", 1), (["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2)):
+        for model, each in (("text-embedding-3-small", EMBEDDED_TEXT_OWN), ("voyage-3", EMBEDDED_TEXT_OTHER)):
+            body = json.dumps({"model": model, "input": asked}).encode()
+            assert EMBEDDINGS.read_request(body).ceiling.input_tokens == len(body) + EMBEDDING_BASE + each * texts
+    judged = json.dumps({"model": "mistral-moderation-latest", "input": "a"}).encode()
+    assert MODERATIONS.read_request(judged).ceiling.input_tokens == len(judged) + family_of("mistral").base + 8
 
 
 def test_a_picture_in_an_input_counts_by_its_table() -> None:
