@@ -67,6 +67,21 @@ def test_every_route_is_in_it() -> None:
         assert "/".join(named.split("/")[-2:]).replace("NAME/", "") in text, route.pattern
 
 
+def test_every_link_within_it_leads_somewhere() -> None:
+    """To a heading, by the name that GitHub gives it; or to a file that is there."""
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
+    links = re.findall(r"\]\(([^)\s]+)\)", README)
+    assert len(links) > 20
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        elif "://" not in link:
+            assert (ROOT / link).exists(), link
+
+
 EXAMPLES = {
     "SPEND_CLAMP_FLOOR_TOKENS": "256",
     "SPEND_SUBJECT__CUSTOMER": "acme",
