@@ -29,6 +29,12 @@ class OneOf(click.Choice[str]):
         return f"Choose from {', '.join(self.choices)}."
 
 
+class Number(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "number"
+
+
 class Grouping(click.ParamType[str]):
     """What `--by` takes: one of some words, or `node:KIND`."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sidecar.cli.choices import Number
 from sidecar.cli.connection import Connection, connection_options, find_place, said_here
 from sidecar.cli.failures import Failed, NotReachable
 from sidecar.cli.tables import beside, counted, printable, terminal_room
@@ -27,7 +28,7 @@ _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.option("--catalog", metavar="FILE", type=_FILE, envvar="SPEND_CATALOG", help="Prices.  [config/catalog.yaml]")
 @click.option(
     "--older-than",
-    type=click.IntRange(1, 3650),
+    type=Number(1, 3650),
     default=60,
     show_default=True,
     metavar="DAYS",
@@ -67,8 +68,9 @@ def _show(finding: Finding, *, as_json: bool) -> None:
         click.echo(json.dumps({**facts, "next": finding.then or None}))
         return
     state = finding.state.value
-    label = click.style(state.ljust(7), fg=_COLOURS[state])
-    for line in beside(f"{label}  {finding.check.ljust(18)}  {printable(finding.what)}", terminal_room(), 29):
+    label = state.ljust(7)
+    first, *more = beside(f"{label}  {finding.check.ljust(18)}  {printable(finding.what)}", terminal_room(), 29)
+    for line in (click.style(label, fg=_COLOURS[state]) + first.removeprefix(label), *more):
         click.echo(line)
     if finding.then:
         click.echo(f"{' ' * 29}→ {printable(finding.then)}")

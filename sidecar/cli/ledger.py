@@ -14,6 +14,7 @@ import click
 
 from sidecar.cli.answers import decoded, json_option, show_json
 from sidecar.cli.book_files import backup, restore
+from sidecar.cli.choices import Number
 from sidecar.cli.connection import Connection, why_option, with_ledger
 from sidecar.cli.failures import LOOK_AT_ALL, RUNS_ALREADY, Failed
 from sidecar.cli.ledger_client import LedgerClient
@@ -52,8 +53,8 @@ command.add_command(accept_loss)
 
 @command.command("serve")
 @click.option("--data", metavar="DIR", type=_FILE, help="The book is here.  [$SPEND_DATA, ~/.spend]")
-@click.option("--ledger-port", type=click.IntRange(0, 65535), help="Of the API and the sidecars.  [8403]")
-@click.option("--health-port", type=click.IntRange(0, 65535), help="Of health and metrics.  [9403]")
+@click.option("--ledger-port", type=Number(0, 65535), help="Of the API and the sidecars.  [8403]")
+@click.option("--health-port", type=Number(0, 65535), help="Of health and metrics.  [9403]")
 @click.option("--config", metavar="FILE", type=_FILE, envvar="SPEND_CONFIG", help="How it runs.  [config/spend.yaml]")
 @click.option("--catalog", metavar="FILE", type=_FILE, envvar="SPEND_CATALOG", help="Prices.  [config/catalog.yaml]")
 @click.pass_context

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from sidecar.cli.answers import all_rows, decoded, each_row, json_option
-from sidecar.cli.choices import OneOf
+from sidecar.cli.choices import Number, OneOf
 from sidecar.cli.connection import why_option, with_ledger
 from sidecar.cli.heard import reason_option, show_done
 from sidecar.cli.instants import Duration, show_duration
@@ -26,9 +26,9 @@ def command() -> None:
 
 @command.command("set")
 @click.argument("path")
-@click.option("--requests", type=click.IntRange(min=0), metavar="N", help="So many calls in any window.")
-@click.option("--tokens", type=click.IntRange(min=0), metavar="N", help="So many tokens, both ways, in any window.")
-@click.option("--concurrent", type=click.IntRange(min=0), metavar="N", help="So many calls under way at once.")
+@click.option("--requests", type=Number(min=0), metavar="N", help="So many calls in any window.")
+@click.option("--tokens", type=Number(min=0), metavar="N", help="So many tokens, both ways, in any window.")
+@click.option("--concurrent", type=Number(min=0), metavar="N", help="So many calls under way at once.")
 @click.option("--per", type=Duration(), metavar="1m", help="How long a window is, up to a day.  [1m]")
 @match_option
 @click.option("--each", type=OneOf(EACH), help="Every one has its own window.")

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from sidecar.cli.choices import Number
 from sidecar.cli.connection import Connection
 from sidecar.cli.failures import Failed
 
@@ -18,8 +19,8 @@ _FILE: Final = click.Path(path_type=Path)
 @click.option("--ledger", metavar="URL", help="The ledger's address.  [$SPEND_LEDGER_URL]")
 @click.option("--token-file", metavar="FILE", type=_FILE, envvar="SPEND_LEDGER_TOKEN_FILE", help="Its token for us.")
 @click.option("--data", metavar="DIR", type=_FILE, help="The outbox is here.  [$SPEND_DATA, ~/.spend]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Of the proxy; 0 for a free one.  [8402]")
-@click.option("--health-port", type=click.IntRange(0, 65535), help="Of health and metrics.  [9402]")
+@click.option("--port", type=Number(0, 65535), help="Of the proxy; 0 for a free one.  [8402]")
+@click.option("--health-port", type=Number(0, 65535), help="Of health and metrics.  [9402]")
 @click.option("--config", metavar="FILE", type=_FILE, envvar="SPEND_CONFIG", help="How it runs.  [config/spend.yaml]")
 @click.option("--catalog", metavar="FILE", type=_FILE, envvar="SPEND_CATALOG", help="Prices.  [config/catalog.yaml]")
 @click.pass_context

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from sidecar.cli.choices import Number
 from sidecar.cli.connection import Connection
 from sidecar.cli.failures import LOOK_AT_ALL, RUNS_ALREADY, Failed
 
@@ -16,9 +17,9 @@ _FILE: Final = click.Path(path_type=Path)
 
 @click.command("up")
 @click.option("--data", metavar="DIR", type=_FILE, help="All state is here.  [$SPEND_DATA, ~/.spend]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Of the proxy; 0 for a free one.  [8402]")
-@click.option("--health-port", type=click.IntRange(0, 65535), help="Of health and metrics.  [9402]")
-@click.option("--ledger-port", type=click.IntRange(0, 65535), help="Of the ledger's API.  [8403]")
+@click.option("--port", type=Number(0, 65535), help="Of the proxy; 0 for a free one.  [8402]")
+@click.option("--health-port", type=Number(0, 65535), help="Of health and metrics.  [9402]")
+@click.option("--ledger-port", type=Number(0, 65535), help="Of the ledger's API.  [8403]")
 @click.option("--config", metavar="FILE", type=_FILE, envvar="SPEND_CONFIG", help="How it runs.  [config/spend.yaml]")
 @click.option("--catalog", metavar="FILE", type=_FILE, envvar="SPEND_CATALOG", help="Prices.  [config/catalog.yaml]")
 @click.pass_context

@@ -89,6 +89,8 @@ def test_a_mistake_in_the_command(shell: Shell, arguments: tuple[str, ...]) -> N
         (("journal", "acme", "--kind", "usgae"), "Did you mean usage?"),
         (("completion", "bsh"), "Did you mean bash?"),
         (("simulate", "x", "--protocol", "opneai"), "Did you mean openai?"),
+        (("up", "--port", "banana"), "is not a valid number"),
+        (("limits", "set", "acme", "--requests", "many"), "is not a valid number"),
     ],
 )
 def test_a_mistyped_word(shell: Shell, arguments: tuple[str, ...], guess: str) -> None:
