@@ -55,7 +55,7 @@ class FleetMetrics:
             ("held", "Lent to it and neither booked nor given back.", lambda row: row.holds),
             ("quarantined", "Of that, what it may not spend before it is heard.", lambda row: row.quarantined),
             ("unbooked", "Charged there by its own count, and not in the book.", lambda row: row.unbooked),
-            ("overbooked", "In the book beyond its own count: not 0 is a fault.", lambda row: row.overbooked),
+            ("overbooked", "In the book beyond its own count; if that lasts, a fault.", lambda row: row.overbooked),
         ):
             metrics.family(f"{prefix}_{name}_atoms", help_text, OF_A_CURRENCY, self._amounts(part))
 

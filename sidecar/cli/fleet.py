@@ -22,7 +22,7 @@ def command(client: LedgerClient, as_json: bool) -> None:
 
     "unbooked": calls that it has settled and the ledger has not booked yet, as it said when it was heard, and since
     when the oldest waits. "drift": how much of its own count the book lacks, on all its leases together; with a minus
-    what the book has beyond it, which cannot be where all is well: see spend verify CUSTOMER.
+    what the book has beyond it. If that lasts, another runs on a copy of its files, or see spend verify CUSTOMER.
     """
     pages = client.pages("/v1/sidecars")
     if as_json:

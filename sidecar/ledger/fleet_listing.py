@@ -33,7 +33,7 @@ _HELD: Final = (
     " CASE WHEN l.granted - l.returned - l.posted - l.resolved > 0 AND l.pays_until_ms < ?"
     " THEN l.granted - l.returned - l.posted - l.resolved ELSE 0 END AS silent_atoms,"
     " CASE WHEN l.tally > l.posted THEN l.tally - l.posted ELSE 0 END AS unbooked,"
-    " CASE WHEN l.drift < 0 THEN -l.drift ELSE 0 END AS overbooked"
+    " CASE WHEN l.drift < 0 AND l.pays_until_ms >= ? THEN -l.drift ELSE 0 END AS overbooked"
     " FROM leases AS l JOIN accounts AS a ON a.customer = l.customer AND a.account = l.account"
     " WHERE l.closed = 0) AS held"
     " WHERE out_atoms > 0 OR unbooked > 0 OR overbooked > 0"
@@ -46,7 +46,7 @@ async def list_sidecars(tx: Transaction, show: Shower, now_ms: int) -> list[Side
     rows = await tx.fetch("SELECT * FROM fleet ORDER BY sidecar LIMIT ?", (MAX_SHOWN,))
     heard = {row["sidecar"]: row for row in rows}
     holding: dict[str, list[Row]] = {}
-    for row in await tx.fetch(_HELD, (now_ms - SLACK_MS, MAX_SHOWN)):
+    for row in await tx.fetch(_HELD, (now_ms - SLACK_MS, now_ms - SLACK_MS, MAX_SHOWN)):
         holding.setdefault(row["sidecar"], []).append(row)
     names = sorted({*heard, *holding})[:MAX_SHOWN]
     return [_view(show, name, heard.get(name), holding.get(name, [])) for name in names]

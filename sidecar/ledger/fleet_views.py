@@ -52,8 +52,9 @@ class SidecarView(msgspec.Struct, frozen=True):
     When it was heard it had `software` (`` where it does not say), and `outbox_calls` settled that were not booked yet,
     the oldest for `outbox_age_ms`; `outbox_bytes` is its outbox on disk, with what is kept for a day. Null: it has not
     said. The drift, by currency, over its open leases: `unbooked` was charged there by its own count and is not in the
-    book, and `overbooked` was booked on a lease beyond that count, which cannot be where all is well. A call is on
-    leases of budgets and of grants at once, and counts on each.
+    book, and `overbooked` was booked beyond that count on leases that are not silent: where its report was overtaken
+    until the next one comes, and for longer where another books in its place from a copy of its files, or the book is
+    wrong. A call is on leases of budgets and of grants at once, and counts on each.
     """
 
     sidecar: str

@@ -88,6 +88,16 @@ async def test_a_book_that_has_more_than_was_charged_is_shown(desk: Desk) -> Non
     assert await drift(desk) == ([1], [])
 
 
+async def test_a_report_that_was_overtaken_is_no_fault_for_ever(desk: Desk) -> None:
+    """Calls that were sent after it came first, and then its sender died: nobody need look once it is silent."""
+    lease = await lend(desk)
+    await desk.sync(desk.event("r1", Subject("acme"), 9, leases=(lease,)))
+    await desk.sync(reports=(tally(lease, 0),))
+    assert await drift(desk) == ([], [9])
+    desk.clock.advance(DAY_S / 2)
+    assert await drift(desk) == ([], [])
+
+
 async def test_a_tally_gives_nothing_back_while_its_lease_is_open(desk: Desk) -> None:
     """L42: only a close frees granted − tally; nonsense is passed over, and costs nothing else of its message."""
     lease = await lend(desk)
