@@ -90,7 +90,7 @@ def test_spend_up_keeps_rate_limits_by_itself(product: Product, provider: LLMPro
 
 def test_an_answer_is_shortened_to_what_a_window_of_tokens_has_left(product: Product, provider: LLMProvider) -> None:
     """As near a budget: written into the body, told in header and `explain`; below the floor it is 429."""
-    provider.plan = Plan(usage=lambda body, _raw: (100, body["max_tokens"]))
+    provider.plan = Plan(usage=lambda body, _raw: (20, body["max_tokens"]))
     product.spend("customers", "add", "acme", "--wallet", "none")
     product.spend("budgets", "set", "acme", "--limit", "1000", "--per", "lifetime")
     product.spend("limits", "set", "acme", "--tokens", "5000", "--per", "1h")
@@ -106,7 +106,7 @@ def test_an_answer_is_shortened_to_what_a_window_of_tokens_has_left(product: Pro
     status, headers = ask()
     sent = provider.served[-1].body["max_tokens"]
     assert (status, headers["spend-clamped"]) == (200, str(sent))
-    assert 256 <= sent < 5_000 - 3_100
+    assert 256 <= sent < 5_000 - 3_020
     explained = product.spend("explain", headers["spend-request-id"])
     assert f"output limit {sent} tokens, asked for: none" in explained.stdout
     status, headers = ask()

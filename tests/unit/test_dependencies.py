@@ -45,5 +45,5 @@ def test_every_import_is_declared_and_nothing_else_is() -> None:
     assert base - set(uses) == set(OF_OTHERS)
     extras = PROJECT["optional-dependencies"]
     assert {name: extra for name, extra in LATE.items() if name in named(extras[extra])} == LATE
-    assert set(extras) - {"test"} == set(LATE.values())
+    assert set(extras) - {"test", "fuzz"} == set(LATE.values())
     assert not base & set(LATE)
