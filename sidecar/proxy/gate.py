@@ -7,7 +7,8 @@ own protocol, and the connection to the provider is closed: the call is charged 
 which is never more than what is held. So a caller sees whole events only, and never one that is not covered.
 
 What cannot be read as a stream cannot be ended as one: a compressed answer is passed on as it comes while it is
-covered, and then cut. An answer that is no stream was made whole before its first byte, so nothing is left to be saved.
+covered, and then cut. An answer that is no stream was made whole before its first byte, so nothing is left to be saved;
+nor is of a stream that has come whole before it could be ended: it is charged what its provider says of it (L17).
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Gate:
         "_end",
         "_exchange",
         "_fails",
+        "_fits",
         "_free",
         "_growth",
         "_lost",
@@ -115,6 +117,7 @@ class Gate:
         self._queue: deque[bytes] = deque()
         self._next: _Waiting | None = None
         self._free = False  # nothing is held back of it
+        self._fits = False  # all of it has come, and its own figures say that what is held is enough
         self._lost = False  # it cannot be read as a stream: it can only be cut
         self._surplus = 0  # bytes at its end that the meter has yet to count
         self._complete = False
@@ -219,7 +222,7 @@ class Gate:
                 raw = self._queue.popleft()
                 name, data = (b"", b"") if self._lost or self._stream is None else self._stream.read(raw)
                 self._next = _Waiting(meter.feed(raw), name, data)
-            needed = self._needed(meter)
+            needed = 0 if self._fits else self._needed(meter)
             if needed is None or not (self._growth.is_over or self._growth.reach(needed)):
                 self._wait(needed)
                 break
@@ -258,10 +261,21 @@ class Gate:
         self.waits = False
         if exchange.is_over:
             return
-        if refused is None:
+        if refused is None or self._fits_after_all():
             exchange.go_on(complete=self._complete)
         else:
             self._conclude(exchange, refused)
+
+    def _fits_after_all(self) -> bool:
+        """Whether all of the answer has come, and what is held is enough by its provider's own figures."""
+        meter, first = self._meter, self._next
+        if not self._complete or self._lost or meter is None or first is None:
+            return False
+        rest = [meter.feed(raw) for raw in self._queue]
+        self._queue.clear()
+        self._next = _Waiting(first.shown + b"".join(rest), b"", b"")
+        self._fits = self._growth.pays_for(meter.usage(Ending.COMPLETE))
+        return self._fits
 
     def _conclude(self, exchange: Passing, refused: Reason) -> None:
         if self._lost or self._meter is None:

@@ -9,6 +9,8 @@ import msgspec
 
 from sidecar.core.governance.decisions import Reason
 from sidecar.core.pricing.ceilings import Bound, bound_of
+from sidecar.core.pricing.rate_cards import charge
+from sidecar.core.pricing.usage import Usage, UsageState
 from sidecar.errors import SpoolFull
 from sidecar.leases.table import Held, Short, Uncovered, join
 from sidecar.proxy.authorize import Admitted, Authority
@@ -40,6 +42,7 @@ class Growth:
         "_input_tokens",
         "_metrics",
         "_others_hold",
+        "_prices",
         "covers",
         "limit",
     )
@@ -52,6 +55,7 @@ class Growth:
         self._metrics = metrics
         self._held = held
         self._others_hold = False
+        self._prices = prices
         self._bound: Bound = bound_of(ceiling, prices.card, prices.currency)
         self._input_tokens = ceiling.input_tokens
         self.limit = ceiling.output_tokens(prices.card)
@@ -79,6 +83,14 @@ class Growth:
         if refused is not None:
             self._metrics.growths.add("refused")
         return refused
+
+    def pays_for(self, usage: Usage) -> bool:
+        """Whether these are a provider's closing figures, and what is held is enough for them."""
+        if usage.state is not UsageState.FINAL:
+            return False
+        prices = self._prices
+        cost = charge(usage, prices.card, prices.currency, others=prices.book, at_ms=prices.at_ms)
+        return not cost.unpriced and cost.atoms <= self._held.atoms
 
     def reach_for_all(self) -> None:
         """Hold as much of the call's whole bound as there is here: of a call whose end nobody saw (L25)."""

@@ -17,7 +17,7 @@ from sidecar.core.governance.decisions import Consulted, Reason
 from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
 from sidecar.leases.table import Uncovered
 from sidecar.providers.growing_streams import most_tokens
-from sidecar.proxy.settle import CUT_AT_LIMIT, ESTIMATED
+from sidecar.proxy.settle import CUT_AT_LIMIT, ESTIMATED, OVERRUN
 from tests.support.authority import CARD, DAILY, MODEL, USD, Bench, bench, full, standing
 from tests.support.forwarding import Answer, calling, until
 from tests.support.scripted_provider import Script, Wait
@@ -276,6 +276,23 @@ async def test_where_other_calls_hold_the_rest_a_stream_waits_for_them() -> None
         answer = await caller.answer()
         assert answer.body == b"".join([chunk(WORD), *stream])
         assert at.events[0][1:] == ("complete", ())
+
+
+@pytest.mark.parametrize(("tokens", "fits"), [(400, True), (5000, False)])
+async def test_an_answer_that_has_come_whole_is_judged_by_its_own_figures(tokens: int, fits: bool) -> None:
+    """Less than a bound: where they are covered, all of it passes. Else it ends, and they are charged (L17)."""
+    on = poor(1000)
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    whole = b"".join([*(chunk(WORD) for _ in range(150)), last, LAST[-1]])
+    async with stopping(on) as at:
+        at.provider.then(Script.stream([whole]))
+        answer = await at.ask(ASK | {"stream_options": {"include_usage": True}})
+        assert answer.complete
+        assert (answer.body == whole) == fits
+        ((charge, ending, flags),) = at.events
+        assert charge == 9 * INPUT_RATE + tokens * OUTPUT_RATE
+        assert (ending, flags) == (("complete", ()) if fits else ("limited", (CUT_AT_LIMIT, OVERRUN)))
 
 
 async def test_a_frozen_customers_stream_grows_no_more() -> None:
