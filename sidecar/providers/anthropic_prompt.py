@@ -26,6 +26,7 @@ from sidecar.providers.request_json import (
     is_text,
     lists_nothing,
     may_hide_words,
+    not_known,
     read_inner,
     read_objects,
     refuse_unfit,
@@ -194,7 +195,7 @@ def _only_clears(management: bytes) -> bool:
 
 
 def _field_reason(name: str) -> str:
-    return _REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either")
+    return _REASONS.get(name, not_known(name))
 
 
 _REASONS: Final = {

@@ -36,10 +36,10 @@ from sidecar.providers.output_limit import splice_whole, splice_within
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     Members,
+    not_known,
     read_object,
     read_whole,
     says_something,
-    shown,
 )
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound
 
@@ -126,13 +126,11 @@ def _read_plain(members: Members, body: bytes, model: str, *, stream: bool) -> R
         known |= {"num_generations"}
     for name, member in members.items():
         if name not in known and says_something(member):
-            unbounded.append(f"field {shown(name)}: not known, so its cost is not either")
+            unbounded.append(not_known(name))
     for outer, inner in (("textGenerationConfig", _TEXT_CONFIG), ("inferenceConfig", _CONVERSE_CONFIG)):
         if outer in members and members[outer].raw != b"null":
             unknown = read_object(members[outer].raw, param=outer).keys() - inner
-            unbounded += [
-                f"{outer}.{shown(name)}: not known, so its cost is not either" for name in sorted(unknown)[:4]
-            ]
+            unbounded += [not_known(name, f"{outer}.") for name in sorted(unknown)[:4]]
     embeds, ranks = "embed" in model, "rerank" in model
     units: tuple[tuple[str, int], ...] = ()
     if ranks:

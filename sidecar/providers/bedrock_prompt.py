@@ -22,6 +22,7 @@ from sidecar.providers.request_json import (
     Members,
     Reasons,
     may_hide_words,
+    not_known,
     read_inner,
     read_objects,
     says_something,
@@ -80,7 +81,7 @@ def read_prompt(members: Members, family: Family, model: str) -> Prompt:
     _read_additions(prompt, members.get("additionalModelRequestFields"))
     for name, member in members.items():
         if name not in KNOWN_FIELDS and says_something(member):
-            prompt.unbounded.append(_REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either"))
+            prompt.unbounded.append(_REASONS.get(name, not_known(name)))
     return prompt
 
 
@@ -136,7 +137,7 @@ def _read_additions(prompt: Prompt, additions: Member | None) -> None:
         return
     for name, raw in read_inner(additions.raw, param="additionalModelRequestFields").items():
         if name not in _KNOWN_ADDITIONS and not (name == "inferenceConfig" and _only_sampling(raw)):
-            prompt.unbounded.append(f"additionalModelRequestFields.{shown(name)}: not known, so its cost is not either")
+            prompt.unbounded.append(not_known(name, "additionalModelRequestFields."))
 
 
 def _only_sampling(raw: bytes) -> bool:

@@ -22,13 +22,14 @@ from sidecar.providers.metering import Meter, Told
 from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
+    REASONS_MAX,
     Members,
+    not_known,
     read_flag,
     read_model,
     read_object,
     read_whole,
     says_something,
-    shown,
 )
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound
 
@@ -148,8 +149,5 @@ def search_units(members: Members) -> tuple[int, tuple[str, ...]]:
 
 
 def _unknown(members: Members, known: frozenset[str]) -> tuple[str, ...]:
-    return tuple(
-        f"field {shown(name)}: not known, so its cost is not either"
-        for name, member in members.items()
-        if name not in known and says_something(member)
-    )[:16]
+    strange = [name for name, member in members.items() if name not in known and says_something(member)]
+    return tuple(not_known(name) for name in strange[:REASONS_MAX])

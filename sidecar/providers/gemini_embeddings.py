@@ -21,7 +21,7 @@ from sidecar.providers.gemini import check_query, model_in
 from sidecar.providers.gemini_prompt import Prompt, by_camel, read_contents
 from sidecar.providers.gemini_usage import read_usage
 from sidecar.providers.metering import Meter, Reading, Told
-from sidecar.providers.request_json import Members, read_object, read_objects, says_something, shown
+from sidecar.providers.request_json import Members, not_known, read_object, read_objects, says_something
 from sidecar.providers.token_estimates import family_of, prompt_bound
 
 _KNOWN: Final = frozenset({"autoTruncate", "content", "instances", "labels", "model", "outputDimensionality",
@@ -48,7 +48,7 @@ class GeminiEmbed:
         texts = _read_texts(prompt, members)
         for name, member in members.items():
             if name not in _KNOWN and says_something(member):
-                prompt.unbounded.append(f"field {shown(name)}: not known, so its cost is not either")
+                prompt.unbounded.append(not_known(name))
         bound = prompt_bound(
             family,
             text_bytes=len(body) - prompt.media_bytes + _EACH_TEXT * texts,
@@ -86,13 +86,13 @@ def _read_texts(prompt: Prompt, members: Members) -> int:
                 named = by_camel(request, "requests")
                 read_contents(prompt, bytes(named.get("content", b"null")), "requests")
                 for name in named.keys() - _KNOWN:
-                    prompt.unbounded.append(f"field {shown(name)}: not known, so its cost is not either")
+                    prompt.unbounded.append(not_known(name))
         if "instances" in members:
             instances = read_objects(members["instances"].raw, param="instances")
             texts += len(instances)
             for instance in instances:
                 for name in instance.keys() - _KNOWN_INSTANCE:
-                    prompt.unbounded.append(f"field {shown(name)}: not known, so its cost is not either")
+                    prompt.unbounded.append(not_known(name))
     except BadRequest:
         raise
     except (ValueError, RecursionError):

@@ -27,6 +27,7 @@ from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     Members,
     Reasons,
+    not_known,
     read_flag,
     read_model,
     read_object,
@@ -68,10 +69,10 @@ class GeminiInteractions:
         unbounded = Reasons()
         for name, member in members.items():
             if name not in _KNOWN and says_something(member):
-                unbounded.append(_REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either"))
+                unbounded.append(_REASONS.get(name, not_known(name)))
         config = _config(members)
         for name in config.keys() - _KNOWN_CONFIG:
-            unbounded.append(f"generation_config.{shown(name)}: not known, so its cost is not either")
+            unbounded.append(not_known(name, "generation_config."))
         tools = _count_tools(members, unbounded)
         if "input" in members and _BEYOND_TEXT.search(members["input"].raw):
             unbounded.append("input beside text: its bytes do not bound its tokens")

@@ -30,6 +30,7 @@ from sidecar.providers.request_json import (
     Member,
     Members,
     Reasons,
+    not_known,
     read_inner,
     read_object,
     read_objects,
@@ -116,7 +117,7 @@ def read_prompt(members: Members, family: Family, model: str = "") -> Prompt:
     _read_tools(prompt, members.get("tools"))
     for name, member in members.items():
         if name not in KNOWN_FIELDS and says_something(member):
-            prompt.unbounded.append(_REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either"))
+            prompt.unbounded.append(_REASONS.get(name, not_known(name)))
     return prompt
 
 
@@ -164,7 +165,7 @@ def _read_parts(prompt: Prompt, raw: bytes, param: str, *, nested: bool) -> None
             elif name == "videoMetadata":
                 prompt.unbounded.append(_VIDEO)
             elif name not in _PLAIN_PARTS:
-                prompt.unbounded.append(f"part {shown(name)}: not known, so its cost is not either")
+                prompt.unbounded.append(not_known(name, "part "))
 
 
 def _read_file(prompt: Prompt, raw: bytes, param: str) -> None:
@@ -238,7 +239,7 @@ def read_config(members: Members, prompt: Prompt) -> Members:
     config = by_camel(read_object(written.raw, param="generationConfig"), "generationConfig")
     for name, member in config.items():
         if name not in KNOWN_CONFIG and says_something(member):
-            prompt.unbounded.append(f"generationConfig.{shown(name)}: not known, so its cost is not either")
+            prompt.unbounded.append(not_known(name, "generationConfig."))
     return config
 
 

@@ -26,13 +26,14 @@ from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
+    REASONS_MAX,
     Members,
     lists_nothing,
+    not_known,
     read_model,
     read_object,
     read_objects,
     says_something,
-    shown,
 )
 from sidecar.providers.token_estimates import OTHER, prompt_bound
 
@@ -56,7 +57,7 @@ class Ollama:
         members = read_object(body)
         model = read_model(members)
         unbounded = [
-            f"field {shown(name)}: not known, so its cost is not either"
+            not_known(name)
             for name, member in members.items()
             if name not in _KNOWN and says_something(member) and not lists_nothing(member)
         ]
@@ -72,7 +73,7 @@ class Ollama:
                 media_tokens=pictures * OTHER.image,
             ),
             output_limit=_limit(members),
-            unbounded=tuple(dict.fromkeys(unbounded))[:16],
+            unbounded=tuple(dict.fromkeys(unbounded))[:REASONS_MAX],
         )
         streamed = "stream" not in members or members["stream"].raw in (b"true", b"null")
         if not streamed and members["stream"].raw != b"false":

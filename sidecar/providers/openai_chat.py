@@ -35,6 +35,7 @@ from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     Members,
+    not_known,
     read_flag,
     read_object,
     read_whole,
@@ -166,7 +167,7 @@ def _unbounded(members: Members, model: str, prompt: Prompt, limit: int | None) 
         features.append("prediction without max_completion_tokens: rejected tokens are billed as output")
     for name, member in members.items():
         if name not in KNOWN_FIELDS and not asks_for_nothing(name, member):
-            features.append(f"field {shown(name)}: not known, so its cost is not either")
+            features.append(not_known(name))
     return tuple(dict.fromkeys(features)) if features else ()
 
 

@@ -22,13 +22,14 @@ from sidecar.providers.openai_prompt import KNOWN_FIELDS, asks_for_nothing
 from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
+    REASONS_MAX,
     Members,
+    not_known,
     read_flag,
     read_object,
     read_whole,
     read_word,
     says_something,
-    shown,
 )
 from sidecar.providers.request_model import model_asked
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound
@@ -72,11 +73,11 @@ class OpenAICompletions:
             cache_write="5m",
             unbounded=tuple(
                 dict.fromkeys(
-                    f"field {shown(name)}: not known, so its cost is not either"
+                    not_known(name)
                     for name, member in members.items()
                     if name not in _KNOWN and not asks_for_nothing(name, member)
                 )
-            )[:16],
+            )[:REASONS_MAX],
         )
         asked = body if not stream else ask_for_usage(body, members)
         may_reason = may_reason_unseen(model)

@@ -22,7 +22,15 @@ from sidecar.providers.dialect import AnswerMeter, RequestFacts
 from sidecar.providers.event_stream import EventStream
 from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.openai_usage import read_usage
-from sidecar.providers.request_json import read_flag, read_object, read_whole, read_word, says_something, shown
+from sidecar.providers.request_json import (
+    REASONS_MAX,
+    not_known,
+    read_flag,
+    read_object,
+    read_whole,
+    read_word,
+    says_something,
+)
 from sidecar.providers.request_model import model_asked
 from sidecar.providers.token_estimates import OPENAI, prompt_bound
 
@@ -62,9 +70,7 @@ class OpenAIImages:
         pictures = read_whole(members, "n", least=1, most=PICTURES_MAX) or 1
         partial = read_whole(members, "partial_images", least=0, most=PICTURES_MAX) or 0
         unbounded = [
-            f"field {shown(name)}: not known, so its cost is not either"
-            for name, member in members.items()
-            if name not in _KNOWN and says_something(member)
+            not_known(name) for name, member in members.items() if name not in _KNOWN and says_something(member)
         ]
         by_tokens = model.rpartition("/")[2].startswith(_BY_TOKENS)
         bound = prompt_bound(OPENAI, text_bytes=len(body), tools=0, structured=False, media_tokens=0)
@@ -74,7 +80,7 @@ class OpenAIImages:
             input_tokens=bound if by_tokens else 0,
             output_limit=(PICTURE_TOKENS + PARTIAL_TOKENS * partial if known else None) if by_tokens else 0,
             choices=pictures,
-            unbounded=tuple(unbounded)[:16],
+            unbounded=tuple(unbounded)[:REASONS_MAX],
             units=() if by_tokens else ((_unit(read_word(members, "quality"), read_word(members, "size")), pictures),),
         )
         return RequestFacts(ceiling, read_flag(members, "stream"), body)

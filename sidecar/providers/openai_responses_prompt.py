@@ -23,6 +23,7 @@ from sidecar.providers.request_json import (
     Reasons,
     is_text,
     lists_nothing,
+    not_known,
     read_inner,
     read_objects,
     refuse_unfit,
@@ -98,7 +99,7 @@ def read_prompt(members: Members, model: str) -> ResponsesPrompt:
             continue
         if name == "previous_response_id":
             prompt.continues = text_of(member.raw) or ""
-        prompt.unbounded.append(_REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either"))
+        prompt.unbounded.append(_REASONS.get(name, not_known(name)))
     return prompt
 
 

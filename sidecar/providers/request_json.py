@@ -310,6 +310,11 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name[:NAME_SHOWN_MAX])
 
 
+def not_known(name: str, within: str = "field ") -> str:
+    """Why a call has no bound where a caller's own name is none that we know: what it asks for may cost anything."""
+    return f"{within}{shown(name)}: not known, so its cost is not either"
+
+
 def says_something(member: Member | None) -> bool:
     """Whether a field is there and asks for anything: only null and false ask for nothing.
 
