@@ -65,7 +65,11 @@ class Problems:
         self._found.setdefault(field, expected)
 
     def raise_any(self) -> None:
-        """Refuse it, if any field is at fault."""
+        """Refuse it, if any field is at fault.
+
+        Raises:
+            Rejected: with every field at fault, and the machine's word for the first.
+        """
         if self._found:
             raise Rejected(self._code, self._found)
 

@@ -199,14 +199,18 @@ class Journal:
         return self._leases.get(lease_id)
 
     def keep(self, lease: Lease) -> None:
-        """Have a new or changed lease written."""
+        """Have a new or changed lease written.
+
+        Raises:
+            PostingError: one of its totals does not fit a 64-bit column.
+        """
         if max(lease.granted, lease.returned, lease.posted) > MAX_BUCKET:
             raise PostingError(f"{lease.lease_id}: larger than a 64-bit number")
         self._leases[lease.lease_id] = lease
         self._changed_leases.add(lease.lease_id)
 
     def keep_posted(self, lease: Lease) -> None:
-        """Have what was posted on a loaded lease written, if nothing else of it changes."""
+        """Have what was posted on a loaded lease written, if nothing else of it changes; raises as `keep`."""
         if lease.posted > MAX_BUCKET:
             raise PostingError(f"{lease.lease_id}: larger than a 64-bit number")
         self._charged_leases.add(lease.lease_id)

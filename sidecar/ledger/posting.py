@@ -27,7 +27,11 @@ class CallMoves(Moves):
     """The moves of one call, or of several."""
 
     def consume(self, account: str, currency: str, leased: int, available: int) -> None:
-        """Move atoms (zero or more) to `consumed`: some that were lent, some that were free."""
+        """Move atoms (zero or more) to `consumed`: some that were lent, some that were free.
+
+        Raises:
+            PostingError: fewer than none of either.
+        """
         if leased < 0 or available < 0:
             raise PostingError(f"{account}: a charge of {leased} and {available} atoms")
         atoms, into = self._atoms, (account, CONSUMED, currency)

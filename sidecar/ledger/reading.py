@@ -116,6 +116,9 @@ class Reader:
 
         `evenly`: where there is none, another call of the customer is read in its place and thrown away, so that
         an asker to whom a call is not shown cannot tell by the time whether it is there (S-34).
+
+        Raises:
+            NotFound: no call that was settled has this id.
         """
         found = await find_call(tx, request_id, customer, evenly=evenly)
         if found is None:

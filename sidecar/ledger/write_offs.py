@@ -66,7 +66,13 @@ async def write_off(tx: Transaction, customer: str, wall_ms: int, age_ms: int) -
 
 
 async def resolve_lease(tx: Transaction, wall_ms: int, form: LeaseResolution, act: Act, show: Shower) -> LeaseView:
-    """Say what became of what a silent holder had; see `administration.Administration`."""
+    """Say what became of what a silent holder had; see `administration.Administration`.
+
+    Raises:
+        Rejected: no reason, or no word for what became of it.
+        NotFound: no such customer or lease.
+        Conflict: nothing is out on it, or its sidecar is heard.
+    """
     forms.reason(form.reason)
     if form.how not in ("spent", "returned", "unaccounted"):
         raise Rejected("invalid_field", {"how": "spent, returned or unaccounted"})

@@ -80,7 +80,11 @@ def may_share(customer: str) -> bool:
 
 
 def beginning_for_several(begin: str, customers: Sequence[str]) -> str:
-    """The statements that begin a transaction on the rows of several customers, or that go back to them."""
+    """The statements that begin a transaction on the rows of several customers, or that go back to them.
+
+    Raises:
+        ValueError: one of the names cannot stand in a list (`may_share`).
+    """
     if not all(map(may_share, customers)):
         raise ValueError("not names of customers")
     return f"{begin}; SET LOCAL spend.customer = ''; SET LOCAL spend.customers = ' {' '.join(customers)} '"

@@ -64,7 +64,7 @@ def over_rows(sql: str, types: Sequence[str]) -> str:
     arrays = ", ".join(_array(number, kind) for number, kind in enumerate(types, start=1))
     names = ", ".join(f"v{number}" for number in range(1, len(types) + 1))
     return (
-        f'SELECT found.*, given.number AS "{MARK}" FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, number)'  # noqa: S608
+        f'SELECT found.*, given.number AS "{MARK}" FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, number)'  # noqa: S608 (words of a statement of ours, and no values)
         f" CROSS JOIN LATERAL ({_with_names(sql, 'given.v')}) AS found"
     )
 
@@ -144,7 +144,7 @@ def over_columns(sql: str, types: Sequence[str]) -> str | None:
     # What follows is made of the words of a statement of ours, which has no values in it.
     insert = _INSERT.fullmatch(sql)
     if insert:
-        return f"{insert[1]} SELECT * FROM unnest({arrays}){insert[2] or ''}"  # noqa: S608
+        return f"{insert[1]} SELECT * FROM unnest({arrays}){insert[2] or ''}"  # noqa: S608 (words of a statement of ours, and no values)
     update = _UPDATE.fullmatch(sql)
     if update is None:
         return None
@@ -155,7 +155,7 @@ def over_columns(sql: str, types: Sequence[str]) -> str | None:
     new = ", ".join(f"{column} = new.v{number}" for number, column in given[:first_key])
     same = " AND ".join(f"{table}.{column} = new.v{number}" for number, column in given[first_key:])
     names = ", ".join(f"v{number}" for number, _ in given)
-    return f"UPDATE {table} SET {new} FROM unnest({arrays}) AS new ({names}) WHERE {same}"  # noqa: S608
+    return f"UPDATE {table} SET {new} FROM unnest({arrays}) AS new ({names}) WHERE {same}"  # noqa: S608 (words of a statement of ours, and no values)
 
 
 @lru_cache(maxsize=MAX_STATEMENTS)

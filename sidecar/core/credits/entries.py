@@ -95,7 +95,11 @@ class Moves:
         self._atoms: dict[tuple[str, str, str], int] = {}
 
     def move(self, account: str, currency: str, origin: Bucket, target: Bucket, atoms: int) -> None:
-        """Move atoms (zero or more) from one bucket of an account to another."""
+        """Move atoms (zero or more) from one bucket of an account to another.
+
+        Raises:
+            PostingError: fewer than none.
+        """
         if atoms < 0:
             raise PostingError(f"{account}: a move of {atoms} atoms")
         if atoms:
@@ -139,7 +143,12 @@ def post(balances: MutableMapping[str, Balance], legs: Iterable[Leg]) -> None:
 
 
 def check(account: str, balance: Balance) -> None:
-    """Refuse a balance that cannot be (L6); see `post`."""
+    """Refuse a balance that cannot be (L6).
+
+    Raises:
+        PostingError: a bucket is on the wrong side of zero, as in `post`, does not fit a 64-bit column, or all of
+            them do not sum to zero.
+    """
     parts = (balance.held, balance.leased, balance.consumed, balance.expired, balance.revoked, balance.unaccounted)
     if min(parts) < 0 or balance.source > 0 or (balance.available < 0 and not account.startswith("budget:")):
         raise PostingError(f"{account}: {balance} cannot be")
