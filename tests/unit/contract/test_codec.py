@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
-from sidecar.contract import codec
+from sidecar.contract import codec, messages
 from sidecar.contract.messages import (
     Admission,
     CustomerPart,
@@ -111,3 +115,38 @@ def test_a_lease_names_its_account() -> None:
     """One lease per incarnation and account; a child's own slashes do not confuse it."""
     account = "budget:b:2026-11:a@b:c"
     assert lease_account(lease_id("inc_1", account)) == account
+
+
+def instants_in(kind: inspect.Type, seen: set[type]) -> Iterator[tuple[str, str]]:
+    """Fields of a message, and of all within it, that name an instant."""
+    if isinstance(kind, inspect.StructType):
+        if kind.cls in seen:
+            return
+        seen.add(kind.cls)
+        for field in kind.fields:
+            if re.search(r"_at(_ms)?$|until|deadline", field.name):
+                yield kind.cls.__name__, field.name
+            yield from instants_in(field.type, seen)
+    parts = [*getattr(kind, "types", ()), *(getattr(kind, "item_types", None) or ())]
+    parts += [getattr(kind, name) for name in ("item_type", "key_type", "value_type") if hasattr(kind, name)]
+    for part in parts:
+        yield from instants_in(part, seen)
+
+
+def test_messages_carry_durations_and_no_deadline() -> None:
+    """L2: what is an instant all the same is the sender's own, of which the distance counts, or a grant's term."""
+    kinds = [
+        kind
+        for kind in vars(messages).values()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == messages.__name__
+    ]
+    seen: set[type] = set()
+    found = {one for kind in kinds for one in instants_in(inspect.type_info(kind), seen)}
+    assert {SyncRequest, ResolveReply, Admission} <= seen
+    assert found == {
+        ("SyncRequest", "sent_at_ms"),
+        ("RecordedSync", "sent_at_ms"),
+        ("Admission", "admitted_at_ms"),
+        ("Grant", "effective_at_ms"),
+        ("Grant", "expires_at_ms"),
+    }
