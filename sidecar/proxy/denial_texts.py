@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from sidecar.core.credits.amounts import Currency, format_amount
@@ -26,6 +27,9 @@ MONEY: Final = frozenset(
     {Reason.BUDGET_EXCEEDED, Reason.REQUEST_EXCEEDS_BUDGET, Reason.BUDGET_IN_FLIGHT, Reason.CREDITS_EXHAUSTED}
 )
 """Reasons that `money_detail` has words for."""
+
+RESET_SLACK_MS: Final = 100
+"""By so much an instant may be past a whole second and still be told as that one."""
 
 _PLAIN: Mapping[Reason, str] = {
     Reason.NO_LIMIT_APPLIES: (
@@ -97,6 +101,20 @@ def duration(ms: int) -> str:
 def _two(count: int, per: int, large: str, small: str) -> str:
     whole, rest = divmod(count, per)
     return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
+
+
+def resets_at(now_ms: int, resets_in_ms: int) -> str:
+    """When a limit starts anew: ISO 8601, UTC, to the second, rounded up but for RESET_SLACK_MS.
+
+    Periods end on whole seconds, and the wait is counted on a clock that is not the wall's: rounded up alone, one and
+    the same end would be told now as midnight and now as a second past it (L34).
+
+    Args:
+        now_ms: the wall clock (Unix ms).
+        resets_in_ms: how long until then.
+    """
+    seconds = -(-(now_ms + resets_in_ms - RESET_SLACK_MS) // 1000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _name(binding: Consulted) -> str:

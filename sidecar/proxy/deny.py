@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidecar.core.credits.amounts import Currency, format_amount
@@ -22,6 +21,7 @@ from sidecar.core.governance.decisions import Consulted, Denied, Reason
 from sidecar.ports import Ids
 from sidecar.providers.dialect import Shape
 from sidecar.providers.registry import shape_at
+from sidecar.proxy.denial_texts import resets_at
 from sidecar.proxy.error_bodies import Row, Said, amazons_type, error_body
 from sidecar.proxy.rate_facts import RATE_LIMIT, rate_facts, rate_headers
 from sidecar.proxy.refusals import Header, Refusal, RefusalReason, RefusalShape, Reply
@@ -236,7 +236,7 @@ def _account(consulted: Consulted, now_ms: int, currencies: Mapping[str, Currenc
 
 
 def _resets(consulted: Consulted, now_ms: int) -> dict[str, str]:
-    return {} if consulted.resets_in_ms is None else {"resets_at": _instant(now_ms + consulted.resets_in_ms)}
+    return {} if consulted.resets_in_ms is None else {"resets_at": resets_at(now_ms, consulted.resets_in_ms)}
 
 
 def _amount(name: str, atoms: int, currency: Currency | None) -> dict[str, Any]:
@@ -249,8 +249,3 @@ def _scope(owner: str) -> dict[str, str]:
     """Whose limit or freeze it is: the level is `customer`, or the kind of the innermost node of its path."""
     _, slash, path = owner.rpartition("/")
     return {"level": path.partition(":")[0] if slash else "customer", "id": owner}
-
-
-def _instant(at_ms: int) -> str:
-    """ISO 8601, UTC, to the second, never before the instant itself."""
-    return datetime.fromtimestamp(-(-at_ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -12,6 +11,7 @@ import msgspec
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.decisions import Consulted, Denied, Reason
 from sidecar.ports import Ids
+from sidecar.proxy.denial_texts import resets_at
 from sidecar.proxy.deny import CHALLENGE, MAX_RETRY_AFTER_MS, TABLE
 from sidecar.proxy.local_api_types import FieldProblem, Limit, Problem, amount
 from sidecar.proxy.refusals import Header, Refusal, RefusalShape, Reply
@@ -145,13 +145,9 @@ def _limit(one: Consulted, now_ms: int, currency: Currency | None) -> Limit:
         None if atoms is None or currency is None else amount(atoms, currency)
         for atoms in (one.limit, one.used, one.held, one.elsewhere, one.remaining)
     )
-    resets_at = None
-    if one.resets_in_ms is not None:
-        seconds = -(-(now_ms + one.resets_in_ms) // 1000)  # never before the instant itself
-        resets_at = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Limit(
         one.kind, one.id, one.owner, one.child, one.hard, one.cadence.value, limit, used, held, elsewhere, left,
-        resets_at,
+        None if one.resets_in_ms is None else resets_at(now_ms, one.resets_in_ms),
     )  # fmt: skip
 
 

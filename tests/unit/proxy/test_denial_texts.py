@@ -6,7 +6,7 @@ import pytest
 from sidecar.core.credits.amounts import Currency
 from sidecar.core.governance.decisions import Consulted, Reason
 from sidecar.core.governance.limits import Cadence
-from sidecar.proxy.denial_texts import duration, money_detail
+from sidecar.proxy.denial_texts import duration, money_detail, resets_at
 
 USD = Currency("usd", 9)
 TEAM = Consulted(
@@ -48,3 +48,15 @@ def test_the_other_reasons_say_what_helps() -> None:
 def test_durations_are_told_in_two_units(ms: int, text: str) -> None:
     """Rounded up: nobody who waits that long is too early."""
     assert duration(ms) == text
+
+
+@pytest.mark.parametrize("off_ms", [-899, -40, 0, 40, 100])
+def test_an_end_is_told_the_same_each_time(off_ms: int) -> None:
+    """L34: counted on two clocks it comes out some milliseconds early or late, and is midnight all the same."""
+    midnight_ms = 1_795_737_600_000  # 2026-11-27T00:00:00Z
+    assert resets_at(midnight_ms - 3_600_000, 3_600_000 + off_ms) == "2026-11-27T00:00:00Z"
+
+
+def test_what_ends_within_a_second_is_not_told_too_early() -> None:
+    """A window that rolls may end anywhere: rounded up."""
+    assert resets_at(1_795_737_600_000, 101) == "2026-11-27T00:00:01Z"
