@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from sidecar.errors import Conflict, WireFormatError
+from sidecar.errors import Conflict, LedgerUnavailable, WireFormatError
 from sidecar.ledger.administration import NewBudget, NewGrant, NewKey, NewToken, NodeAct
 from sidecar.ports import Transaction
 from sidecar.storage.options import DatabaseOptions
@@ -236,7 +236,7 @@ async def test_a_connection_keeps_nothing_of_the_last(book: PostgresBook) -> Non
 
     for _ in range(3):
         await book.read("acme", partial(everything, table="nodes"))
-        with pytest.raises(asyncpg.UndefinedColumnError):
+        with pytest.raises(LedgerUnavailable):
             await book.transact("acme", fail)
     connection = await book._writers.take()
     assert await connection.fetch("SELECT * FROM nodes") == []
