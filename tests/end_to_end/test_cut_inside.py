@@ -63,7 +63,10 @@ def poor(stage: Stage, provider: str) -> str:
 
 def cut_inside(stage: Stage, customer: str, call: Callable[[], T]) -> T:
     """Make a streamed call whose customer's budget is lowered while it runs; gives what came of it."""
-    stage.provider.plan = plan = Plan(usage=lambda _body, _raw: (10, 5_000), chunks=WORDS, holds_after=HOLDS_AFTER)
+    # Slow enough that it has not all come when it is to be ended: then its own figures would be charged.
+    stage.provider.plan = plan = Plan(
+        usage=lambda _body, _raw: (10, 5_000), chunks=WORDS, chunk_delay_s=0.002, holds_after=HOLDS_AFTER
+    )
     served = len(stage.provider.served)
     with ThreadPoolExecutor(1) as pool:
         calling = pool.submit(call)
