@@ -277,6 +277,29 @@ class Liveness(Law):
                 raise Broken(self.name, f"{escrow} atoms of {lease} are stuck")
 
 
+class Agreement(Law):
+    """L42: once all is healed the book has of each lease what its holder has charged on it, and no more.
+
+    But for leases of calls that another booked in its holder's place, from a copy of its files, at what it could guess.
+    """
+
+    name = "L42"
+
+    def on_quiet(self, world: World) -> None:
+        sql = "SELECT lease_id, posted, tally, drift FROM leases WHERE closed = 0"
+        booked = {name: (posted, tally or 0, drift) for name, posted, tally, drift in world.book.rows(sql)}
+        for made in world.truth.made.values():
+            if made.may_be_guessed or made.may_be_lost:
+                for name in (*made.admission.budget_leases, *dict(made.admission.slices)):
+                    booked.pop(name, None)
+        for life in _running(world):
+            for lease in life.office.table.all_leases():
+                posted, tally, drift = booked.get(lease.lease_id, (lease.spent, 0, 0))
+                if posted != lease.spent or tally > posted or drift < 0:
+                    said = f"{lease.spent} charged, {posted} booked, {tally} told, and then the drift was {drift}"
+                    raise Broken(self.name, f"{lease.lease_id}: {said}")
+
+
 class Counted(Law):
     """L36a, L37: a soft budget counts each call in its period, whatever its sidecar's clock said."""
 
@@ -317,6 +340,7 @@ def all_laws() -> list[Law]:
         Whole(),
         Once(),
         Liveness(),
+        Agreement(),
     ]
 
 
