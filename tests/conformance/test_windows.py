@@ -203,6 +203,8 @@ async def test_a_window_whose_lease_the_book_lost_is_counted_again(desk: Desk) -
     for _ in range(2):  # the second is a repetition
         await desk.sync(desk.event("r1", ADA, 60, leases=(lost,), admitted_at_ms=start))
     assert await running(desk) == {"ada": (60, 4 * HOUR_MS)}
-    assert (await desk.borrow(ADA, 41)).leases == ()
-    assert (await desk.borrow(ADA, 40)).leases[0].granted_atoms == 40
+    (used,) = (await desk.borrow(ADA, 41)).leases
+    assert used.granted_atoms == 60  # in all: what was used, and nothing to spend
+    assert (await desk.borrow(ADA, 41, sidecar="s2")).leases == ()
+    assert (await desk.borrow(ADA, 40, sidecar="s2")).leases[0].granted_atoms == 40
     assert await desk.problems() == ()
