@@ -25,7 +25,9 @@ from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.output_limit import splice_whole
 from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
+    REASONS_MAX,
     Members,
+    not_known,
     read_flag,
     read_inner,
     read_model,
@@ -33,8 +35,8 @@ from sidecar.providers.request_json import (
     read_objects,
     read_whole,
     says_something,
-    shown,
     text_of,
+    unknown_fields,
 )
 from sidecar.providers.token_estimates import (
     EMBEDDING_BASE,
@@ -136,11 +138,7 @@ class CohereEmbed:
 
 def _unknown(members: Members, known: frozenset[str]) -> list[str]:
     """Why a request has no bound, by its top-level fields."""
-    return [
-        _REASONS.get(name, f"field {shown(name)}: not known, so its cost is not either")
-        for name, member in members.items()
-        if name not in known and says_something(member)
-    ][:16]
+    return unknown_fields(members, known, _REASONS)[:REASONS_MAX]
 
 
 _REASONS: Final = {
@@ -164,7 +162,7 @@ def _read_messages(member: Any, family: Family, unbounded: list[str]) -> tuple[i
                     url = text_of(read_inner(bytes(part.get("image_url", b"")), param="image_url").get("url")) or ""
                     media_bytes += len(url) if url.isascii() and url.startswith("data:") else 0
                 elif kind not in _PLAIN_PARTS:
-                    unbounded.append(f"content part {shown(kind or '(none)')}: not known, so its cost is not either")
+                    unbounded.append(not_known(kind or "(none)", "content part "))
     except BadRequest:
         raise
     except (ValueError, RecursionError):

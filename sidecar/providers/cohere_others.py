@@ -24,12 +24,11 @@ from sidecar.providers.request_json import (
     OUTPUT_LIMIT_MAX,
     REASONS_MAX,
     Members,
-    not_known,
     read_flag,
     read_model,
     read_object,
     read_whole,
-    says_something,
+    unknown_fields,
 )
 from sidecar.providers.token_estimates import family_of, may_reason_unseen, prompt_bound
 
@@ -149,5 +148,4 @@ def search_units(members: Members) -> tuple[int, tuple[str, ...]]:
 
 
 def _unknown(members: Members, known: frozenset[str]) -> tuple[str, ...]:
-    strange = [name for name, member in members.items() if name not in known and says_something(member)]
-    return tuple(not_known(name) for name in strange[:REASONS_MAX])
+    return tuple(unknown_fields(members, known)[:REASONS_MAX])

@@ -21,6 +21,7 @@ from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
 from sidecar.providers.image_tokens import image_tokens
 from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.request_json import (
+    REASONS_MAX,
     Members,
     read_inner,
     read_object,
@@ -28,6 +29,7 @@ from sidecar.providers.request_json import (
     says_something,
     shown,
     text_of,
+    unknown_fields,
 )
 from sidecar.providers.request_model import model_asked
 from sidecar.providers.token_estimates import EMBEDDING_BASE, Family, embedded_text_frame, family_of
@@ -127,15 +129,11 @@ class InputReading(Reading):
 
 
 def _facts(body: bytes, members: Members, model: str, *, frame: int, base: int) -> RequestFacts:
-    unbounded = [
-        f"field {shown(name)}: not known, so its cost is not either"
-        for name, member in members.items()
-        if name not in _KNOWN and says_something(member)
-    ]
+    unbounded = unknown_fields(members, _KNOWN)
     family = family_of(model)
     texts, media_bytes, media_tokens = _parts(members, family, model, unbounded)
     bound = len(body) - media_bytes + media_tokens + base + frame * texts
-    ceiling = Ceiling(model, bound, 0, unbounded=tuple(dict.fromkeys(unbounded))[:16])
+    ceiling = Ceiling(model, bound, 0, unbounded=tuple(dict.fromkeys(unbounded))[:REASONS_MAX])
     return RequestFacts(ceiling, stream=False, body=body)
 
 

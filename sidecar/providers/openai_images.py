@@ -24,12 +24,11 @@ from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.openai_usage import read_usage
 from sidecar.providers.request_json import (
     REASONS_MAX,
-    not_known,
     read_flag,
     read_object,
     read_whole,
     read_word,
-    says_something,
+    unknown_fields,
 )
 from sidecar.providers.request_model import model_asked
 from sidecar.providers.token_estimates import OPENAI, prompt_bound
@@ -69,9 +68,7 @@ class OpenAIImages:
         model = model_asked(members, target)
         pictures = read_whole(members, "n", least=1, most=PICTURES_MAX) or 1
         partial = read_whole(members, "partial_images", least=0, most=PICTURES_MAX) or 0
-        unbounded = [
-            not_known(name) for name, member in members.items() if name not in _KNOWN and says_something(member)
-        ]
+        unbounded = unknown_fields(members, _KNOWN)
         by_tokens = model.rpartition("/")[2].startswith(_BY_TOKENS)
         bound = prompt_bound(OPENAI, text_bytes=len(body), tools=0, structured=False, media_tokens=0)
         known = _FIRST_MODELS.fullmatch(model.rpartition("/")[2]) is not None

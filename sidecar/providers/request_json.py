@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -59,6 +60,7 @@ _USUAL: Final = frozenset({b'"user"', b'"assistant"', b'"system"', b'"developer"
 
 _CLOSING: Final = frozenset(b"]}")
 _QUOTE: Final = ord('"')
+_NO_REASONS: Final[Mapping[str, str]] = MappingProxyType({})
 _READ_BY_PARTS: Final = frozenset({"messages", "system"})
 """What holds long texts and is read part by part by `read_objects`: not searched as a whole as well."""
 
@@ -313,6 +315,18 @@ def shown(name: str) -> str:
 def not_known(name: str, within: str = "field ") -> str:
     """Why a call has no bound where a caller's own name is none that we know: what it asks for may cost anything."""
     return f"{within}{shown(name)}: not known, so its cost is not either"
+
+
+def unknown_fields(members: Members, known: Container[str], reasons: Mapping[str, str] = _NO_REASONS) -> list[str]:
+    """Why a call has no bound, by each field that asks for something and is not among the `known`.
+
+    `reasons` says it of some in their own words.
+    """
+    return [
+        reasons.get(name, not_known(name))
+        for name, member in members.items()
+        if name not in known and says_something(member)
+    ]
 
 
 def says_something(member: Member | None) -> bool:

@@ -36,7 +36,8 @@ SHARES: Final = 8
 FOR_GOOD: Final = frozenset({Reason.REQUEST_EXCEEDS_BUDGET, Reason.BUDGET_EXCEEDED, Reason.CREDITS_EXHAUSTED})
 """Refusals for money that waiting does not end."""
 
-_FOR_MONEY: Final = FOR_GOOD | {Reason.BUDGET_IN_FLIGHT}
+FOR_MONEY: Final = FOR_GOOD | {Reason.BUDGET_IN_FLIGHT}
+"""All refusals for money."""
 
 Shortener = Callable[[RequestFacts, int], RequestFacts | None]
 """A request's facts with an output limit of so many tokens, its body too; None where it cannot have that."""
@@ -47,6 +48,16 @@ class Clamp(msgspec.Struct, frozen=True):
 
     asked: int | None
     times: int = 1
+
+
+def asked_first(facts: RequestFacts, clamp: Clamp | None) -> int | None:
+    """The output limit that a call came with, before it was shortened at all; None for none."""
+    return facts.ceiling.output_limit if clamp is None else clamp.asked
+
+
+def held_open(uncovered: Uncovered) -> int:
+    """Atoms that open calls hold of what stood in a call's way, and may give back."""
+    return 0 if uncovered.binding is None else uncovered.binding.held or 0
 
 
 def shortened(
@@ -71,16 +82,15 @@ def shortened(
         floor_tokens: the least that an answer may be shortened to.
     """
     times = 0 if clamp is None else clamp.times
-    if uncovered.reason not in _FOR_MONEY or uncovered.affordable_atoms is None or not may_clamp or times >= MAX_CLAMPS:
+    if uncovered.reason not in FOR_MONEY or uncovered.affordable_atoms is None or not may_clamp or times >= MAX_CLAMPS:
         return None
-    limit = bound.card.max_output_tokens if facts.ceiling.output_limit is None else facts.ceiling.output_limit
+    limit = facts.ceiling.longest(bound.card)
     if limit > bound.card.max_output_tokens:  # no such answer exists: a mistake, which is not to pass for a wish
         return None
-    asked = facts.ceiling.output_limit if clamp is None else clamp.asked
     for tokens in _to_try(facts, bound, uncovered, uncovered.affordable_atoms, floor_tokens, alone=not times):
         shorter = shorten(facts, tokens) if tokens < limit else None
         if shorter is not None:
-            return shorter, Clamp(asked, times + 1)
+            return shorter, Clamp(asked_first(facts, clamp), times + 1)
     return None
 
 
@@ -95,7 +105,7 @@ def _to_try(
 ) -> tuple[int, ...]:
     """Output limits that may fit, the one to be tried first in front."""
     most = affordable_output_tokens(facts.ceiling, bound, affordable_atoms) or 0
-    held = (uncovered.binding.held or 0) if uncovered.binding is not None else 0
+    held = held_open(uncovered)
     if not held and alone:
         return (most,) if most >= floor_tokens else ()
     if most >= floor_tokens:

@@ -127,7 +127,7 @@ def affordable_output_tokens(ceiling: Ceiling, priced: Priced, remaining_atoms: 
     bound = bound_of(ceiling, priced.card, priced.currency)
     if ceiling.units:
         remaining_atoms -= unit_atoms(ceiling, priced.card, priced.currency)
-    low, high = 0, priced.card.max_output_tokens if ceiling.output_limit is None else ceiling.output_limit
+    low, high = 0, ceiling.longest(priced.card)
     while low < high:
         middle = (low + high + 1) // 2
         if bound.atoms(ceiling.input_tokens, middle * ceiling.choices) <= remaining_atoms:

@@ -15,18 +15,15 @@ from typing import Final
 
 import msgspec
 
-from sidecar.core.governance.decisions import Reason
 from sidecar.core.pricing.ceilings import bound_of
 from sidecar.leases.table import Uncovered
 from sidecar.providers.dialect import RequestFacts
 from sidecar.providers.growing_streams import may_grow
-from sidecar.proxy.clamp import FOR_GOOD, Clamp, Shortener
+from sidecar.proxy.clamp import FOR_MONEY, Clamp, Shortener, asked_first, held_open
 from sidecar.proxy.price import Priced, affordable_output_tokens
 
 GROW_TOKENS: Final = 256
 """A hold grows by so many output tokens at least, where there is so much; by half of what it covers if that is more."""
-
-_FOR_MONEY: Final = FOR_GOOD | {Reason.BUDGET_IN_FLIGHT}
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -60,17 +57,16 @@ def begun_small(
         floor_tokens: the shortest answer worth giving.
     """
     left = uncovered.affordable_atoms
-    if uncovered.reason not in _FOR_MONEY or left is None or not may_grow(protocol, facts):
+    if uncovered.reason not in FOR_MONEY or left is None or not may_grow(protocol, facts):
         return None
     limit = facts.ceiling.output_tokens(bound.card)
     if not floor_tokens < limit <= bound.card.max_output_tokens:
         return None
-    held = (uncovered.binding.held or 0) if uncovered.binding is not None else 0
-    most = affordable_output_tokens(facts.ceiling, bound, left + held) or 0
+    most = affordable_output_tokens(facts.ceiling, bound, left + held_open(uncovered)) or 0
     if most < floor_tokens:
         return None
     shorter = shorten(facts, most) if shorten is not None and most < limit else None
     if shorter is not None:
-        facts, clamp = shorter, Clamp(facts.ceiling.output_limit if clamp is None else clamp.asked)
+        facts, clamp = shorter, Clamp(asked_first(facts, clamp))
     atoms = bound_of(facts.ceiling, bound.card, bound.currency).atoms(facts.ceiling.input_tokens, floor_tokens)
     return facts, clamp, Start(floor_tokens, atoms)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sidecar.core.governance.decisions import Denied, Reason
 from sidecar.core.governance.rate_limits import Counts
 from sidecar.providers.dialect import RequestFacts
-from sidecar.proxy.clamp import MAX_CLAMPS, Clamp, Shortener
+from sidecar.proxy.clamp import MAX_CLAMPS, Clamp, Shortener, asked_first
 from sidecar.proxy.price import Priced
 from sidecar.proxy.rate_facts import RATE_LIMIT
 from sidecar.proxy.rates import UNKNOWN_OUTPUT_TOKENS
@@ -60,6 +60,4 @@ def shortened_to_window(
     if not floor_tokens <= tokens < limit:
         return None
     shorter = shorten(facts, tokens)
-    return (
-        None if shorter is None else (shorter, Clamp(ceiling.output_limit if clamp is None else clamp.asked, times + 1))
-    )
+    return None if shorter is None else (shorter, Clamp(asked_first(facts, clamp), times + 1))

@@ -49,10 +49,13 @@ class Ceiling(msgspec.Struct, frozen=True):
     unbounded: tuple[str, ...] = ()
     units: tuple[tuple[str, int], ...] = ()
 
+    def longest(self, card: RateCard) -> int:
+        """Output tokens of one choice at most: what was asked for, else the model's own limit."""
+        return card.max_output_tokens if self.output_limit is None else self.output_limit
+
     def output_tokens(self, card: RateCard) -> int:
         """Output tokens at most, over all choices."""
-        limit = card.max_output_tokens if self.output_limit is None else self.output_limit
-        return limit * self.choices
+        return self.longest(card) * self.choices
 
 
 def within_window(ceiling: Ceiling, card: RateCard) -> Ceiling | None:
