@@ -10,25 +10,35 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 _PRELUDE_BYTES = 12
 _CHECKSUM_BYTES = 4
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_EMPTY_LINE = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 def shown_texts(body: bytes) -> list[str]:
     """The pieces that the whole events in this beginning of an answer show, in their order; compressed or not."""
-    texts: list[str] = []
+    return [text for _, texts in shown_events(unzipped(body)) for text in texts]
+
+
+def shown_events(body: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Each whole event of an answer that is not compressed: at which byte it ends, and the texts that it shows.
+
+    What a beginning of it shows is what is in the events that end within it.
+    """
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, IndexError):
-        for event in _events(_plain(body)):
-            texts += [text for text in _texts_of(event) if isinstance(text, str) and text]
-    return texts
+        for end, event in _events(body):
+            yield end, [text for text in _texts_of(event) if isinstance(text, str) and text]
 
 
-def _plain(body: bytes) -> bytes:
-    """Without its compression, as far as it goes."""
+def unzipped(body: bytes) -> bytes:
+    """A beginning of an answer without its gzip, as far as it goes; itself where it has none."""
     plain = b""
     with contextlib.suppress(zlib.error):
         while body[:2] == b"\x1f\x8b":
@@ -39,42 +49,49 @@ def _plain(body: bytes) -> bytes:
     return plain
 
 
-def _events(body: bytes) -> Iterator[Any]:
-    """Its whole events, in any of the framings that providers use."""
+def _events(body: bytes) -> Iterator[tuple[int, Any]]:
+    """Its whole events, in any of the framings that providers use, each with where it ends."""
     if body[:1] == b"\0":
         yield from _binary(body)
     elif body.lstrip()[:1] == b"[":
-        yield from _array(body.decode("utf-8", "ignore").lstrip()[1:])
+        yield from _array(body)
     elif body.lstrip()[:1] == b"{":
-        for line in body.split(b"\n")[:-1]:
-            if line.strip():
-                yield json.loads(line)
+        for line in re.finditer(rb"([^\n]*)\n", body):
+            if line[1].strip():
+                yield line.end(), json.loads(line[1])
     else:
-        text = body.decode("utf-8", "ignore").replace("\r\n", "\n").replace("\r", "\n")
-        for block in text.split("\n\n")[:-1]:
-            data = "\n".join(line[5:].removeprefix(" ") for line in block.split("\n") if line.startswith("data:"))
-            if data and data != "[DONE]":
-                yield json.loads(data)
+        start = 0
+        for boundary in _EMPTY_LINE.finditer(body):
+            lines = _LINE_END.split(body[start : boundary.start()])
+            start = boundary.end()
+            data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+            if data and data != b"[DONE]":
+                yield start, json.loads(data)
 
 
-def _binary(body: bytes) -> Iterator[Any]:
-    while len(body) >= _PRELUDE_BYTES:
-        whole, heads = int.from_bytes(body[:4]), int.from_bytes(body[4:8])
-        if not _PRELUDE_BYTES + heads + _CHECKSUM_BYTES <= whole <= len(body):
+def _binary(body: bytes) -> Iterator[tuple[int, Any]]:
+    at = 0
+    while len(body) - at >= _PRELUDE_BYTES:
+        whole, heads = int.from_bytes(body[at : at + 4]), int.from_bytes(body[at + 4 : at + 8])
+        end, data_end = at + whole, at + whole - _CHECKSUM_BYTES
+        if not _PRELUDE_BYTES + heads + _CHECKSUM_BYTES <= whole <= len(body) - at:
             return
-        if zlib.crc32(body[: whole - _CHECKSUM_BYTES]) != int.from_bytes(body[whole - _CHECKSUM_BYTES : whole]):
+        if zlib.crc32(body[at:data_end]) != int.from_bytes(body[data_end:end]):
             return
-        said = json.loads(body[_PRELUDE_BYTES + heads : whole - _CHECKSUM_BYTES])
-        yield json.loads(base64.b64decode(said["bytes"])) if "bytes" in said else said
-        body = body[whole:]
+        said = json.loads(body[at + _PRELUDE_BYTES + heads : data_end])
+        yield end, json.loads(base64.b64decode(said["bytes"])) if "bytes" in said else said
+        at = end
 
 
-def _array(text: str) -> Iterator[Any]:
+def _array(body: bytes) -> Iterator[tuple[int, Any]]:
     reader = json.JSONDecoder()
-    while text := text.lstrip().removeprefix(",").lstrip():
-        said, end = reader.raw_decode(text)
-        yield said
-        text = text[end:]
+    text = body.decode("utf-8", "ignore")
+    at, end_bytes = text.index("[") + 1, 0
+    while found := _BETWEEN.match(text, at):
+        said, end = reader.raw_decode(text, found.end())
+        end_bytes += len(text[0 if not end_bytes else at : end].encode())
+        at = end
+        yield end_bytes, said
 
 
 def _texts_of(event: dict[str, Any]) -> Iterator[Any]:
