@@ -71,6 +71,10 @@ class EventStream:
         """Where an event ends in a run, about the middle; 0 where none does."""
         return halve(events)
 
+    def find(self, pattern: re.Pattern[bytes], events: bytes) -> list[bytes]:
+        """What the one group of a pattern finds in a run; nothing that it finds may reach over a line's end."""
+        return pattern.findall(events)
+
     def read(self, event: bytes) -> tuple[bytes, bytes]:
         """An event's name and data; b"" for what it does not have."""
         return read_event(event)

@@ -80,6 +80,10 @@ class JsonStream(EventStream):
         del events
         return 0
 
+    def find(self, pattern: re.Pattern[bytes], events: bytes) -> list[bytes]:
+        """What a pattern finds in the objects of a run: one may end within a line, and another run begin there."""
+        return [text for _, event in self.split(events) for text in pattern.findall(event)]
+
     def read(self, event: bytes) -> tuple[bytes, bytes]:
         """No name, and the object."""
         return b"", event

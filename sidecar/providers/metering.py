@@ -201,7 +201,7 @@ class Meter:
         events = stream.feed(piece)
         if events:
             reading = self._reading
-            texts = reading.text_pattern.findall(events)
+            texts = stream.find(reading.text_pattern, events)
             if texts:
                 reading.texts += len(texts)
                 reading.visible_bytes += len(texts[0]) if len(texts) == 1 else len(b"".join(texts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -73,6 +74,16 @@ def test_an_object_too_long_is_passed_over_and_the_next_is_read() -> None:
     assert [event for _, event in stream.split(stream.feed(b'"},{"b":2},{"c"'))] == [b'{"b":2}']
     assert (stream.skipped, stream.is_skipping) == (True, False)
     assert [event for _, event in stream.split(stream.feed(b":3}]"))] == [b'{"c":3}']
+
+
+def test_a_text_is_found_alike_where_garbage_ends_an_object_within_it() -> None:
+    """What is counted of an answer does not hang on how its bytes were cut (found by fuzzing)."""
+    pattern = re.compile(rb'"text": "([^"]*)"')
+    body = b'{"x: "text": "lo } w"" {} {"text": "yes"}'
+    for pieces in cuts(body, seed="text", count=20):
+        stream = JsonStream()
+        found = [text for piece in pieces for text in stream.find(pattern, stream.feed(piece))]
+        assert found == [b"yes"]
 
 
 def test_each_byte_is_looked_at_once() -> None:
