@@ -175,10 +175,13 @@ def expected_gauge(metrics: Metrics, expected: Expectations) -> None:
 
 
 def open_gauges(metrics: Metrics, open_ended: OpenEnded) -> None:
-    """Show Ω at each scrape: what calls without a bound that are under way may cost beyond their holds (L0)."""
+    """Show Ω at each scrape: what calls that are under way may cost beyond their holds (L0)."""
     metrics.gauge("spend_unbounded_calls", "Calls without a bound that are under way.", lambda: len(open_ended))
     help_text = "Atoms of tokens that calls without a bound under way may cost beyond what is held for them."
     metrics.family("spend_unbounded_excess_atoms", help_text, OPEN_LABELS, open_ended.excess_by_currency)
+    metrics.gauge("spend_growing_calls", "Calls under way whose hold grows.", lambda: open_ended.growing)
+    help_text = "Atoms that calls under way whose hold grows lack of their bounds."
+    metrics.family("spend_growing_excess_atoms", help_text, OPEN_LABELS, open_ended.growing_excess_by_currency)
 
 
 def own_gauges(metrics: Metrics, table: LeaseTable, shipper: Shipper, clock: Clock) -> None:

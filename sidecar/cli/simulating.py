@@ -17,11 +17,15 @@ from sidecar.providers.dialect import BadRequest, Dialect, Ending, RequestFacts
 from sidecar.providers.registry import ANTHROPIC_MESSAGES, OPENAI_CHAT
 from sidecar.providers.request_json import read_model, read_object
 from sidecar.proxy.estimate import estimate
+from sidecar.proxy.open_ended import OpenEnded
 from sidecar.proxy.price import Priced, price
 from sidecar.proxy.settle import Prices, settle
 from sidecar.proxy.unfit import Unfit
 
 DIALECTS: Final[dict[str, Dialect]] = {"openai": OPENAI_CHAT, "anthropic": ANTHROPIC_MESSAGES}
+BY_POLICY: Final = OpenEnded()
+"""Finds the bound of a document as the proxy does, by its model's window; what has none is refused, as by default."""
+
 _USAGE_FIELDS: Final = frozenset({"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"})
 
 
@@ -84,6 +88,8 @@ def simulate(
             f"{'' if protocol else ', or say whose request it is with --protocol openai or anthropic'}.",
         )
     priced = price(facts.ceiling, rates, provider=whose, at_ms=at_ms)
+    if isinstance(priced, Denied) and (within := BY_POLICY.let_in(facts.ceiling, rates, provider=whose, at_ms=at_ms)):
+        facts, priced = msgspec.structs.replace(facts, ceiling=within.ceiling), within.priced
     likely = cheap_bound(facts.model, asked)
     plain = Simulation(
         spoken,

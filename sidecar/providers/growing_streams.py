@@ -70,6 +70,11 @@ def most_tokens(pieces: int, visible_bytes: int) -> int:
     return max(pieces, visible_bytes) + ESTIMATE_MARGIN
 
 
+def likely_tokens(pieces: int, visible_bytes: int, per_1000_bytes: int) -> int:
+    """Output tokens of the same, hardly ever more, of a kind of stream that has so many in a thousand bytes."""
+    return max(pieces, -(-per_1000_bytes * visible_bytes // 1000)) + ESTIMATE_MARGIN
+
+
 def _hides(members: Members) -> bool:
     return any(_plain(name) in _HIDES and says_something(members[name]) for name in members)
 

@@ -93,6 +93,10 @@ class Call(msgspec.Struct, frozen=True):
     unbounded: tuple[str, ...] = ()
     start: Start | None = None
 
+    def kind(self, currency: str) -> tuple[str, str, str, str]:
+        """The `expectations.Kind` of it, charged in this currency."""
+        return self.provider, self.protocol, self.facts.model, currency
+
 
 class Admitted:
     """The call may run, and that is written. It must be settled exactly once.
@@ -145,22 +149,7 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
             discard=lambda late: _release(late, authority),
         )
     if isinstance(covered, Uncovered):
-        fewer = await _counted(call, covered.reason, authority)
-        if fewer is not None:
-            return await authorize(msgspec.structs.replace(fewer, asked_at=began), authority)
-        smaller = _begun_small(call, bound, covered, authority)
-        if smaller is not None:
-            verdict = await authorize(msgspec.structs.replace(smaller, asked_at=began), authority)
-            if isinstance(verdict, Admitted):
-                return verdict
-        shorter = _shortened(call, bound, covered, authority)
-        if shorter is not None:
-            verdict = await authorize(msgspec.structs.replace(shorter, asked_at=began), authority)
-            if isinstance(verdict, Admitted) or verdict.reason not in FOR_GOOD:
-                return verdict
-            # There was enough for a shorter answer a moment ago, and others were quicker: not a no for good.
-            covered = msgspec.structs.replace(covered, reason=Reason.BUDGET_IN_FLIGHT)
-        return _denied(call, bound, covered)
+        return await _with_less(call, bound, covered, authority, began=began)
     if covered.standing.currency != bound.currency.code:
         if covered.held is not None:
             authority.table.release(covered.held)
@@ -169,6 +158,31 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
     if covered.standing.rate_limits:
         return await _within_rates(call, covered, bound, authority, rates=rates, now_ms=now_ms)
     return _admit(call, covered, bound, authority, rates=rates, now_ms=now_ms)
+
+
+async def _with_less(
+    call: Call, bound: Priced, covered: Uncovered, authority: Authority, *, began: float | None
+) -> Admitted | Denied:
+    """Decide about a call whose bound does not fit: with its prompt counted, with a part of it held, or shorter."""
+    fewer = await _counted(call, covered.reason, authority)
+    if fewer is not None:
+        return await authorize(msgspec.structs.replace(fewer, asked_at=began), authority)
+    in_flight = False
+    for smaller in _begun_small(call, bound, covered, authority):
+        verdict = await authorize(msgspec.structs.replace(smaller, asked_at=began), authority)
+        if isinstance(verdict, Admitted):
+            return verdict
+        in_flight = in_flight or verdict.reason is Reason.BUDGET_IN_FLIGHT
+    # What others hold they give back: better asked again than shortened to as little as it could have begun with.
+    shorter = None if in_flight else _shortened(call, bound, covered, authority)
+    if shorter is not None:
+        verdict = await authorize(msgspec.structs.replace(shorter, asked_at=began), authority)
+        if isinstance(verdict, Admitted) or verdict.reason not in FOR_GOOD:
+            return verdict
+        in_flight = True  # there was enough for a shorter answer a moment ago, and others were quicker
+    return _denied(
+        call, bound, msgspec.structs.replace(covered, reason=Reason.BUDGET_IN_FLIGHT) if in_flight else covered
+    )
 
 
 def _take(call: Call, bound: Priced, authority: Authority) -> Covered | Uncovered | None:
@@ -217,34 +231,27 @@ def _shortened(call: Call, bound: Priced, uncovered: Uncovered, authority: Autho
     if call.shorten is None or standing is None or call.start is not None:
         return None
     found = shortened(
-        call.facts,
-        call.clamp,
-        bound,
-        uncovered,
-        shorten=call.shorten,
-        may_clamp=_may_clamp(call, standing),
-        floor_tokens=authority.clamp_floor_tokens,
-    )
+        call.facts, call.clamp, bound, uncovered,
+        shorten=call.shorten, may_clamp=_may_clamp(call, standing), floor_tokens=authority.clamp_floor_tokens,
+    )  # fmt: skip
     return None if found is None else msgspec.structs.replace(call, facts=found[0], clamp=found[1])
 
 
-def _begun_small(call: Call, bound: Priced, uncovered: Uncovered, authority: Authority) -> Call | None:
+def _begun_small(call: Call, bound: Priced, uncovered: Uncovered, authority: Authority) -> tuple[Call, ...]:
     """The call with a hold that grows, if its provider, its stream and all budgets that apply allow that."""
-    standing = uncovered.standing
-    if not call.stops_billing or call.unbounded or call.start is not None:
-        return None
-    if standing is None or not _may_clamp(call, standing):
-        return None
+    standing, expected, kind = uncovered.standing, authority.expected, call.kind(bound.currency.code)
+    if not call.stops_billing or call.unbounded or call.start is not None or standing is None:
+        return ()
+    if not _may_clamp(call, standing) or not expected.may_grow(kind, authority.clock.monotonic()):
+        return ()
     found = begun_small(
-        call.facts,
-        call.clamp,
-        bound,
-        uncovered,
-        protocol=call.protocol,
-        shorten=call.shorten,
-        floor_tokens=authority.clamp_floor_tokens,
-    )
-    return None if found is None else msgspec.structs.replace(call, facts=found[0], clamp=found[1], start=found[2])
+        call.facts, call.clamp, bound, uncovered,
+        protocol=call.protocol, shorten=call.shorten, floor_tokens=authority.clamp_floor_tokens,
+        expected_atoms=expected.expected_of(kind) or 0,
+    )  # fmt: skip
+    if found is None:
+        return ()
+    return tuple(msgspec.structs.replace(call, facts=found[0], clamp=found[1], start=start) for start in found[2])
 
 
 def _may_clamp(call: Call, standing: Standing) -> bool:
@@ -375,6 +382,8 @@ def _admit(
         return denied
     if call.unbounded and bound is not None:
         authority.open_ended.opened(call.request_id, call.facts.ceiling, bound)
+    if call.start is not None and bound is not None:
+        authority.open_ended.grows(call.request_id, standing.currency, max(0, bound.ceiling_atoms - held_atoms))
     prices = None if bound is None else _prices(call, bound, rates, now_ms)
     return Admitted(call, admission, held, prices, remaining)
 

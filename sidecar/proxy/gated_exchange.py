@@ -42,12 +42,12 @@ class GatedExchange(Exchange):
     def caller_ready(self) -> None:
         """Read on, unless what came is not paid for yet."""
         super().caller_ready()
-        if self._gate.waits:
+        if self._gate.holds:
             self.hold_on()
 
     def check(self, now: float) -> None:
         """End what takes too long; while we do not read, the provider's silence is ours."""
-        if self._gate.waits:
+        if self._gate.holds:
             self._moved_at = now
         super().check(now)
 
@@ -70,8 +70,8 @@ class GatedExchange(Exchange):
             self._connection.resume()
         self.answer_moved(b"", complete=complete)
 
-    def conclude(self, cause: Cause, last: bytes, headers: tuple[Header, ...], *, repeats: bool) -> None:
-        """End it before its end, properly: settle, write `last` as the end of the answer, hang up.
+    def conclude(self, cause: Cause, shown: bytes, last: bytes, headers: tuple[Header, ...], *, repeats: bool) -> None:
+        """End it before its end, properly: settle, write the last of it and `last` as its end, hang up.
 
         The headers go into the answer's head, or where that is written, behind its body. Where the framing leaves
         no room for other bytes than the provider's it is cut, as by `end`.
@@ -85,8 +85,9 @@ class GatedExchange(Exchange):
             self._late = [*self._late, *headers]
             trailers = self._late if self._written else ()
             if self._echo is not None:  # our own words are left alone: a key may be a part of one
-                last = self._echo.pass_on(last if repeats else b"", last=True) + (b"" if repeats else last)
-            self._show(last, complete=False)
+                shown, last = (shown + last, b"") if repeats else (shown, last)
+                shown = self._echo.pass_on(shown, last=True)
+            self._show(shown + last, complete=False)
             if self._framing is Framing.CHUNKED:
                 self._arrival.write(b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % header for header in trailers))
         except Exception as exc:

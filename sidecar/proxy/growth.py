@@ -38,6 +38,7 @@ class Growth:
         "_admitted",
         "_authority",
         "_bound",
+        "_bound_atoms",
         "_held",
         "_input_tokens",
         "_metrics",
@@ -59,6 +60,7 @@ class Growth:
         self._bound: Bound = bound_of(ceiling, prices.card, prices.currency)
         self._input_tokens = ceiling.input_tokens
         self.limit = ceiling.output_tokens(prices.card)
+        self._bound_atoms = self._atoms(self.limit)
         self.covers = 0 if start is None else min(start.tokens, self.limit)
 
     @property
@@ -72,14 +74,20 @@ class Growth:
             return True
         return any(self._take(wanted) for wanted in self._steps(tokens))
 
-    async def ask(self, tokens: int) -> Reason | None:
-        """The same with the ledger's help, and a wait for other open calls to end; gives why not, None if it is so."""
+    async def ask(self, tokens: int, least: int) -> Reason | None:
+        """The same with the ledger's help, and a wait for other open calls to end; gives why not, None if it is so.
+
+        Args:
+            tokens: to be covered.
+            least: fewer, which would do for now.
+        """
         clock, call = self._authority.clock, self._admitted.call
-        least, most = GROW_WAIT_MS
-        until = clock.monotonic() + (least + zlib.crc32(call.request_id.encode()) % (most - least + 1)) / 1000
-        refused = await self._ask_once(tokens)
+        shortest, longest = GROW_WAIT_MS
+        wait_ms = shortest + zlib.crc32(call.request_id.encode()) % (longest - shortest + 1)
+        until = clock.monotonic() + wait_ms / 1000
+        refused = await self._ask_once(tokens, least)
         while refused is not None and self._others_hold and clock.monotonic() < until:
-            refused = await self._ask_once(tokens)
+            refused = await self._ask_once(tokens, least)
         if refused is not None:
             self._metrics.growths.add("refused")
         return refused
@@ -104,13 +112,13 @@ class Growth:
             if isinstance(more, Held):
                 self._join(more, self.covers)
 
-    async def _ask_once(self, tokens: int) -> Reason | None:
+    async def _ask_once(self, tokens: int, least: int) -> Reason | None:
         """Ask, for less each time; it takes no longer than a call waits for others."""
         authority, call = self._authority, self._admitted.call
         began = authority.clock.monotonic()
         refused = Reason.BUDGET_EXCEEDED
-        for wanted in self._steps(tokens):
-            if self.is_over or tokens <= self.covers:
+        for wanted in dict.fromkeys((*self._steps(tokens), least)):
+            if self.is_over or least <= self.covers:
                 return None
             covered = await authority.keeper.cover(
                 call.subject,
@@ -187,6 +195,8 @@ class Growth:
             except SpoolFull:
                 return False
             self._admitted.admission = grown
+            lacking = max(0, self._bound_atoms - held.atoms)
+            self._authority.open_ended.grows(grown.request_id, grown.currency, lacking)
             self._metrics.growths.add("grown")
         self.covers = max(self.covers, tokens)
         return True

@@ -26,13 +26,13 @@ from sidecar.proxy.rates import used_tokens
 from sidecar.proxy.recent import RecentDecisions
 from sidecar.proxy.record import record
 from sidecar.proxy.refusals import Header
-from sidecar.proxy.settle import ESTIMATED, IMPLAUSIBLE, Settlement, settle
+from sidecar.proxy.settle import ESTIMATED, IMPLAUSIBLE, OVERRUN, Settlement, settle
 from sidecar.telemetry.metrics import Metrics
 
 FROM_PROVIDER: Final[Header] = (b"Spend-Origin", b"provider")
 """On every relayed answer: it is the provider's word, not ours."""
 
-GROWS: Final[tuple[Header, ...]] = ((b"Spend-Hold", b"grows"), (b"Trailer", b"Spend-Charge, Spend-Cut"))
+TRAILERS: Final[Header] = (b"Trailer", b"Spend-Charge, Spend-Cut")
 """On an answer that may be ended from inside, and then says so behind its end."""
 
 NO_HEAD: Final = "none"
@@ -103,8 +103,10 @@ class Passage:
         if clamp is not None:
             asked = b"" if clamp.asked is None else b"; asked=%d" % clamp.asked
             headers.append((b"Spend-Clamped", b"%d%b" % (self._admitted.call.facts.ceiling.output_limit or 0, asked)))
-        if self._gate is not None:
-            headers += GROWS
+        if self._gate is not None and prices is not None:
+            excess = self._authority.open_ended.excess_atoms(self._admitted.call.request_id)
+            grows = b"grows; excess=" + format_amount(excess, prices.currency).encode()
+            headers += ((b"Spend-Hold", grows), TRAILERS)
         return headers
 
     def meter_for(self, status: int, content_encoding: str, lines: bytes) -> AnswerMeter:
@@ -146,6 +148,9 @@ class Passage:
     def _settle_now(self, outcome: Outcome) -> Sequence[Header]:
         admitted, authority = self._admitted, self._authority
         settlement = self._settle(outcome)
+        if admitted.call.start is not None:
+            authority.open_ended.closed(admitted.call.request_id)
+            self._learn_of_growing(settlement)
         if admitted.call.unbounded:
             authority.open_ended.closed(admitted.call.request_id)
             settlement = msgspec.structs.replace(settlement, flags=(*settlement.flags, UNBOUNDED))
@@ -178,11 +183,27 @@ class Passage:
         if event.charge_atoms is None or prices is None:
             return ()
         if not event.flags:  # the provider's own figures
-            call = admitted.call
-            authority.expected.learn(
-                (call.provider, call.protocol, call.facts.model, prices.currency.code), event.charge_atoms
-            )
+            kind = admitted.call.kind(prices.currency.code)
+            authority.expected.learn(kind, event.charge_atoms)
+            if admitted.call.stops_billing and admitted.call.facts.stream:
+                self._learn_density(kind, outcome, event.usage)
         return ((b"Spend-Charge", format_amount(event.charge_atoms, prices.currency).encode()),)
+
+    def _learn_density(self, kind: tuple[str, str, str, str], outcome: Outcome, usage: Usage) -> None:
+        """Learn how many tokens such streams have in what they show: what may grow is read by that (`gate`)."""
+        meter = outcome.meter
+        counted = meter.counted if isinstance(meter, Gate | Meter) else None
+        tokens = usage.total().output_tokens
+        if counted is not None and tokens is not None:
+            self._authority.expected.learn_density(kind, tokens, counted[1])
+
+    def _learn_of_growing(self, settlement: Settlement) -> None:
+        """An answer that came whole, or passed its hold: such calls are held for whole for a while."""
+        gate, prices = self._gate, self._admitted.prices
+        if gate is not None and prices is not None and (gate.whole or OVERRUN in settlement.flags):
+            kind = self._admitted.call.kind(prices.currency.code)
+            self._authority.expected.outgrew(kind, self._authority.clock.monotonic())
+            self._metrics.growths.add("outgrown")
 
     def forget_body(self) -> None:
         """Hold the request's body no longer: a stream may run for long."""

@@ -2,7 +2,8 @@
 
 Near a limit it is what open calls hold that refuses the next one, and most use a small part of it. Where a provider
 stops billing when we hang up, a call need not hold its whole bound: it begins with its prompt and the shortest answer
-that is worth giving, and its hold grows with what the stream shows. Where no more can be held, the stream is ended.
+that is worth giving, or with what nineteen of twenty such calls have cost at most, and its hold grows with what the
+stream shows. Where no more can be held, the stream is ended.
 
 That comes after counting the prompt and before shortening the answer. The output limit is lowered as well, but only
 to what could be held if every open call gave back all of its hold: so a call that is alone ends where a shortened one
@@ -42,10 +43,12 @@ def begun_small(
     protocol: str,
     shorten: Shortener | None,
     floor_tokens: int,
-) -> tuple[RequestFacts, Clamp | None, Start] | None:
-    """A request that may begin where its whole bound does not fit; None: its hold cannot grow, or too little is left.
+    expected_atoms: int = 0,
+) -> tuple[RequestFacts, Clamp | None, tuple[Start, ...]] | None:
+    """A request that may begin where its whole bound does not fit, and what it may begin with, the most first.
 
-    Its provider is one that stops billing when we hang up, and no budget that applies forbids a shorter answer.
+    None: its hold cannot grow, or too little is left. Its provider is one that stops billing when we hang up, and no
+    budget that applies forbids a shorter answer.
 
     Args:
         facts: of the request.
@@ -55,6 +58,7 @@ def begun_small(
         protocol: the dialect's name.
         shorten: lowers the output limit; None where it cannot be.
         floor_tokens: the shortest answer worth giving.
+        expected_atoms: what nineteen of twenty such calls cost at most; 0 where that is not known.
     """
     left = uncovered.affordable_atoms
     if uncovered.reason not in FOR_MONEY or left is None or not may_grow(protocol, facts):
@@ -68,5 +72,9 @@ def begun_small(
     shorter = shorten(facts, most) if shorten is not None and most < limit else None
     if shorter is not None:
         facts, clamp = shorter, Clamp(asked_first(facts, clamp))
-    atoms = bound_of(facts.ceiling, bound.card, bound.currency).atoms(facts.ceiling.input_tokens, floor_tokens)
-    return facts, clamp, Start(floor_tokens, atoms)
+    tokens = [floor_tokens]
+    if expected_atoms <= left + held_open(uncovered):
+        likely = min(affordable_output_tokens(facts.ceiling, bound, expected_atoms) or 0, limit, most)
+        tokens = [likely, floor_tokens] if likely > floor_tokens else tokens
+    price = bound_of(facts.ceiling, bound.card, bound.currency)
+    return facts, clamp, tuple(Start(each, price.atoms(facts.ceiling.input_tokens, each)) for each in tokens)

@@ -36,6 +36,8 @@ class Served:
     started: bool = True
     finished: bool = False
     holding: bool = False
+    sent: int = 0
+    """Events of a stream that were written, whoever read them."""
 
     @property
     def is_cut(self) -> bool:
@@ -99,6 +101,7 @@ class LLMProvider:
                     while not plan.resume.is_set():
                         await asyncio.sleep(0.01)
                 await response.write(event)
+                served.sent += 1
                 await asyncio.sleep(plan.chunk_delay_s)
             served.finished = True
             await response.write_eof()

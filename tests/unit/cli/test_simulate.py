@@ -52,6 +52,21 @@ def test_the_ceiling_is_the_proxys(
     assert "--usage" in shell.run("simulate", file).stdout
 
 
+def test_l0_a_document_is_bounded_as_the_path_does_and_what_nothing_bounds_is_refused(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """By its model's window; a tool that the provider runs has no bound here either."""
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQK"}
+    content = [{"type": "document", "source": source}, {"type": "text", "text": "Sheep?"}]
+    asked = CLAUDE | {"messages": [{"role": "user", "content": content}]}
+    (found,) = shell.json("simulate", write(tmp_path, "document.json", asked))
+    assert (found["refusal"], found["bound"]) == (None, {"input_tokens": 200_000, "output_tokens": 120})
+    assert found["ceiling"]["atoms"] >= 200_000 * 1_000 + 120 * 5_000
+    searches = asked | {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}
+    with pytest.raises(AssertionError, match="request_not_boundable"):
+        shell.run("simulate", write(tmp_path, "searches.json", searches))
+
+
 def test_the_charge_is_exact(shell: Shell, tmp_path: Path) -> None:
     """12 tokens in at $0.15 and 100 out at $0.60 a million: 61,800 billionths of a dollar."""
     file = write(tmp_path, "ask.json", ASK)

@@ -7,7 +7,15 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.proxy.expectations import KINDS_MAX, LATEST, LEARNED_FROM, Expectations
+from sidecar.proxy.expectations import (
+    DENSE_FROM_BYTES,
+    KINDS_MAX,
+    LATEST,
+    LEARNED_FROM,
+    OUTGROWN_S,
+    UNLEARNED_DENSITY,
+    Expectations,
+)
 from sidecar.telemetry.metrics import Metrics
 
 KIND = ("openai", "openai.chat", "gpt-4o", "usd")
@@ -62,3 +70,33 @@ def test_it_is_among_the_metrics() -> None:
                    learned(*[5] * LATEST).all)  # fmt: skip
     wanted = b'spend_expected_cost_atoms{currency="usd",model="gpt-4o",protocol="openai.chat",provider="openai"} 5.0'
     assert wanted in metrics.render()
+
+
+def test_l44_how_dense_a_stream_is_is_learned_from_its_densest() -> None:
+    """A guess until enough is known; never more than a token a byte; short answers say nothing."""
+    expected = Expectations()
+    for tokens in (*range(20, 20 + LEARNED_FROM - 1), 26):
+        expected.learn_density(KIND, 10**6, DENSE_FROM_BYTES - 1)
+        assert expected.tokens_per_1000_bytes(KIND) == UNLEARNED_DENSITY
+        expected.learn_density(KIND, tokens, 1000)
+    assert expected.tokens_per_1000_bytes(KIND) == 26
+    expected.learn_density(KIND, 10**6, 1000)
+    assert expected.tokens_per_1000_bytes(KIND) == 1000
+    for _ in range(LATEST):
+        expected.learn_density(KIND, 301, 1001)
+    assert expected.tokens_per_1000_bytes(KIND) == 301
+
+
+def test_l0_a_kind_that_outgrew_its_hold_may_not_grow_for_a_while() -> None:
+    """It alone, and for an hour after the last time; of how many that is known has a bound."""
+    expected = Expectations()
+    assert expected.may_grow(KIND, 0.0)
+    expected.outgrew(KIND, 5.0)
+    expected.outgrew(KIND, 10.0)
+    assert not expected.may_grow(KIND, 10.0 + OUTGROWN_S)
+    assert expected.may_grow(KIND, 10.1 + OUTGROWN_S)
+    assert expected.may_grow(("other", *KIND[1:]), 10.0)
+    for number in range(KINDS_MAX):
+        expected.outgrew((str(number), *KIND[1:]), 20.0)
+    assert expected.may_grow(KIND, 20.0)
+    assert not expected.may_grow(("1", *KIND[1:]), 20.0)

@@ -16,7 +16,8 @@ from sidecar.app.system import SystemClock
 from sidecar.core.governance.decisions import Consulted, Reason
 from sidecar.core.pricing.ceilings import Ceiling, price_ceiling
 from sidecar.leases.table import Uncovered
-from sidecar.providers.growing_streams import most_tokens
+from sidecar.providers.growing_streams import likely_tokens
+from sidecar.proxy.expectations import LEARNED_FROM, UNLEARNED_DENSITY
 from sidecar.proxy.settle import CUT_AT_LIMIT, ESTIMATED, OVERRUN
 from tests.support.authority import CARD, DAILY, MODEL, USD, Bench, bench, full, standing
 from tests.support.forwarding import Answer, calling, until
@@ -83,6 +84,11 @@ def text_of(body: bytes) -> str:
     return "".join(one["choices"][0]["delta"].get("content", "") for one in found if one.get("choices"))
 
 
+def likely(text: str) -> int:
+    """The tokens that a stream of an unknown kind is believed to have at most."""
+    return likely_tokens(0, len(text), UNLEARNED_DENSITY)
+
+
 def last_chunks(body: bytes) -> list[Any]:
     found = [line[6:] for line in body.splitlines() if line.startswith(b"data: ")]
     return [one if one == b"[DONE]" else json.loads(one) for one in found]
@@ -97,13 +103,14 @@ async def test_a_stream_that_outgrows_what_can_be_held_is_ended_in_its_protocol(
         at.provider.then(Script.stream([*([b"".join(pieces)] if at_once else pieces), Wait()]))
         answer = await at.ask(ASK)
         assert (answer.status, answer.complete) == (200, True)
-        assert answer.headers["spend-hold"] == "grows"
+        lacking = atoms(16_000, INPUT_TOKENS) - atoms(FLOOR, INPUT_TOKENS)
+        assert answer.headers["spend-hold"] == f"grows; excess={lacking / 10**9}"
         last, mark = last_chunks(answer.body)[-2:]
         assert mark == b"[DONE]"
         assert (last["choices"][0]["finish_reason"], last["spend"]["cut"]) == ("length", "budget_exceeded")
         shown = text_of(answer.body)
         assert shown == WORD * (len(shown) // len(WORD))
-        assert most_tokens(len(shown) // len(WORD), len(shown)) <= 1000 < most_tokens(0, len(shown) + len(WORD))
+        assert likely(shown) <= 1000 < likely(shown + WORD)
         (settled,) = on.spool.settled
         assert settled.charge_atoms is not None
         assert atoms(2 * len(shown) // 5, INPUT_TOKENS) <= settled.charge_atoms <= atoms(1000, INPUT_TOKENS)
@@ -254,7 +261,7 @@ async def test_a_growth_that_cannot_be_written_covers_nothing() -> None:
             on.spool.admit_fault = full()
             answer = await caller.answer()
         assert answer.complete
-        assert most_tokens(0, len(text_of(answer.body))) <= FLOOR
+        assert likely(text_of(answer.body)) <= FLOOR
         assert len(on.spool.admitted) == 1
         assert last_chunks(answer.body)[-2]["spend"]["cut"] == "outbox_full"
         assert on.table.leases()[0].held == 0
@@ -293,6 +300,74 @@ async def test_an_answer_that_has_come_whole_is_judged_by_its_own_figures(tokens
         ((charge, ending, flags),) = at.events
         assert charge == 9 * INPUT_RATE + tokens * OUTPUT_RATE
         assert (ending, flags) == (("complete", ()) if fits else ("limited", (CUT_AT_LIMIT, OVERRUN)))
+
+
+@pytest.mark.parametrize(("learned", "fits"), [(200, True), (None, False)])
+async def test_a_stream_that_waits_is_read_on_where_it_is_likely_paid_for(learned: int | None, fits: bool) -> None:
+    """L44: its bytes are three times what is held, its tokens less: by its own figures all of it passes at its end."""
+    on = poor(1000)
+    stream = [*(chunk(WORD) for _ in range(300)), *LAST]
+    for _ in range(LEARNED_FROM if learned else 0):
+        on.authority.expected.learn_density(("openai", "openai.chat", MODEL, "usd"), learned or 0, 1000)
+    async with stopping(on) as at:
+        at.provider.then(Script.stream([*stream[:150], Wait(0.05), *stream[150:]]))
+        answer = await at.ask(ASK | {"stream_options": {"include_usage": True}})
+        assert answer.complete
+        assert (answer.body == b"".join(stream)) == fits
+        assert at.events[0][1:] == (("complete", ()) if fits else ("limited", (ESTIMATED, CUT_AT_LIMIT)))
+        assert [lease.held for lease in on.table.leases()] == [0]
+
+
+async def test_l25_what_was_likely_covered_is_shown_at_the_end_and_paid_for() -> None:
+    """A stream that was read on and cut after all: what was read is charged, so it is not kept back."""
+    on = poor(1000)
+    for _ in range(LEARNED_FROM):
+        on.authority.expected.learn_density(("openai", "openai.chat", MODEL, "usd"), 250, 1000)
+    async with stopping(on) as at:
+        at.provider.then(Script.stream([*(chunk(WORD) for _ in range(900)), Wait()]))
+        answer = await at.ask(ASK)
+        shown = text_of(answer.body)
+        assert answer.complete
+        assert likely_tokens(0, len(shown), 250) <= 1000 < likely_tokens(0, len(shown + WORD), 250)
+        ((charge, _, flags),) = at.events
+        assert charge == atoms(1000, INPUT_TOKENS), "as much as is held: by bytes it may be more"
+        assert flags == (ESTIMATED, CUT_AT_LIMIT)
+
+
+async def test_l0_by_how_much_a_growing_call_may_pass_its_hold_is_told_before_it_does() -> None:
+    """Ω: its bound less its hold, in the head and the metrics, less as it grows, nothing once it is settled."""
+    on = poor(5000)
+    open_ended, bound = on.authority.open_ended, atoms(16_000, INPUT_TOKENS)
+    async with stopping(on) as at, calling(at.port) as caller:
+        words = [chunk(WORD) for _ in range(90)]
+        at.provider.then(Script.stream([chunk(WORD), Wait(0.2), *words, Wait(0.2), *LAST]))
+        post(caller, ASK)
+        await until(lambda: on.spool.admitted)
+        assert dict(open_ended.growing_excess_by_currency()) == {("usd",): bound - atoms(FLOOR, INPUT_TOKENS)}
+        await until(lambda: len(on.spool.admitted) > 1)
+        held = on.spool.admitted[-1].held_atoms
+        assert dict(open_ended.growing_excess_by_currency())["usd",] <= bound - held
+        assert (await caller.answer()).complete
+        assert (open_ended.growing, dict(open_ended.growing_excess_by_currency())) == (0, {})
+
+
+async def test_l0_after_an_answer_that_came_whole_such_calls_are_held_for_whole() -> None:
+    """A provider that makes answers faster than holds can grow gets no second call that its hold does not cover."""
+    on = poor(1000)
+    usage = {"prompt_tokens": 9, "completion_tokens": 16_000, "total_tokens": 16_009}
+    whole = {"id": "c1", "object": "chat.completion", "choices": [{"message": {"content": "hi"}}], "usage": usage}
+    async with stopping(on) as at:
+        at.provider.then(Script.json(whole))
+        answer = await at.ask(ASK)
+        assert json.loads(answer.body) == whole
+        charge = 9 * INPUT_RATE + 16_000 * OUTPUT_RATE
+        assert at.events == [(charge, "complete", (OVERRUN,))]
+        assert charge <= on.spool.settled[0].admission.held_atoms + int(
+            float(answer.headers["spend-hold"].removeprefix("grows; excess=")) * 10**9 + 0.5
+        )
+        refused = await at.ask(ASK)
+        assert refused.status == 402
+        assert b'spend_hold_growths_total{outcome="outgrown"} 1' in at.desk.metrics.render()
 
 
 async def test_a_frozen_customers_stream_grows_no_more() -> None:

@@ -36,9 +36,22 @@ def shorter(facts: RequestFacts, tokens: int) -> RequestFacts:
     return facts.limited_to(b"{}", tokens)
 
 
-def begun(refused: Uncovered, facts: RequestFacts = FACTS) -> tuple[int | None, Clamp | None, Start] | None:
-    found = begun_small(facts, None, BOUND, refused, protocol="openai.chat", shorten=shorter, floor_tokens=FLOOR)
+def starts(
+    refused: Uncovered, facts: RequestFacts = FACTS, expected_atoms: int = 0
+) -> tuple[int | None, Clamp | None, tuple[Start, ...]] | None:
+    found = begun_small(
+        facts, None, BOUND, refused,
+        protocol="openai.chat", shorten=shorter, floor_tokens=FLOOR, expected_atoms=expected_atoms,
+    )  # fmt: skip
     return None if found is None else (found[0].ceiling.output_limit, found[1], found[2])
+
+
+def begun(refused: Uncovered, facts: RequestFacts = FACTS) -> tuple[int | None, Clamp | None, Start] | None:
+    found = starts(refused, facts)
+    if found is None:
+        return None
+    limit, clamp, (start,) = found
+    return limit, clamp, start
 
 
 def test_it_begins_with_the_prompt_and_the_shortest_answer_worth_giving() -> None:
@@ -48,6 +61,19 @@ def test_it_begins_with_the_prompt_and_the_shortest_answer_worth_giving() -> Non
     assert begun(uncovered(1000, held=atoms(500) - atoms(0))) == (1500, Clamp(16_000), start)
     assert begun(uncovered(1000, held=BOUND.ceiling_atoms)) == (16_000, None, start)
     assert begun(uncovered(0, held=atoms(300))) == (300, Clamp(16_000), start)
+
+
+def test_l44_it_begins_with_what_such_calls_cost_where_that_is_known() -> None:
+    """And with the least where that is not there; what does not fit even if all others end is not tried."""
+    least, likely = Start(FLOOR, atoms(FLOOR)), Start(700, atoms(700))
+    held = atoms(500) - atoms(0)
+    assert starts(uncovered(1000), expected_atoms=atoms(700)) == (1000, Clamp(16_000), (likely, least))
+    assert starts(uncovered(400, held=held), expected_atoms=atoms(700)) == (900, Clamp(16_000), (likely, least))
+    assert starts(uncovered(400, held=held), expected_atoms=atoms(1001)) == (900, Clamp(16_000), (least,))
+    assert starts(uncovered(1000), expected_atoms=atoms(FLOOR - 1)) == (1000, Clamp(16_000), (least,))
+    assert starts(uncovered(1000, held=10**9), expected_atoms=atoms(100_000)) == (16_000, None, (
+        Start(16_000, atoms(16_000)), least,
+    ))  # fmt: skip
 
 
 @pytest.mark.parametrize(
