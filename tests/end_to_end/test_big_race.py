@@ -6,6 +6,7 @@ happens meanwhile is a list of acts: whoever adds a store adds what happens to i
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,9 @@ from tests.support.switch import Switch, switched
 
 CALLERS = 4
 """At each sidecar, one call of each at a time."""
+
+ANSWER_S = 60.0
+"""How long a caller of a crowd waits for its answer."""
 
 DURABLE = ("shared_buffers=32MB", "max_connections=200", "autovacuum=off", "jit=off", "wal_level=replica")
 """Settings of servers whose commits are to survive the loss of one of them."""
@@ -61,6 +66,14 @@ def stop_a_ledger(arena: Arena) -> None:
     assert arena.ledgers[0].stop() == 0
     time.sleep(1.0)
     arena.ledgers[0].start()
+
+
+def stop_both_ledgers(arena: Arena) -> None:
+    """There is no ledger at all for a while: what was lent is all there is (F-01)."""
+    assert [one.stop() for one in arena.ledgers] == [0, 0]
+    time.sleep(2.0)
+    for one in arena.ledgers:
+        one.start()
 
 
 def kill_a_ledger(arena: Arena) -> None:
@@ -126,6 +139,7 @@ ACTS: tuple[Act, ...] = (
     kill_a_redis_node,
     fail_over,
     kill_a_ledger,
+    stop_both_ledgers,
     pause_a_redis_node,
     kill_a_sidecar,
 )
@@ -171,6 +185,73 @@ def arena_of(folder: Path, provider: LLMProvider, seed: int) -> Iterator[Arena]:
         yield Arena(primary, standby, switch, redis, ledgers, sidecars, random.Random(seed))
 
 
+class Crowd:
+    """So many callers at one instant, each on a connection of its own; who is refused asks again a while later."""
+
+    def __init__(self, arena: Arena, size: int) -> None:
+        self._arena = arena
+        self._size = size
+        self._numbers = count()
+        self._stopping = asyncio.Event()
+        self._under_way = 0
+        self.most_under_way = 0
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """All of them, spread over the sidecars; they have ended when this does."""
+        loop = asyncio.new_event_loop()
+        done = threading.Thread(target=lambda: loop.run_until_complete(self._all()))
+        done.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(self._stopping.set)
+            done.join()
+            loop.close()
+
+    async def _all(self) -> None:
+        chances = random.Random(self._size)
+        sidecars = self._arena.sidecars
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._size):
+                group.create_task(self._ask_until_served(sidecars[number % len(sidecars)], chances.uniform(5, 15)))
+
+    async def _ask_until_served(self, sidecar: SidecarProcess, pause_s: float) -> None:
+        status = -1
+        while status != 200 and not self._stopping.is_set():
+            if status >= 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause_s)
+                    break
+            self._under_way += 1
+            self.most_under_way = max(self.most_under_way, self._under_way)
+            status, code = await self._call(sidecar, next(self._numbers))
+            self._under_way -= 1
+            self._arena.answers[status, code] += 1
+
+    async def _call(self, sidecar: SidecarProcess, number: int) -> tuple[int, str]:
+        body = BODY.replace("Count the sheep.", f"{number:016}").encode()
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        head += f"Spend-Customer: acme\r\nSpend-Session: s{number}\r\nContent-Length: {len(body)}\r\n\r\n"
+        host, _, port = sidecar.proxy.removeprefix("http://").partition(":")
+        writer: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(head.encode() + body)
+                answer = await reader.read()
+        except (OSError, TimeoutError):
+            return 0, ""
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+        first, _, rest = answer.partition(b"\r\n")
+        if not first.startswith(b"HTTP/1.1 "):
+            return 0, ""
+        status = int(first[9:12])
+        return status, "" if status == 200 else json.loads(rest.partition(b"\r\n\r\n")[2])["error"]["code"]
+
+
 class Callers:
     """They ask the sidecars, call after call, until they are told to stop; each call has a session of its own."""
 
@@ -180,8 +261,19 @@ class Callers:
         self._lock = threading.Lock()
         self.stopping = threading.Event()
 
-    def run(self, sidecar: SidecarProcess) -> None:
-        """One caller."""
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """All of them, at every sidecar; they have ended when this does."""
+        with ThreadPoolExecutor(3 * CALLERS) as pool:
+            callers = [pool.submit(self._run, one) for one in self._arena.sidecars for _ in range(CALLERS)]
+            try:
+                yield
+            finally:
+                self.stopping.set()
+            for one in callers:
+                one.result()
+
+    def _run(self, sidecar: SidecarProcess) -> None:
         while not self.stopping.is_set():
             with self._lock:
                 number = next(self._numbers)
@@ -202,9 +294,18 @@ class Callers:
         return 0, ""
 
 
-def race(folder: Path, provider: LLMProvider, *, room: int, rounds: int, seed: int) -> None:
+def race(
+    folder: Path,
+    provider: LLMProvider,
+    *,
+    room: int,
+    rounds: int,
+    seed: int,
+    callers_of: Callable[[Arena], Callers | Crowd] = Callers,
+    answers_after_s: float = 0.02,
+) -> None:
     """Call all the time, while one act after another happens; then the book is held against the provider's truth."""
-    provider.plan = Plan(usage=uses_the_whole_ceiling, delay_s=0.02)
+    provider.plan = Plan(usage=uses_the_whole_ceiling, delay_s=answers_after_s)
     with arena_of(folder, provider, seed) as arena:
         spend = arena.ledgers[0].spend
         spend("customers", "add", "acme", "--wallet", "none")
@@ -212,27 +313,22 @@ def race(folder: Path, provider: LLMProvider, *, room: int, rounds: int, seed: i
         spend("budgets", "set", "acme", "--limit", limit, "--per", "lifetime")
         # So wide that it refuses nobody: every call is counted in Redis, and none may depend on its answer.
         spend("limits", "set", "acme", "--requests", "1000000", "--per", "1h")
-        callers, at_failover = Callers(arena), 0
-        with ThreadPoolExecutor(3 * CALLERS) as pool:
-            running_callers = [pool.submit(callers.run, one) for one in arena.sidecars for _ in range(CALLERS)]
-            try:
-                for number in range(rounds):
-                    for act in ACTS:
-                        if act is not fail_over or not number:  # there is one standby
-                            time.sleep(0.3 + arena.chance.random() * 0.7)
-                            act(arena)
-                            if act is fail_over:
-                                at_failover = len(provider.served)
-                until(lambda: all(map(ready, arena.sidecars)))
-                # However quick the machine is, there is something left to be served now.
-                limit = amount(room * ceiling_atoms())
-                arena.ledgers[1].spend("budgets", "set", "acme", "--limit", limit, "--per", "lifetime")
-                until(lambda: len(provider.served) > at_failover)
-                time.sleep(2.0)
-            finally:
-                callers.stopping.set()
-            for one in running_callers:
-                one.result()
+        at_failover = 0
+        with callers_of(arena).calling():
+            until(lambda: bool(provider.served))
+            for number in range(rounds):
+                for act in ACTS:
+                    if act is not fail_over or not number:  # there is one standby
+                        time.sleep(0.3 + arena.chance.random() * 0.7)
+                        act(arena)
+                        if act is fail_over:
+                            at_failover = len(provider.served)
+            until(lambda: all(map(ready, arena.sidecars)))
+            # However quick the machine is, there is something left to be served now.
+            limit = amount(room * ceiling_atoms())
+            arena.ledgers[1].spend("budgets", "set", "acme", "--limit", limit, "--per", "lifetime")
+            until(lambda: len(provider.served) > at_failover)
+            time.sleep(2.0)
         counted = [metric(one, "spend_redis_orders") for one in arena.sidecars]
         unheard = [metric(one, "spend_redis_unanswered") for one in arena.sidecars]
         assert sum(counted) > 0, "no call was counted in Redis"
@@ -269,3 +365,18 @@ def test_nothing_that_breaks_lets_a_call_more_through(tmp_path: Path, provider: 
 def test_nothing_that_breaks_again_and_again_lets_a_call_more_through(tmp_path: Path, provider: LLMProvider) -> None:
     """The same with 10,000 calls, thirty times over."""
     race(tmp_path, provider, room=10_000, rounds=30, seed=7)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_nothing_that_breaks_lets_a_crowd_through(tmp_path: Path, provider: LLMProvider) -> None:
+    """The same with 10,000 calls at one instant, for a budget of half as many; each answer takes four seconds."""
+    crowds: list[Crowd] = []
+
+    def crowd(arena: Arena) -> Crowd:
+        crowds.append(Crowd(arena, 10_000))
+        return crowds[0]
+
+    race(tmp_path, provider, room=5_000, rounds=2, seed=11, callers_of=crowd, answers_after_s=4.0)
+    print(f"at most {crowds[0].most_under_way} calls under way at once")
+    assert crowds[0].most_under_way == 10_000
