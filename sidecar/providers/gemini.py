@@ -154,7 +154,7 @@ class GeminiGenerate:
     def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
         del lines
-        return Meter(facts, GeminiReading(), status=status, content_encoding=content_encoding)
+        return Meter(facts, GeminiReading(facts.ceiling.choices), status=status, content_encoding=content_encoding)
 
 
 def _draws(model: str, wanted: frozenset[str]) -> bool:
@@ -163,17 +163,20 @@ def _draws(model: str, wanted: frozenset[str]) -> bool:
 
 
 class GeminiReading(Reading):
-    """What an answer has said so far, chunk by chunk or in one."""
+    """What an answer has said so far, chunk by chunk or in one; a stream is over once all `candidates` are."""
 
     text_pattern = _TEXT
     usage_key = b'"usageMetadata"'
 
-    def __init__(self) -> None:
+    def __init__(self, candidates: int = 1) -> None:
         super().__init__()
         self._usage: dict[str, Any] | None = None
         self._raw: list[bytes] = []
+        self._candidates = candidates
+        self._ended: set[int] = set()  # candidates, by their index
         self._finished = False
         self._unreadable = False
+        self._stale = False  # text came after the last figures
         self._queries: set[str] = set()
 
     def stream_for(self, first: bytes) -> EventStream | None:
@@ -181,8 +184,12 @@ class GeminiReading(Reading):
         return JsonStream() if first.startswith(b"[") else None
 
     def wants(self, events: bytes) -> bool:
-        """Whether there are figures, which nearly every chunk has, or a failure is told of."""
-        return events.rfind(b'"usageMetadata"') >= 0 or events.rfind(b'"error"') >= 0
+        """Whether there are figures, which nearly every chunk has, a failure is told of, or more follows figures."""
+        return (
+            events.rfind(b'"usageMetadata"') >= 0
+            or events.rfind(b'"error"') >= 0
+            or (self._usage is not None and events.rfind(b'"candidates"') >= 0)
+        )
 
     def read_event(self, name: bytes, data: bytes) -> bool:
         """Take in one chunk; none is ever hidden."""
@@ -204,11 +211,14 @@ class GeminiReading(Reading):
         self.request_id = decode_text(members.get("responseId")) or self.request_id
         self.model = decode_text(members.get("modelVersion")) or self.model
         candidates = bytes(members.get("candidates", b""))
-        if candidates.rfind(b'"finishReason"') >= 0 or b'"blockReason"' in bytes(members.get("promptFeedback", b"")):
+        if candidates.rfind(b'"finishReason"') >= 0:
+            self._read_ends(candidates)
+        if b'"blockReason"' in bytes(members.get("promptFeedback", b"")):
             self._finished = True
         if candidates.rfind(b'"webSearchQueries"') >= 0:
             self._read_searches(candidates)
-        self._take_usage(members.get("usageMetadata"))
+        if not self._take_usage(members.get("usageMetadata")):
+            self._stale = self._stale or any(self.text_pattern.findall(candidates))
 
     def told(self) -> Told | None:
         """The figures so far, merged over the chunks."""
@@ -220,24 +230,38 @@ class GeminiReading(Reading):
         return Told(
             lines=(Line(read.tokens, self.model),),
             raw=b"\n".join(self._raw),
-            closing=self._finished and not self.missed,
+            closing=self._finished and not self._stale and not self.missed,
             odd=read.odd or self._unreadable,
             units={"google_search_queries": len(self._queries)} if self._queries else {},
             notes=read.notes,
         )
 
-    def _take_usage(self, raw: msgspec.Raw | None) -> None:
+    def _take_usage(self, raw: msgspec.Raw | None) -> bool:
+        """Merge a usage object; false if there is none."""
         if raw is None or bytes(raw) in (b"null", b"{}"):
-            return
+            return False
         usage = decode_object(raw)
         if usage is None:
             self._unreadable = True
-            return
-        self.missed = False
+            return True
+        self.missed = self._stale = False
         self._usage, notes = merge_usage(self._usage or {}, usage)
         self.notes |= dict.fromkeys(notes)
         self._raw = [*self._raw[:1], bytes(raw)]  # the first and the last
         self.tier = read_usage(self._usage).tier or self.tier
+        return True
+
+    def _read_ends(self, candidates: bytes) -> None:
+        """Which candidates are over: the figures behind the first of several are not the last of the others."""
+        if self._candidates == 1:
+            self._finished = True
+            return
+        try:
+            listed = _ENDED.decode(candidates)
+        except (ValueError, RecursionError):
+            return
+        self._ended |= {candidate.index for candidate in listed if candidate.reason}
+        self._finished = len(self._ended) >= self._candidates
 
     def _read_searches(self, candidates: bytes) -> None:
         """The searches that grounded the answer: each chunk tells them anew, each is billed once."""
@@ -259,4 +283,10 @@ class _Candidate(msgspec.Struct, frozen=True):
     grounding: _Grounding = msgspec.field(name="groundingMetadata", default_factory=_Grounding)
 
 
+class _Ended(msgspec.Struct, frozen=True):
+    index: int = 0
+    reason: str = msgspec.field(name="finishReason", default="")
+
+
+_ENDED: Final = msgspec.json.Decoder(list[_Ended])
 _CANDIDATES: Final = msgspec.json.Decoder(list[_Candidate])

@@ -121,7 +121,7 @@ class OpenAIChat:
 
     def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
-        return Meter(facts, OpenAIChatReading(), status=status, content_encoding=content_encoding)
+        return Meter(facts, OpenAIChatReading(facts.ceiling.choices), status=status, content_encoding=content_encoding)
 
 
 def ask_for_usage(body: bytes, members: Members) -> bytes:
@@ -191,8 +191,9 @@ class OpenAIChatReading(Reading):
 
     text_pattern = _TEXT
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
         super().__init__()
+        self._choices = choices
         self._usage: msgspec.Raw | None = None
         self._breakdown: msgspec.Raw | None = None
         self._last = False  # the usage stood where a server's last one stands
@@ -291,7 +292,8 @@ class OpenAIChatReading(Reading):
         choices = bytes(members.get("choices", b""))
         alone = choices.strip(b"[] \t\r\n") == b""
         if told:
-            self._last = alone or (not fell and _FINISH.search(choices) is not None)
+            # Beside one of several choices it says nothing of what the others may still be.
+            self._last = alone or (not fell and self._choices == 1 and _FINISH.search(choices) is not None)
             self._fell = fell and not alone
             self._stale = self.missed = False
         return told and alone and "choices" in members

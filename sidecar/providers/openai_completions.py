@@ -95,7 +95,7 @@ class OpenAICompletions:
     def meter(self, facts: RequestFacts, *, status: int, lines: bytes, content_encoding: str) -> AnswerMeter:
         """See `Dialect`; framing is told by the bytes, so the head is not looked at."""
         del lines
-        return Meter(facts, CompletionsReading(), status=status, content_encoding=content_encoding)
+        return Meter(facts, CompletionsReading(facts.ceiling.choices), status=status, content_encoding=content_encoding)
 
 
 class CompletionsReading(OpenAIChatReading):

@@ -15,6 +15,7 @@ from tests.recordings import (
     ollama_exchanges,
     openai_exchanges,
     responses_exchanges,
+    variation_exchanges,
 )
 from tests.recordings.exchange import Exchange, cuts, metered
 
@@ -28,6 +29,7 @@ EXCHANGES = (
     *gemini_exchanges.EXCHANGES,
     *bedrock_exchanges.EXCHANGES,
     *cohere_exchanges.EXCHANGES,
+    *variation_exchanges.EXCHANGES,
 )
 
 
