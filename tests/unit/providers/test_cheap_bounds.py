@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.providers.cheap_bounds import BODY_BYTES_MAX, cheap_bound
+from sidecar.providers.cheap_bounds import BODY_BYTES_MAX, TAKEN_APART_MAX, cheap_bound
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
@@ -22,19 +22,57 @@ def said(text: str, **more: Any) -> dict[str, Any]:
     return {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **more}
 
 
-def test_texts_keys_and_messages_count() -> None:
-    """⌈bytes / 2.5⌉ of `role`, `user`, `content` and the text, six a message, and the family's eight."""
-    assert bound(said("x" * 85)) == 40 + 6 + 8
-    assert bound(said("é" * 40 + "x" * 5)) == 40 + 6 + 8
+def tokens(pieces: int, messages: int = 1, base: int = 8) -> int:
+    """So many pieces of text and three tenths more, four tokens a message, and the family's own."""
+    return -(-130 * pieces // 100) + 4 * messages + base
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("", 0),
+        ("sheep", 1),
+        ("unimaginable", 2),
+        ("x" * 85, 15),
+        ("theSheepAreHERE", 4),
+        ("one two  three\nfour\n\n  five", 5 + 3),
+        ("2026", 2),
+        ("12345", 3),
+        ('{"a":[1]}', 1 + 1 + 2 + 1 + 1),
+        ("é" * 40, 40),
+        ("羊", 2),
+    ],
+)
+def test_a_text_is_taken_apart_as_tokenizers_do(text: str, pieces: int) -> None:
+    """Words, numbers, signs, spaces that are not one, other scripts; not a message's own frame."""
+    assert bound(said(text)) == tokens(pieces)
+
+
+def test_keys_numbers_and_messages_count() -> None:
+    """An argument's name is text too; `role`, `content`, `type` and `text` are frame."""
+    arguments = {"role": "user", "content": [{"type": "text", "text": "sheep", "colour": 12, "small": True}]}
+    assert bound({"messages": [arguments, arguments]}) == tokens(2 * 5, messages=2)
+
+
+def test_of_a_long_text_the_rest_counts_by_its_bytes() -> None:
+    """At two and a half a token: so a megabyte takes no longer than its first part."""
+    assert bound(said("x " * TAKEN_APART_MAX)) == tokens(TAKEN_APART_MAX // 2 + 2 * TAKEN_APART_MAX // 5 + 1)
+
+
+def test_claudes_tokenizers_make_more_of_a_text() -> None:
+    """And the newest more than the older ones."""
+    gpt, old, new = (bound(said("sheep " * 100), model) for model in ("gpt-4o", "claude-sonnet-4-5", "claude-opus-4-8"))
+    assert (gpt, old, new) == (130 + 12, 145 + 4 + 36, 180 + 4 + 36)
 
 
 def test_tools_and_schemas_count() -> None:
     """The first tool costs its preamble, each its constant and its JSON; a schema its constant and its text."""
-    plain = bound(said("x"))
+    written = json.dumps([TOOL], separators=(",", ":"))
+    as_text, plain = bound(said("x " + written)), bound(said("x"))
+    assert as_text is not None
     assert plain is not None
-    written = len(json.dumps([TOOL], separators=(",", ":")))
-    assert bound(said("x", tools=[TOOL])) == plain + 100 + 12 - (-written // 3)
-    assert bound(said("x", response_format={"type": "t"})) == bound(said("x" * 6)) + 20  # type: ignore[operator]
+    assert bound(said("x", tools=[TOOL])) == as_text + 60 + 10
+    assert bound(said("x", response_format={"format": "sheep"})) == tokens(3) + 20
 
 
 @pytest.mark.parametrize(
