@@ -29,6 +29,7 @@ from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.makers import Makers
 from sidecar.proxy.open_ended import LABELS as OPEN_LABELS
 from sidecar.proxy.open_ended import OpenEnded, UnboundedCalls
+from sidecar.proxy.pressure import Pressure
 from sidecar.proxy.price import UnknownModel
 from sidecar.proxy.provider_keys import ProviderKey
 from sidecar.proxy.rates import RateDesk
@@ -63,6 +64,7 @@ class Proxying:
     ring: KeyRing
     rate_desk: RateDesk
     makers: Makers
+    pressure: Pressure
 
 
 def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], parts: Proxying) -> Desk:
@@ -83,6 +85,7 @@ def make_desk(ours: SidecarSettings, upstreams: Mapping[str, UpstreamSettings], 
         exact_counts(),
         parts.rate_desk,
         open_ended=OpenEnded(UnboundedCalls(ours.unbounded)),
+        pressure=parts.pressure,
     )
     background = Background(parts.clock.monotonic, keep_s=ours.background_s)
     parts.sweep.watch(background)
@@ -182,6 +185,13 @@ def open_gauges(metrics: Metrics, open_ended: OpenEnded) -> None:
     metrics.gauge("spend_growing_calls", "Calls under way whose hold grows.", lambda: open_ended.growing)
     help_text = "Atoms that calls under way whose hold grows lack of their bounds."
     metrics.family("spend_growing_excess_atoms", help_text, OPEN_LABELS, open_ended.growing_excess_by_currency)
+
+
+def memory_gauges(metrics: Metrics, pressure: Pressure) -> None:
+    """Show how far memory is used up, at each scrape."""
+    help_text = "0: at ease; 1: what has to ask the ledger is refused; 2: whatever is new; 3: idle streams are ended."
+    metrics.gauge("spend_memory_step", help_text, lambda: int(pressure.step))
+    metrics.gauge("spend_streams_shed", "Streams ended for want of memory since the start.", lambda: pressure.shed)
 
 
 def own_gauges(metrics: Metrics, table: LeaseTable, shipper: Shipper, clock: Clock) -> None:

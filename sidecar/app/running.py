@@ -14,7 +14,16 @@ from pathlib import Path
 
 from sidecar.app.back_office import BackOffice
 from sidecar.app.local_api import Explain, past_decisions
-from sidecar.app.proxying import Proxying, expected_gauge, make_desk, open_gauges, own_gauges, provider_secrets
+from sidecar.app.memory import memory_reader
+from sidecar.app.proxying import (
+    Proxying,
+    expected_gauge,
+    make_desk,
+    memory_gauges,
+    open_gauges,
+    own_gauges,
+    provider_secrets,
+)
 from sidecar.app.rate_sharing import CountedLedger, RateSharing
 from sidecar.app.serving import address_of, port_taken, product_version
 from sidecar.app.settings import Settings, UpstreamSettings
@@ -32,6 +41,7 @@ from sidecar.proxy.key_ring import KeyRing
 from sidecar.proxy.local_api import LocalAPI
 from sidecar.proxy.local_api_problems import local_shape
 from sidecar.proxy.makers import Makers
+from sidecar.proxy.pressure import Pressure
 from sidecar.proxy.request_head import LOOPBACK_HOSTS
 from sidecar.proxy.sweep import Sweep
 from sidecar.proxy.uninvited import is_refused_by_head
@@ -85,6 +95,7 @@ class RunningSidecar:
         self._rates = RateSharing(clock, ours.redis, incarnation=office.incarnation, metrics=metrics)
         self._beside: list[asyncio.Task[None]] = []
         self._sweep = Sweep()
+        self._pressure = Pressure(memory_reader(ours.memory_limit_bytes), self._sweep)
         self._ring = KeyRing(
             lambda sha256: ledger.resolve_key(ResolveKeyRequest(office.name, sha256)),
             clock.monotonic,
@@ -93,7 +104,7 @@ class RunningSidecar:
         keeper = office.keeper if self._warming is None else self._warming.keeper(office.keeper)
         parts = Proxying(
             office.table, keeper, office.spool, office.time, ids, catalog.rates, metrics, self._sweep, self._ring,
-            self._rates.desk, Makers(office.made),
+            self._rates.desk, Makers(office.made), self._pressure,
         )  # fmt: skip
         desk = make_desk(ours, upstreams, parts)
         local = LocalAPI(
@@ -117,6 +128,7 @@ class RunningSidecar:
         own_gauges(metrics, office.table, office.shipper, clock)
         expected_gauge(metrics, desk.authority.expected)
         open_gauges(metrics, desk.authority.open_ended)
+        memory_gauges(metrics, self._pressure)
         self._door = self._door_to(self._desk, ids)
         # Who comes by the socket is known by the kernel's word, and needs no key.
         keyless = dataclasses.replace(self._desk, requires_key=False)
@@ -143,6 +155,7 @@ class RunningSidecar:
             options=dataclasses.replace(ours.door, hosts=hosts),
             knows_key=self._ring.knows,
             refused_by_head=lambda head: is_refused_by_head(head, desk),
+            pressure=self._pressure,
         )
 
     async def start(self) -> None:

@@ -193,6 +193,9 @@ class SidecarSettings:
     demo: Literal["auto", "off"] = "auto"
     shutdown_grace_s: float = 25.0
     background_s: float = KEEP_S
+    memory_limit_bytes: int = 0
+    """Of this process; 0: its container's, if that has one. Near it calls are refused, and idle streams ended."""
+
     door: AcceptOptions = field(default_factory=AcceptOptions)
     provider: ForwardOptions = field(default_factory=ForwardOptions)
     pool: PoolOptions = field(default_factory=PoolOptions)

@@ -26,6 +26,7 @@ from sidecar.proxy.known_heads import KnownHeads
 from sidecar.proxy.local_api_problems import LOCAL_BODY_BYTES_MAX, ROOT
 from sidecar.proxy.local_socket import PeerGate, SocketOptions, bind_socket
 from sidecar.proxy.log_lines import LineBudget
+from sidecar.proxy.pressure import Pressure
 from sidecar.proxy.refusals import Refusal, RefusalReason, RefusalShape, Refused
 from sidecar.proxy.request_head import RequestHead
 from sidecar.proxy.stepping import aside
@@ -64,11 +65,12 @@ class FrontDoor:
         options: AcceptOptions,
         knows_key: Callable[[bytes], bool] | None = None,
         refused_by_head: Callable[[RequestHead], bool] | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
         """Make a door that does not listen yet.
 
         `knows_key` says whether a virtual key was good not long ago; `refused_by_head`, whether `carry` would refuse a
-        request whatever its body is, which is then not asked for (B-P37).
+        request whatever its body is, which is then not asked for (B-P37). `pressure`: whether there is memory for more.
 
         Raises:
             ConfigurationError: aiohttp's C parser is missing; the one in Python accepts hostile framing.
@@ -86,6 +88,7 @@ class FrontDoor:
         self._carry = carry
         self._heads = KnownHeads(options.hosts, knows_key)
         self._refused_by_head = refused_by_head
+        self._pressure = pressure or Pressure()
         self._quiet = asyncio.Event()
         self._servers: list[asyncio.AbstractServer] = []
         self._lines = LineBudget()
@@ -208,6 +211,8 @@ class FrontDoor:
             raise Refused(RefusalReason.OVERLOADED, "the sidecar is shutting down", closes=True)
         if self.active > self.options.max_requests:
             raise Refused(RefusalReason.OVERLOADED, "too many requests at once")
+        if not self._pressure.takes_new(self.active):
+            raise Refused(RefusalReason.OVERLOADED, "memory is nearly used up", closes=True)
         if length is not None and length > LOCAL_BODY_BYTES_MAX and length > (most := self._most_bytes(head.target)):
             raise _too_large(most)
 

@@ -28,6 +28,7 @@ from sidecar.proxy.denial_texts import MONEY, money_detail, plain_detail
 from sidecar.proxy.exact_counts import ExactCounts
 from sidecar.proxy.expectations import Expectations
 from sidecar.proxy.open_ended import OpenEnded
+from sidecar.proxy.pressure import Pressure
 from sidecar.proxy.price import Priced, UnknownModel, Unpriced, admit_unpriced, affordable_output_tokens, price
 from sidecar.proxy.rates import RateDesk, Room, find_room
 from sidecar.proxy.settle import Prices
@@ -67,6 +68,7 @@ class Authority:
     rate_desk: RateDesk | None = None
     expected: Expectations = field(default_factory=Expectations)
     open_ended: OpenEnded = field(default_factory=OpenEnded)
+    pressure: Pressure = field(default_factory=Pressure)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -137,6 +139,8 @@ async def authorize(call: Call, authority: Authority) -> Admitted | Denied:
     covered = _take(call, bound, authority)
     began = authority.clock.monotonic() if covered is None and call.asked_at is None else call.asked_at
     if covered is None:
+        if not authority.pressure.takes_misses(authority.table.open_holds):
+            return Denied(Reason.OVERLOADED, plain_detail(Reason.OVERLOADED), call.request_id)
         covered = await aside(
             authority.keeper.cover(
                 call.subject,
@@ -180,9 +184,8 @@ async def _with_less(
         if isinstance(verdict, Admitted) or verdict.reason not in FOR_GOOD:
             return verdict
         in_flight = True  # there was enough for a shorter answer a moment ago, and others were quicker
-    return _denied(
-        call, bound, msgspec.structs.replace(covered, reason=Reason.BUDGET_IN_FLIGHT) if in_flight else covered
-    )
+    told = msgspec.structs.replace(covered, reason=Reason.BUDGET_IN_FLIGHT) if in_flight else covered
+    return _denied(call, bound, told)
 
 
 def _take(call: Call, bound: Priced, authority: Authority) -> Covered | Uncovered | None:

@@ -20,8 +20,8 @@ from typing import Final
 
 from sidecar.errors import UpstreamUnavailable
 from sidecar.providers.dialect import AnswerMeter
-from sidecar.proxy.accept import Arrival
 from sidecar.proxy.answer_framing import AnswerHead, Framing, choose_framing, framing_lines
+from sidecar.proxy.arrival import Arrival
 from sidecar.proxy.forward_options import ForwardOptions
 from sidecar.proxy.key_echo import KeyEcho, without_key
 from sidecar.proxy.outcomes import Cause, Outcome, ending_of
@@ -43,6 +43,9 @@ OnEnd = Callable[[Outcome], Sequence[Header]]
 _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
 _CHUNKED: Final = Framing.CHUNKED
+IDLE_S: Final = 1.0
+"""An answer that has brought nothing for so long is idle."""
+
 _WITHOUT_EFFECTS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -411,7 +414,15 @@ class Exchange:
             if self._connection is not None:
                 self._connection.resume()
 
-    # -- from the timer (`Watched`)
+    # -- from the timer (`Watched`), and when memory runs out (`Pressure`)
+
+    def is_idle(self, now: float) -> bool:
+        """Whether its answer began and has brought nothing of late."""
+        return self._written and not self._over and now - self._moved_at > IDLE_S
+
+    def shed(self) -> None:
+        """End it for want of memory."""
+        self.end(Cause.SHED)
 
     def check(self, now: float) -> None:
         """End what takes too long."""

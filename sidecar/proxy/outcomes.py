@@ -25,6 +25,7 @@ class Cause(StrEnum):
     CALLER_STALLED = "caller_stalled"
     STOPPED = "stopped"
     CREDIT_ENDED = "credit_ended"
+    SHED = "shed"  # memory ran out
 
 
 _ENDINGS: Final = {
@@ -38,6 +39,7 @@ _ENDINGS: Final = {
     Cause.CALLER_STALLED: Ending.ABANDONED,
     Cause.STOPPED: Ending.ABANDONED,
     Cause.CREDIT_ENDED: Ending.LIMITED,
+    Cause.SHED: Ending.ABANDONED,
 }
 
 

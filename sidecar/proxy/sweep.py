@@ -66,6 +66,10 @@ class Sweep:
         """Ask it no more; unknown things are ignored."""
         self._watched.pop(thing, None)
 
+    def newest_first(self) -> list[Watched]:
+        """What is watched now, what came last first."""
+        return list(reversed(self._watched))
+
     def _tick(self) -> None:
         now = time.monotonic()
         stood_still = now - self.now > PAUSE_TICKS * self._tick_s

@@ -16,6 +16,7 @@ from tests.end_to_end.test_fleet import Fleet, running_fleet, until
 from tests.end_to_end.test_hard_limit import BODY, PATH, amount, ceiling_atoms
 from tests.support.fleet import SidecarProcess
 from tests.support.llm_provider import LLMProvider, Plan
+from tests.support.product import Product
 
 GRACE_CALLS = 6
 
@@ -23,7 +24,7 @@ HITS = 6
 """At each sidecar, of a session that it knows: as many before the outage as in it."""
 
 
-def metric(sidecar: SidecarProcess, name: str) -> int:
+def metric(sidecar: Product, name: str) -> int:
     """A gauge or counter without labels."""
     with urllib.request.urlopen(f"{sidecar.health}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()

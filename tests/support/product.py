@@ -38,6 +38,9 @@ class Product:
             "SPEND_DEMO": "off",
             **environment,
         }
+        self.before: tuple[str, ...] = ()
+        """A command that runs what follows it."""
+
         self.folder: Path | None = None
         """Where the package `sidecar` is that runs; None: the one that is tested."""
         self.process: subprocess.Popen[bytes] | None = None
@@ -48,7 +51,7 @@ class Product:
         admin = self.data / self.addresses
         admin.unlink(missing_ok=True)
         log = (self.data.parent / f"{self.data.name}.log").open("ab")
-        command = [sys.executable, "-m", "sidecar.cli.main", *self.arguments(), "--data", str(self.data)]
+        command = [*self.before, sys.executable, "-m", "sidecar.cli.main", *self.arguments(), "--data", str(self.data)]
         self.process = subprocess.Popen(command, env=self.environment, cwd=self.folder, stdout=log, stderr=log)
         log.close()
         until = time.monotonic() + START_TIMEOUT_S

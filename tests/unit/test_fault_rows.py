@@ -14,8 +14,6 @@ HERE: Final = Path(__file__).resolve().parents[2]
 NOT_TESTED_HERE: Final = {
     "F-15": "an fsync that fails under SQLite or PostgreSQL needs a library preloaded into them, which a stranger's "
     "machine cannot be taken to build; of the outbox, whose fsync is ours, it is F-41's tests that show it",
-    "F-34": "the ladder that sheds load before memory runs out is not built; a process that is killed for want of it "
-    "is F-31's, and what a stream may hold is bounded by F-50's tests",
     "F-39": "prices are a file that is read at the start: there is no publishing yet that could be staged or confirmed",
     "F-53": "that accepting pauses at nine tenths of the descriptors is not built: what is taken at the start is fewer "
     "connections than descriptors (test_start_guards), and more than those are turned away (F-52)",

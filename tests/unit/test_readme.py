@@ -83,6 +83,7 @@ def test_every_link_within_it_leads_somewhere() -> None:
 
 
 EXAMPLES = {
+    "SPEND_MEMORY_LIMIT_BYTES": "268435456",
     "SPEND_CLAMP_FLOOR_TOKENS": "256",
     "SPEND_SUBJECT__CUSTOMER": "acme",
     "SPEND_DEMO": "off",
