@@ -46,7 +46,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
     Raises:
         ConfigurationError: it cannot start; says what is wrong and, where it can, what to do.
     """
-    settle_in(settings, data)
+    settings = settle_in(settings, data)
     catalog = read_catalog(catalog_path)
     check_currency(settings, catalog)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

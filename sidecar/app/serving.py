@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -17,13 +18,15 @@ from aiohttp import web
 
 from sidecar.app.data_folder import open_data_folder
 from sidecar.app.health import Obstacles, Refresh, health_app, nothing_to_refresh
-from sidecar.app.settings import Listen, Settings, UpstreamSettings, files_wanted, uses_demo
+from sidecar.app.settings import Listen, Settings, UpstreamSettings, files_wanted, fitted_to_files, uses_demo
 from sidecar.app.start_guards import guard_start
 from sidecar.catalog.read import Catalog
 from sidecar.demo.provider import start_demo
 from sidecar.errors import ConfigurationError
 from sidecar.telemetry import logs
 from sidecar.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -35,18 +38,25 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def settle_in(settings: Settings, data: Path) -> None:
+def settle_in(settings: Settings, data: Path) -> Settings:
     """What comes before anything of a process's own: its folder, its log, and what must hold of the machine.
+
+    Returns:
+        The settings, with no more connections than this process may have open.
 
     Raises:
         ConfigurationError: the folder is not ours alone, or the machine is not fit to serve.
     """
     open_data_folder(data)
     logs.configure(settings.sidecar.log)
-    guard_start(datetime.now(UTC), files_wanted=files_wanted(settings))
+    fitted = fitted_to_files(settings, guard_start(datetime.now(UTC), files_wanted=files_wanted(settings)))
+    if fitted is not settings:
+        facts = {"configured": settings.sidecar.door.max_connections, "fit": fitted.sidecar.door.max_connections}
+        logger.warning("fewer_connections", extra={"facts": facts})
     # The rules of time zones are those that were installed with us: a bare machine has none, and two ledgers over
     # one book that had different ones would end a period at different instants.
     os.environ.setdefault("PYTHONTZPATH", "")
+    return fitted
 
 
 def show_clock_jump(metrics: Metrics, jump_ms: Callable[[], int]) -> None:

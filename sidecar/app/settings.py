@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sysconfig
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -234,6 +234,19 @@ def files_wanted(settings: Settings) -> int:
     """Descriptors for as many connections as are configured, each with one to its provider."""
     ours = settings.sidecar
     return 2 * ours.door.max_connections + ours.pool.max_idle + SPARE_FILES
+
+
+def fitted_to_files(settings: Settings, files: int) -> Settings:
+    """The settings with as many connections as so many descriptors allow (F-53).
+
+    Callers beyond are turned away, so that the health port, the outbox and the calls under way have theirs.
+    """
+    ours = settings.sidecar
+    if files >= files_wanted(settings):
+        return settings
+    idle = min(ours.pool.max_idle, files // 8)
+    door = replace(ours.door, max_connections=max(1, (files - idle - SPARE_FILES) // 2))
+    return replace(settings, sidecar=replace(ours, door=door, pool=replace(ours.pool, max_idle=idle)))
 
 
 def uses_demo(settings: Settings, environ: Mapping[str, str]) -> bool:

@@ -44,7 +44,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path, ledger_url: str, t
     """
     check_address(ledger_url)
     read_token(token_file)
-    settle_in(settings, data)
+    settings = settle_in(settings, data)
     if is_in_the_clear(ledger_url):
         logger.warning("ledger_without_tls", extra={"facts": {"ledger": urlsplit(ledger_url).hostname}})
     catalog = read_catalog(catalog_path)

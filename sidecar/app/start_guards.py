@@ -32,13 +32,16 @@ _PR_SET_DUMPABLE: Final = 4
 logger = logging.getLogger(__name__)
 
 
-def guard_start(now: datetime, *, files_wanted: int) -> None:
+def guard_start(now: datetime, *, files_wanted: int) -> int:
     """Check what must hold, and make this process's memory its own.
 
     Args:
         now: the wall clock, timezone-aware.
         files_wanted: descriptors for as many connections as are configured. The soft limit is raised to
             it as far as the hard one allows; less is told in the log (`few_open_files`).
+
+    Returns:
+        How many descriptors there may be now.
 
     Raises:
         ConfigurationError: an aiohttp that is too old, a clock that was never set, or fewer than FEW_FILES
@@ -58,6 +61,7 @@ def guard_start(now: datetime, *, files_wanted: int) -> None:
         raise ConfigurationError(problems)
     if limit < files_wanted:
         logger.warning("few_open_files", extra={"facts": {"allowed": limit, "wanted": files_wanted}})
+    return limit
 
 
 def keep_memory_private() -> None:

@@ -60,7 +60,7 @@ def serve(settings: Settings, data: Path, catalog_path: Path) -> int:
         raise ConfigurationError(
             ["ledger.database.url: `spend up` keeps a book of its own; a ledger on a database is `spend ledger`"]
         )
-    settle_in(settings, data)
+    settings = settle_in(settings, data)
     catalog = read_catalog(catalog_path)
     check_currency(settings, catalog)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
