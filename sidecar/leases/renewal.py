@@ -123,6 +123,8 @@ class Renewal:
             table.give_back(lease, lease.free)
             if _may_close(lease):
                 table.close(lease)
+        elif table.degraded:
+            pass  # nobody could be lent it before the ledger answers; here it may be all there is until then (F-01)
         elif lease.account.is_overdraft:
             table.give_back(lease, idle_part(lease, now))
         elif not lease.held and now - max(lease.used_at, lease.starts_at) >= options.idle_after_s:

@@ -489,6 +489,21 @@ class TestBackground:
         house.table.release(await house.hold(100))
         assert house.lease("budget:b:lifetime:").free == 100
 
+    async def test_idle_power_stays_while_the_ledger_is_away(self) -> None:
+        """F-01, L44: a lull in an outage must not cost what goes on by leases; when the ledger is back it returns."""
+        house = House(limited(1000))
+        house.settle(await house.hold(100), 10, "r1")
+        free = house.lease("budget:b:lifetime:").free
+        house.ledger.away = True
+        for _ in range(60):
+            await house.tick(10.0)
+        assert house.table.degraded
+        assert house.lease("budget:b:lifetime:").free == free > 0
+        house.ledger.away = False
+        for _ in range(2):
+            await house.tick(10.0)
+        assert house.ledger.account("budget:b:lifetime:").unlent == 990
+
     async def test_leases_in_use_are_renewed_and_filled(self) -> None:
         """L41, L44: their life is prolonged, and more is asked for in the background when they run low."""
         house = House(limited(100_000))
