@@ -12,8 +12,6 @@ import pytest
 HERE: Final = Path(__file__).resolve().parents[2]
 
 NOT_TESTED_HERE: Final = {
-    "F-15": "an fsync that fails under SQLite or PostgreSQL needs a library preloaded into them, which a stranger's "
-    "machine cannot be taken to build; of the outbox, whose fsync is ours, it is F-41's tests that show it",
     "F-39": "prices are a file that is read at the start: there is no publishing yet that could be staged or confirmed",
     "F-55": "that an application cannot go past its sidecar is the cluster's egress policy: no code of ours is asked",
     "F-58": "there are no webhooks yet; a console that is down is a reader that does not read",
