@@ -19,6 +19,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_REMEMBERED: Final = 1024
 """Starts of periods whose keys are remembered: those that run now are few, and named by every call."""
 
+LONGEST_KEY: Final = 25
+"""`2026-11-23T183000.000000Z`; what is longer is no key, and is not remembered, whoever made it up."""
 
 _FORMS: Final = ("%Y-%m-%d", "%Y-%m", "%Y-%m-%dT%HZ", "%Y-%m-%dT%H%MZ", "%Y-%m-%dT%H%M%S.%fZ")
 """In which a period's key tells when it starts."""
@@ -64,6 +66,11 @@ class Period(msgspec.Struct, frozen=True):
 
 def starts_at_ms_of(key: str) -> int | None:
     """When the period starts that a key names, in Unix milliseconds; None for a window's key, and for what is none."""
+    return _start(key) if len(key) <= LONGEST_KEY else None
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _start(key: str) -> int | None:
     if key == "lifetime":
         return 0
     for form in _FORMS:
