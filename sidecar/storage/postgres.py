@@ -48,6 +48,7 @@ from sidecar.storage.postgres_faults import (
 from sidecar.storage.postgres_opening import prepare, warn_of_losses
 from sidecar.storage.postgres_rows import EVERYONE, beginning, beginning_for_several, may_share, role_of_rows
 from sidecar.storage.postgres_together import Outcome, Together, Work
+from sidecar.storage.postgres_turns import Turns
 
 MAX_QUEUED: Final = 4096
 """Works that may wait. One more is refused with LedgerUnavailable."""
@@ -114,6 +115,7 @@ class PostgresBook:
         self._begin = begin
         self._max_customers = max_customers
         self._statements = Statements()
+        self._turns = Turns()
         self._lanes: dict[str, deque[_Job]] = {}
         self._ready: deque[str] = deque()  # customers in `_lanes` whose works nobody has taken
         self._queued = 0
@@ -271,6 +273,8 @@ class PostgresBook:
             Unsettled: nothing was committed.
             LedgerUnavailable: whether it was committed is unknown.
         """
+        # What belongs to no customer is short, and the end of every sync.
+        place = self._turns.place(first=group[0].customer.startswith(NO_CUSTOMER))
         if len(group) == 1:
             begin = beginning(self._begin, group[0].customer)
         else:
@@ -279,7 +283,7 @@ class PostgresBook:
         sound = committing = False
         try:
             await connection.execute(begin)
-            together = Together(connection, self._statements)
+            together = Together(connection, self._statements, self._turns, place)
             outcomes = await together.run([(customer, [job.work for job in jobs]) for customer, jobs in group])
             committing = True
             if await connection.execute("COMMIT") != "COMMIT":

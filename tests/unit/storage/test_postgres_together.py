@@ -134,6 +134,29 @@ async def test_everybody_gets_their_own_rows(book: PostgresBook) -> None:
     assert ASKED["SELECT"] <= 6  # who writes nothing was ahead
 
 
+async def test_what_is_nobodys_is_looked_up_once_for_all_who_ask_it_alike(book: PostgresBook) -> None:
+    """Everybody gets the rows of what it asked, one or several values, also where they are none."""
+    sql = "INSERT INTO meta (name, value) VALUES (?, ?)"
+    await book.transact("c00", lambda tx: tx.execute_many(sql, [("a", "1"), ("b", "2")]))
+    ASKED.clear()
+
+    async def one(tx: Transaction, customer: str) -> list[str]:
+        name = "a" if customer < "c12" else "b" if customer < "c19" else "none"
+        return [row["value"] for row in await tx.fetch("SELECT value FROM meta WHERE name = ?", (name,))]
+
+    async def same(tx: Transaction, customer: str) -> list[str]:
+        return [row["value"] for row in await tx.fetch("SELECT value FROM meta WHERE name = ?", ("b",))]
+
+    async def several(tx: Transaction, customer: str) -> list[str]:
+        names = [("b",), ("none",), ("a",)] if customer < "c10" else [("a",)]
+        return [row["value"] for row in await tx.fetch_in("SELECT value FROM meta WHERE name IN ({})", (), names)]
+
+    assert await all_at_once(book, one) == [["1"]] * 12 + [["2"]] * 7 + [[]]
+    assert await all_at_once(book, same) == [["2"]] * 20
+    assert await all_at_once(book, several) == [["2", "1"]] * 10 + [["1"]] * 10
+    assert ASKED == {"BEGIN": 3, "SELECT": 3, "COMMIT": 3}
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_who_fails_fails_alone(book: PostgresBook, when: str) -> None:
     """Before or after having written: the others' works stand, each once, and its own do not."""
