@@ -35,7 +35,7 @@ from sidecar.ledger.journal import Journal, Lease
 from sidecar.ledger.lost_leases import Counted, lost_leases, named_accounts
 from sidecar.ledger.policies import load_budgets, load_paths
 from sidecar.ledger.posting import AVAILABLE, LEASED, SOURCE, CallMoves, Legs
-from sidecar.ledger.purse import Purse, debt_account
+from sidecar.ledger.purse import Purse
 from sidecar.ledger.recorded_events import Event, Events, Recorded, read_leases
 from sidecar.ledger.sql import fetch_in
 
@@ -108,7 +108,11 @@ class _Group(msgspec.Struct):
 
 
 class Booking:
-    """Books the events of one customer's part of a sync."""
+    """Books the events of one customer's part of a sync.
+
+    The leases that they name must have been loaded, with their accounts, and the accounts of what is counted and owed
+    in their currencies.
+    """
 
     def __init__(self, journal: Journal, purse: Purse, request: AnySync) -> None:
         self._journal = journal
@@ -122,6 +126,11 @@ class Booking:
         self._lines: dict[tuple[str, str, str], _Line] = {}
         self._posted: dict[str, Lease] = {}
         self._total = CallMoves()
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Those that were read to book with."""
+        return self._accounts.budgets
 
     async def book(self, events: Events) -> None:
         """Post one entry for the events that were not booked before, and the thresholds that they crossed."""
@@ -166,19 +175,13 @@ class Booking:
         return places
 
     async def _load(self, keys: Iterable[_Key]) -> None:
-        """Read every account and lease that calls of these keys touch or may touch, and make their groups."""
-        leases: set[str] = set()
-        names: set[str] = set()
-        for kind, budget_leases, paying in keys:
+        """Read the accounts that calls of these keys count on beside their leases', and make their groups."""
+        names: list[str] = []
+        for kind, _, _ in keys:
             if kind not in self._counting:
                 self._counting[kind] = self._applying(kind, self._places[kind[0]].subject)
-                names.update([account for _, account in self._counting[kind]])
-                names.update((counted_account(kind[3]), debt_account(kind[3])))
-            leases.update(read_leases(budget_leases) or ())
-            leases.update(paying)
-        names.update(map(lease_account, leases))
-        await self._journal.load_accounts(sorted(names))
-        await self._journal.load_leases(sorted(leases))
+                names += [account for _, account in self._counting[kind]]
+        await self._journal.load_accounts(names)
         for key in keys:
             self._groups[key] = self._group(*key)
 
@@ -406,8 +409,6 @@ class Booking:
         charged.moves.consume(lease.account, currency, from_escrow, consumed - from_escrow)
         if from_escrow < consumed:
             charged.flag("overrun")
-
-    # the entry
 
     def _post_entry(self, calls: Sequence[Recorded], records: Sequence[bytes], occurred_at_ms: int) -> None:
         request = self._request

@@ -123,6 +123,8 @@ class Journal:
     async def load_accounts(self, names: Iterable[str]) -> None:
         """Read accounts that were not read yet; those that do not exist are remembered as absent."""
         missing = [n for n in dict.fromkeys(names) if n not in self._balances and n not in self._absent]
+        if not missing:
+            return
         self._absent.update(missing)
         sql = "SELECT * FROM accounts WHERE customer = ? AND account IN ({})"
         for row in await fetch_in(self.tx, sql, (self.customer,), missing):
@@ -149,6 +151,8 @@ class Journal:
         What was put elsewhere while it was not heard is in them again: its own word counts for more (L46).
         """
         missing = [o for o in dict.fromkeys(ids) if o not in self._leases and o not in self._absent_leases]
+        if not missing:
+            return
         self._absent_leases.update(missing)
         sql = "SELECT * FROM leases WHERE customer = ? AND lease_id IN ({})"
         for row in await fetch_in(self.tx, sql, (self.customer,), missing):
@@ -174,6 +178,8 @@ class Journal:
     async def load_holders(self, names: Iterable[str]) -> None:
         """Count who holds a live lease on accounts that were not counted yet."""
         missing = [name for name in dict.fromkeys(names) if name not in self._holders]
+        if not missing:
+            return
         self._holders.update(dict.fromkeys(missing, 0))
         sql = (
             "SELECT account, count(*) AS holders FROM leases WHERE customer = ? AND closed = 0"

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.contract.messages import AnyPart, AnySync, CustomerPart, LeaseGrant, LeaseReport, PartReply
+from sidecar.contract.messages import (
+    AnyPart,
+    AnySync,
+    CustomerPart,
+    LeaseGrant,
+    LeaseReport,
+    PartReply,
+    lease_account,
+)
 from sidecar.core.credits.amounts import MAX_ATOMS
 from sidecar.core.credits.burn_order import burn_key
 from sidecar.core.credits.entries import Bucket, Moves
@@ -15,7 +23,7 @@ from sidecar.core.credits.grants import Grant
 from sidecar.core.governance.budgets import Budget, budget_id_of
 from sidecar.core.governance.limits import Cadence, Period
 from sidecar.core.governance.overdrafts import is_overdraft, owning_id
-from sidecar.ledger.booking import Booking
+from sidecar.ledger.booking import Booking, counted_account
 from sidecar.ledger.budget_accounts import BudgetAccounts, left_of
 from sidecar.ledger.freezing import NOTHING_FROZEN, frozen_of
 from sidecar.ledger.journal import Journal, Lease
@@ -23,8 +31,8 @@ from sidecar.ledger.learning import Claim, LossProven, borrowers
 from sidecar.ledger.lending import Holder, Lender, Target, grant_target, overdraft_target
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.policies import budget_of
-from sidecar.ledger.purse import Purse
-from sidecar.ledger.recorded_events import read_events
+from sidecar.ledger.purse import Purse, debt_account
+from sidecar.ledger.recorded_events import named_leases, read_events
 from sidecar.ledger.redeclaring import Redeclaring
 from sidecar.ledger.sql import fetch_in
 from sidecar.ledger.windows import window_of
@@ -38,8 +46,21 @@ class Applied(msgspec.Struct, frozen=True):
     loss: str = ""
 
 
-async def apply_part(tx: Transaction, request: AnySync, part: AnyPart, wall_ms: int, options: LedgerOptions) -> Applied:
-    """One part in one transaction. What is odd about a report is told in `error`; the rest is applied."""
+async def apply_part(
+    tx: Transaction,
+    request: AnySync,
+    part: AnyPart,
+    wall_ms: int,
+    options: LedgerOptions,
+    *,
+    is_last: bool = True,
+    loss: str = "",
+) -> Applied:
+    """One part in one transaction. What is odd about a report is told in `error`; the rest is applied.
+
+    A part that is booked in portions comes several times, each time with some of its calls and all of its reports;
+    until the last one, `is_last`, nothing is returned or lent. `loss` is what was found with those before.
+    """
     journal = await Journal.open(tx, part.customer, wall_ms)
     if journal is None:
         return Applied(PartReply(part.customer, error=f"customer {part.customer!r} is not known"))
@@ -48,12 +69,18 @@ async def apply_part(tx: Transaction, request: AnySync, part: AnyPart, wall_ms: 
     if strangers:
         return Applied(PartReply(part.customer, error=f"events of {len(strangers)} other customers are among them"))
     purse = await Purse.open(journal)
-    reconciling = _Reconciling(journal, purse, request, options)
+    currencies = sorted({options.currency, *(call.event.admission.currency for call in events.calls)})
+    # What the part names is read at once, and not where each is used: a statement costs many times what a row does.
+    named = dict.fromkeys((*(report.lease_id for report in part.leases), *named_leases(events)))
+    touched = [*map(lease_account, named), *map(counted_account, currencies), *map(debt_account, currencies)]
+    await journal.load_accounts(touched)
+    await journal.load_leases(named)
+    reconciling = _Reconciling(journal, purse, request, options, loss)
     await reconciling.begin(part.leases)  # so that calls find the leases that they were let run by
-    await Booking(journal, purse, request).book(events)
-    leases = await reconciling.apply(part.heard)
-    currencies = {options.currency, *(call.event.admission.currency for call in events.calls)}
-    for currency in sorted(currencies):
+    booking = Booking(journal, purse, request)
+    await booking.book(events)
+    leases = await reconciling.apply(part.heard, booking.budgets) if is_last else ()
+    for currency in currencies:
         await purse.repay(currency)
     await journal.write()
     if events.unreadable:
@@ -92,7 +119,7 @@ async def leases_left(tx: Transaction, request: AnySync) -> list[CustomerPart]:
 class _Reconciling:
     """The lease reports of one part."""
 
-    def __init__(self, journal: Journal, purse: Purse, request: AnySync, options: LedgerOptions) -> None:
+    def __init__(self, journal: Journal, purse: Purse, request: AnySync, options: LedgerOptions, loss: str) -> None:
         self._journal = journal
         self._purse = purse
         self._request = request
@@ -101,24 +128,26 @@ class _Reconciling:
         self._frozen = NOTHING_FROZEN
         self._merged: dict[str, LeaseReport] = {}
         self._lends = False
+        self._known_budgets: dict[str, Budget] = {}
         self.problems: list[str] = []
-        self.loss = ""
+        self.loss = loss
 
     async def begin(self, reports: Iterable[LeaseReport]) -> None:
-        """Take in the reports, and what they say was lent and the book does not have."""
+        """Take in the reports, and what they say was lent and the book does not have; the leases must be loaded."""
         self._merged = _merge(reports)
-        await self._journal.load_leases(self._merged)
         redeclaring = Redeclaring(self._journal, self._purse, self._request.sidecar, self._options.valid_for_ms)
         await redeclaring.take(self._merged.values())
         if redeclaring.is_ahead and self._request.history_id:
-            self.loss = f"sidecar {self._request.sidecar} holds more than the book says it lent"
+            self.loss = self.loss or f"sidecar {self._request.sidecar} holds more than the book says it lent"
 
-    async def apply(self, heard: int) -> tuple[LeaseGrant, ...]:
+    async def apply(self, heard: int, known_budgets: Iterable[Budget]) -> tuple[LeaseGrant, ...]:
         """Take what comes back, then renew the leases that stay and lend more on those that want it.
 
-        `heard` is the revision by which their holder says that it decides.
+        `heard` is the revision by which their holder says that it decides; `known_budgets` are those that this
+        transaction has read already.
         """
         merged = self._merged
+        self._known_budgets = {budget.budget_id: budget for budget in known_budgets}
         known = [(lease, merged[one]) for one in merged if (lease := self._known(merged[one])) is not None]
         await self._purse.load(lease.account for lease, _ in known)
         self._take_back(known)
@@ -207,10 +236,13 @@ class _Reconciling:
         return tuple(replace(one, recall=True) if frozen else one for one, frozen in renewed if one is not None)
 
     async def _budgets(self, leases: Iterable[Lease]) -> list[Budget]:
-        ids = [owning_id(budget_id_of(lease.account)) for lease in leases if lease.account.startswith("budget:")]
+        owning = [owning_id(budget_id_of(lease.account)) for lease in leases if lease.account.startswith("budget:")]
+        ids = dict.fromkeys(owning)
+        known = [self._known_budgets[one] for one in ids if one in self._known_budgets]
+        missing = [one for one in ids if one not in self._known_budgets]
         sql = "SELECT * FROM budgets WHERE customer = ? AND budget_id IN ({})"
-        rows = await fetch_in(self._journal.tx, sql, (self._journal.customer,), ids)
-        return [budget_of(row) for row in rows]
+        rows = await fetch_in(self._journal.tx, sql, (self._journal.customer,), missing)
+        return [*known, *map(budget_of, rows)]
 
     def _target(self, lease: Lease, accounts: BudgetAccounts) -> Target:
         """A lease's account; one of a period, grant or budget that is over pays for 0 ms."""

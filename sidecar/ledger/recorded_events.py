@@ -102,6 +102,14 @@ def read_leases(names: bytes) -> tuple[str, ...] | None:
         return None
 
 
+def named_leases(events: Events) -> list[str]:
+    """The leases that events name: those of budgets, and those that paid; some more than once."""
+    names = [lease for call in events.calls for lease, _ in call.event.paid]
+    for leases in {bytes(call.event.admission.budget_leases) for call in events.calls}:
+        names += read_leases(leases) or ()
+    return names
+
+
 def _decode(raws: Sequence[msgspec.Raw]) -> Iterable[Event | None]:
     """All of them at once, and one by one only where that fails."""
     count = len(raws).to_bytes(4, "big")

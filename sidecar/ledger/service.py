@@ -54,6 +54,7 @@ from sidecar.ledger.lease_desk import LeaseDesk
 from sidecar.ledger.ledger_clock import LedgerClock
 from sidecar.ledger.options import LedgerOptions
 from sidecar.ledger.parts import WHOLE, Part
+from sidecar.ledger.portions import Crowd, Portions, cut
 from sidecar.ledger.reading import Reader
 from sidecar.ledger.recalls import Recalls
 from sidecar.ledger.reconcile import Applied, apply_part
@@ -101,7 +102,9 @@ class LedgerService(LeaseDesk):
         self._reader = Reader(rates, options.currency)
         self._recalls = Recalls()
         self._listeners: dict[object, Callable[[Change], None]] = {}
-        self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve)
+        self._crowd = Crowd()
+        self._portions = Portions(self._crowd)
+        self._resolves: Sharing[ResolveRequest, ResolveReply] = Sharing(self._resolve, self._crowd)
 
     # As a sidecar sees it.
 
@@ -134,7 +137,7 @@ class LedgerService(LeaseDesk):
         return await virtual_keys.resolve_key(self._book, request.sha256, self._clock.now_ms())
 
     async def sync(self, request: AnySync) -> SyncReply:
-        """Apply each customer's part in a transaction of its own; one that fails loses no other.
+        """Apply each customer's part in a transaction of its own, or in several; one that fails loses no other.
 
         Raises:
             WireFormatError: another version of the contract, or more than a message may hold.
@@ -149,16 +152,17 @@ class LedgerService(LeaseDesk):
         starts = range(0, len(request.parts), PARTS_AT_ONCE)
         chunks = [request.parts[start : start + PARTS_AT_ONCE] for start in starts]
         together = chunks.pop() if chunks and not request.ended else ()
+        in_portions = self._portions.are_needed(request.parts)
         applied: list[Applied] = []
         for some in chunks:
-            applied += await asyncio.gather(*(self._apply(request, part) for part in some))
+            applied += await asyncio.gather(*(self._apply(request, part, in_portions) for part in some))
 
         async def last_parts() -> list[Applied]:
-            return await asyncio.gather(*(self._apply(request, part) for part in together))
+            return await asyncio.gather(*(self._apply(request, part, in_portions) for part in together))
 
         # What was heard must not be committed before what it brought (L50a), and what ends an incarnation comes
-        # after all of it. Where the book keeps the order of its queue, both can share a commit.
-        if self._book.in_order:
+        # after all of it. Where the book keeps the order of its queue, and all is in it, both can share a commit.
+        if self._book.in_order and not in_portions:
             last, (reply, left) = await asyncio.gather(last_parts(), self._hear_sync(request))
         else:
             last = await last_parts()
@@ -169,7 +173,7 @@ class LedgerService(LeaseDesk):
             history = await self._lost(Claim(request.sidecar, request.history_id, request.heard), loss)
             reply = msgspec.structs.replace(reply, history_id=history)
         for part in left:
-            await self._apply(request, part)
+            await self._apply(request, part, in_portions)
         return msgspec.structs.replace(reply, parts=tuple(one.reply for one in applied))
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
@@ -213,13 +217,40 @@ class LedgerService(LeaseDesk):
             self._tell(Change(customer, 0, recall=account, by=min(recalls[account])))
         return answers
 
-    async def _apply(self, request: AnySync, part: AnyPart) -> Applied:
+    async def _apply(self, request: AnySync, part: AnyPart, in_portions: bool) -> Applied:
+        """Apply a part; `in_portions`: one after another, as far as one is in the book, each when it may (S-35)."""
+        self._crowd.come(part.customer)
+        try:
+            if not in_portions:
+                return await self._apply_portion(request, part, waits=False)
+            *before, last = cut(part)
+            loss, problems = "", list[str]()
+            for portion in before:
+                found = await self._apply_portion(request, portion, is_last=False, loss=loss, waits=True)
+                if not found.reply.booked:
+                    return found
+                loss = found.loss
+                problems.append(found.reply.error)
+            found = await self._apply_portion(request, last, loss=loss, waits=True)
+            error = "; ".join(one for one in (*problems, found.reply.error) if one)
+            return Applied(msgspec.structs.replace(found.reply, error=error), found.loss)
+        finally:
+            self._crowd.go(part.customer)
+
+    async def _apply_portion(
+        self, request: AnySync, part: AnyPart, *, waits: bool, is_last: bool = True, loss: str = ""
+    ) -> Applied:
+        options = self._options
+        await self._portions.enter(part.customer, len(part.events), waits=waits)
         try:
             return await self._book.transact(
-                part.customer, lambda tx: apply_part(tx, request, part, self._clock.now_ms(), self._options)
+                part.customer,
+                lambda tx: apply_part(tx, request, part, self._clock.now_ms(), options, is_last=is_last, loss=loss),
             )
         except (PostingError, WireFormatError) as problem:
             return Applied(PartReply(part.customer, error=str(problem)))
+        finally:
+            self._portions.leave(part.customer, len(part.events))
 
     # As people see it; each method is described in `administration.Administration`.
 

@@ -9,8 +9,6 @@ Where other customers ask as well, fewer go together: the book's next transactio
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -18,15 +16,13 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from sidecar.errors import LedgerUnavailable, SidecarError
+from sidecar.ledger.portions import Crowd
 
 MAX_TOGETHER: Final = 64
 """Requests that share a transaction at most: the first of them waits for the last."""
 
 MAX_BESIDE_OTHERS: Final = 8
 """The same while other customers ask too, who wait for all of them: a flood of one moves the others little (S-35)."""
-
-OTHERS_FOR_S: Final = 1.0
-"""Others are there for so long after requests of two customers were last under way at once."""
 
 MAX_WAITING: Final = 4096
 """Requests that may wait, over all customers. One more is refused with LedgerUnavailable."""
@@ -48,14 +44,15 @@ class Sharing(Generic[Q, A]):
     Args:
         run: asks some requests of one customer in one transaction; gives for each its answer, or what it is
             refused with. What it raises is nobody's in particular: then each is asked alone.
+        crowd: whose requests are under way, these and others.
     """
 
-    def __init__(self, run: Callable[[str, Sequence[Q]], Awaitable[Sequence[A | SidecarError]]]) -> None:
+    def __init__(self, run: Callable[[str, Sequence[Q]], Awaitable[Sequence[A | SidecarError]]], crowd: Crowd) -> None:
         self._run = run
+        self._crowd = crowd
         self._lanes: dict[tuple[asyncio.AbstractEventLoop, str], _Lane[Q, A]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
-        self._others_until = -math.inf
 
     async def ask(self, customer: str, request: Q) -> A:
         """One request; its answer.
@@ -75,8 +72,7 @@ class Sharing(Generic[Q, A]):
             lane.waiting.append((request, future))
         else:
             lane = self._lanes[loop, customer] = _Lane(deque([(request, future)]))
-            if len(self._lanes) > 1:
-                self._others_until = time.monotonic() + OTHERS_FOR_S
+            self._crowd.come(customer)
             task = loop.create_task(self._serve(loop, customer, lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -85,11 +81,12 @@ class Sharing(Generic[Q, A]):
     async def _serve(self, loop: asyncio.AbstractEventLoop, customer: str, lane: _Lane[Q, A]) -> None:
         try:
             while lane.waiting:
-                most = MAX_TOGETHER if time.monotonic() > self._others_until else MAX_BESIDE_OTHERS
+                most = MAX_BESIDE_OTHERS if self._crowd.is_several else MAX_TOGETHER
                 some = [lane.waiting.popleft() for _ in range(min(len(lane.waiting), most))]
                 self._waiting -= len(some)
                 await self._ask(customer, [one for one in some if not one[1].done()])  # the others have gone
         finally:
+            self._crowd.go(customer)
             del self._lanes[loop, customer]
 
     async def _ask(self, customer: str, some: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:

@@ -2,7 +2,7 @@
 
 Run as `python -m tests.benchmarks.engines` in the repository; `--json FILE` keeps the readings. PostgreSQL is
 started by this, in a folder of its own, on this machine's disk, with fsync on; the ledger's service is called
-in process, so that what is measured is booking and lending and not HTTP.
+in process, so that what is measured is booking and lending and not HTTP, and memory is settled as `spend ledger` does.
 
 - *events*: settled calls with full attribution, in syncs of 512 of one customer; beside it the same bytes (each
   event as its outbox recorded it) inserted by `unnest`, 512 rows to a statement and a commit to each.
@@ -34,6 +34,7 @@ import asyncpg
 import msgspec
 import uvloop
 
+from sidecar.app.serving import settle_memory
 from sidecar.contract.codec import encode
 from sidecar.contract.messages import RecordedPart, RecordedSync, RegisterRequest
 from sidecar.core.governance.tenancy import Subject
@@ -176,6 +177,7 @@ async def leases(
         if not (await desk.service.resolve(request)).leases:
             sys.exit("nothing was lent")
 
+    settle_memory()
     await at_once(ask, SECONDS / 2)
     meter, before = Meter(server), asked
     per_s = await at_once(ask, SECONDS)

@@ -26,6 +26,7 @@ from typing import Final
 import msgspec
 import uvloop
 
+from sidecar.app.serving import settle_memory
 from sidecar.contract.codec import encode
 from sidecar.contract.messages import RecordedPart, RecordedSync, RegisterRequest
 from sidecar.core.governance.tenancy import Subject
@@ -49,6 +50,9 @@ FLOODERS: Final = 64
 
 SYNCS: Final = 4
 """The same of its syncs."""
+
+MADE: Final = 100
+"""Syncs that are made before a turn: more than it takes."""
 
 LONGEST_NAME: Final = 128
 FLOOD: Final = "flood"
@@ -76,11 +80,19 @@ class Reading:
 class Flood:
     """One customer that asks again as soon as it is answered, or refused."""
 
-    def __init__(self, askers: int, ask: Callable[[], Awaitable[int]]) -> None:
-        """`ask` gives how much was done."""
+    def __init__(
+        self, askers: int, ask: Callable[[], Awaitable[int]], prepare: Callable[[], None] | None = None
+    ) -> None:
+        """`ask` gives how much was done; `prepare` makes what it sends, before the clock starts."""
         self._askers = askers
         self._ask = ask
+        self._prepare = prepare
         self.done = 0
+
+    def prepare(self) -> None:
+        """Have enough to send for the next turn: to make it is the flooder's work, and not the ledger's."""
+        if self._prepare is not None:
+            self._prepare()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -122,13 +134,23 @@ def floods(desk: Desk) -> dict[str, Flood]:
         await desk.service.resolve(desk.request(Subject(FLOOD, user=name, agent=name, session=name), 10, sidecar="s2"))
         return 1
 
-    async def sync() -> int:
+    made: list[RecordedPart] = []
+
+    def make() -> None:
         events = (desk.event(f"req_{next(numbers)}", Subject(FLOOD, user="bo"), 5) for _ in range(BATCH))
-        part = RecordedPart(FLOOD, tuple(msgspec.Raw(encode(one)) for one in events))
-        await desk.service.sync(RecordedSync("s2", "s2-inc", desk.clock.wall_ms(), (part,)))
+        made.append(RecordedPart(FLOOD, tuple(msgspec.Raw(encode(one)) for one in events)))
+
+    def prepare() -> None:
+        while len(made) < MADE:
+            make()
+
+    async def sync() -> int:
+        if not made:
+            make()
+        await desk.service.sync(RecordedSync("s2", "s2-inc", desk.clock.wall_ms(), (made.pop(),)))
         return BATCH
 
-    return {"new sessions, long names": Flood(FLOODERS, new_session), "syncs of 512 calls": Flood(SYNCS, sync)}
+    return {"new sessions, long names": Flood(FLOODERS, new_session), "syncs of 512 calls": Flood(SYNCS, sync, prepare)}
 
 
 async def measure(desk: Desk, engine: str, name: str, flood: Flood, rounds: int) -> Reading:
@@ -142,6 +164,7 @@ async def measure(desk: Desk, engine: str, name: str, flood: Flood, rounds: int)
     alone: list[float] = []
     beside: list[float] = []
     for number in range(rounds + 1):
+        flood.prepare()
         found = await evenly(ask, QUIET_PER_S, TURN_S)
         async with flood.running():
             pressed = await evenly(ask, QUIET_PER_S, TURN_S)
@@ -168,6 +191,7 @@ async def measure_all(rounds: int, engines: list[str]) -> list[Reading]:
             for name in ("new sessions, long names", "syncs of 512 calls"):
                 async with desk_on(engine, server) as desk:
                     await set_up(desk)
+                    settle_memory()
                     readings.append(await measure(desk, engine, name, floods(desk)[name], rounds))
     finally:
         server.remove()

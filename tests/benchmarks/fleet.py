@@ -4,7 +4,8 @@ Run as `python -m tests.benchmarks.fleet` in the repository; `--json FILE` keeps
 has 50 active customers, of a thousand that they share, and syncs every 10 s, at an instant of its own: of each
 customer it brings some settled calls and its lease, and wants as much again as was spent. A sync is counted
 from when it was due until it is answered. The service is called in process; PostgreSQL is started by this, with fsync
-on. The CPU is for one customer's part of a sync: ours with the simulation's, and PostgreSQL's.
+on, and the process is settled as `spend ledger` settles itself (`settle_memory`). The CPU is for one customer's part
+of a sync: ours (the sidecars' messages are made before the clock starts), and PostgreSQL's.
 
 Beside it, in the same run, the yardstick: at the same instants PostgreSQL is given the bytes of the same calls, in one
 statement and one commit for each sync, and nothing is decided about them. On a machine that others use as well the
@@ -22,11 +23,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
 import uvloop
 
+from sidecar.app.serving import settle_memory
 from sidecar.contract.codec import encode
 from sidecar.contract.messages import LeaseReport, RecordedPart, RecordedSync, RegisterRequest
 from sidecar.core.governance.tenancy import Subject
@@ -84,15 +87,16 @@ class Sidecar:
         self._fleet = fleet
         self.name = f"s{number}"
         first = number * fleet.active
-        self._subjects = [Subject(f"customer-{(first + n) % fleet.customers}") for n in range(fleet.active)]
+        self.subjects = [Subject(f"customer-{(first + n) % fleet.customers}") for n in range(fleet.active)]
         self._leases: dict[str, str] = {}
         self.syncs = 0
+        self.inserted = 0
         self.refused = 0
 
     async def join(self) -> None:
         """Register, and borrow for each customer."""
         await self._desk.service.register(RegisterRequest(self.name, f"{self.name}-inc"))
-        for subject in self._subjects:
+        for subject in self.subjects:
             request = self._desk.request(subject, CHARGE, sidecar=self.name, demand=10**9)
             reply = await self._desk.service.resolve(request)
             self._leases[subject.customer] = reply.leases[0].lease_id
@@ -100,7 +104,7 @@ class Sidecar:
     def message(self) -> RecordedSync:
         """What it has to say by now."""
         self.syncs += 1
-        parts = tuple(map(self._part, self._subjects))
+        parts = tuple(map(self._part, self.subjects))
         return RecordedSync(self.name, f"{self.name}-inc", self._desk.clock.wall_ms(), parts)
 
     async def say(self, message: RecordedSync) -> None:
@@ -144,28 +148,38 @@ async def set_up(desk: Desk, fleet: Fleet) -> list[Sidecar]:
 Say = Callable[[Sidecar, RecordedSync], Awaitable[None]]
 
 
-async def talk(sidecars: Sequence[Sidecar], rounds: int, say: Say = Sidecar.say) -> list[float]:
-    """Seconds that each sync took, each sidecar at its own instant of every round."""
+class Talk(NamedTuple):
+    """Seconds that each sync took; microseconds of a customer's part, of ours and PostgreSQL's; how long it was."""
+
+    times: list[float]
+    cpu_us: float
+    database_us: float
+    took_s: float
+
+
+async def talk(sidecars: Sequence[Sidecar], rounds: int, server: Server, say: Say) -> Talk:
+    """Each sidecar at its own instant of every round; what they will say is made beforehand, and is not measured."""
     times: list[float] = []
-    began = time.perf_counter() + 1.0
+    messages = {sidecar.name: [sidecar.message() for _ in range(rounds)] for sidecar in sidecars}
+    meter, began = Meter(server), time.perf_counter()
 
     async def one(number: int, sidecar: Sidecar) -> None:
-        for turn in range(rounds):
+        for turn, message in enumerate(messages[sidecar.name]):
             due = began + REFRESH_S * (turn + number / len(sidecars))
-            await asyncio.sleep(max(0.0, due - time.perf_counter() - 0.5))
-            message = sidecar.message()
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await say(sidecar, message)
             times.append(time.perf_counter() - due)
 
     await asyncio.gather(*(one(number, sidecar) for number, sidecar in enumerate(sidecars)))
-    return times
+    spent, took_s = meter.us(len(times) * len(sidecars[0].subjects)), time.perf_counter() - began
+    return Talk(times, *spent, took_s)
 
 
 async def measure(engine: str, fleet: Fleet, rounds: int, server: Server) -> list[Reading]:
     """One round that warms caches, and then those that count; then the yardstick, likewise."""
     async with desk_on(engine, server) as desk:
         sidecars = await set_up(desk, fleet)
+        settle_memory()
         ledger = await _measured(engine, sidecars, fleet, rounds, server, Sidecar.say)
         for number in range(0, fleet.customers, 100):
             if problems := await desk.problems(f"customer-{number}"):
@@ -181,22 +195,22 @@ async def measure(engine: str, fleet: Fleet, rounds: int, server: Server) -> lis
 async def insert(pool: asyncpg.Pool, sidecar: Sidecar, message: RecordedSync) -> None:
     """The yardstick: a sync's calls as they were recorded, by `unnest` and with one commit."""
     bodies = [bytes(event) for part in message.parts for event in part.events]
-    ids = [f"{sidecar.name}_{sidecar.syncs}_{number}" for number in range(len(bodies))]
+    sidecar.inserted += 1
+    ids = [f"{sidecar.name}_{sidecar.inserted}_{number}" for number in range(len(bodies))]
     await pool.execute("INSERT INTO events (id, body) SELECT * FROM unnest($1::text[], $2::bytea[])", ids, bodies)
 
 
 async def _measured(
     name: str, sidecars: Sequence[Sidecar], fleet: Fleet, rounds: int, server: Server, say: Say
 ) -> Reading:
-    await talk(sidecars, 1, say)
-    meter, began = Meter(server), time.perf_counter()
+    await talk(sidecars, 1, server, say)
     refused = sum(sidecar.refused for sidecar in sidecars)
-    times = sorted(await talk(sidecars, rounds, say))
-    ours_us, database_us = meter.us(len(times) * fleet.active)
-    cores = (ours_us + database_us) * len(times) * fleet.active / 1e6 / (time.perf_counter() - began)
+    found = await talk(sidecars, rounds, server, say)
+    times = sorted(found.times)
+    cores = (found.cpu_us + found.database_us) * len(times) * fleet.active / 1e6 / found.took_s
     p50, p99, longest = (1e3 * times[int((len(times) - 1) * share)] for share in (0.5, 0.99, 1.0))
     refused = sum(sidecar.refused for sidecar in sidecars) - refused
-    return Reading(name, len(times), p50, p99, longest, ours_us, database_us, cores, refused)
+    return Reading(name, len(times), p50, p99, longest, found.cpu_us, found.database_us, cores, refused)
 
 
 def table(readings: list[Reading], fleet: Fleet) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from sidecar.errors import LedgerUnavailable, NotFound, SidecarError
-from sidecar.ledger import sharing
+from sidecar.ledger import portions, sharing
+from sidecar.ledger.portions import Crowd
 from sidecar.ledger.sharing import MAX_BESIDE_OTHERS, MAX_TOGETHER, Sharing
 
 
@@ -55,7 +56,7 @@ async def ask(shared: Sharing[int, int], *requests: int, customer: str = "acme")
 
 async def test_who_comes_while_another_runs_goes_with_the_next(book: Book) -> None:
     """The first alone and at once; then all that came meanwhile, together and in their order."""
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = [*await ask(shared, 1), *await ask(shared, 2, 3), *await ask(shared, 4)]
     assert book.runs == [("acme", [1])]
     await book.step()
@@ -69,7 +70,7 @@ async def test_who_comes_while_another_runs_goes_with_the_next(book: Book) -> No
 
 async def test_customers_do_not_wait_for_each_other(book: Book) -> None:
     """Each has a lane of its own."""
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = [*await ask(shared, 1, customer="acme"), *await ask(shared, 2, customer="umbrella")]
     assert [customer for customer, _ in book.runs] == ["acme", "umbrella"]
     await book.step(2)
@@ -78,7 +79,7 @@ async def test_customers_do_not_wait_for_each_other(book: Book) -> None:
 
 async def test_a_run_has_a_bound(book: Book) -> None:
     """The rest goes with the one after."""
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = await ask(shared, 0, *range(1, MAX_TOGETHER + 3))
     await book.step(3)
     assert [len(requests) for _, requests in book.runs] == [MAX_TOGETHER, 3]
@@ -90,8 +91,8 @@ async def test_it_is_lower_while_others_ask(
     book: Book, monkeypatch: pytest.MonkeyPatch, others_for_s: float, runs: list[int]
 ) -> None:
     """S-35: another customer's one request waits for less of a flood; where it asked long ago, all goes together."""
-    monkeypatch.setattr(sharing, "OTHERS_FOR_S", others_for_s)
-    shared = Sharing(book.run)
+    monkeypatch.setattr(portions, "OTHERS_FOR_S", others_for_s)
+    shared = Sharing(book.run, Crowd())
     tasks = [*await ask(shared, 1, customer="umbrella"), *await ask(shared, *range(2 * MAX_BESIDE_OTHERS + 1))]
     await book.step(4)
     assert [len(some) for who, some in book.runs if who == "acme"] == runs
@@ -100,7 +101,7 @@ async def test_it_is_lower_while_others_ask(
 
 async def test_a_refusal_is_its_askers_alone(book: Book) -> None:
     """The others are answered by the same run."""
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = await ask(shared, 1, 404, 3)
     await book.step(2)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -112,7 +113,7 @@ async def test_a_refusal_is_its_askers_alone(book: Book) -> None:
 async def test_what_breaks_one_is_found_by_asking_each_alone(book: Book) -> None:
     """Nothing of a failed run was kept, so all but the one at fault are answered."""
     book.broken = {2}
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = await ask(shared, 1, 2, 3)
     await book.step(9)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -124,7 +125,7 @@ async def test_what_breaks_one_is_found_by_asking_each_alone(book: Book) -> None
 async def test_a_book_that_is_away_is_not_asked_again_by_itself(book: Book) -> None:
     """All hear so: what became of their run is unknown."""
     book.away = True
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = await ask(shared, 1, 2)
     await book.step(3)
     assert all(isinstance(one, LedgerUnavailable) for one in await asyncio.gather(*tasks, return_exceptions=True))
@@ -133,7 +134,7 @@ async def test_a_book_that_is_away_is_not_asked_again_by_itself(book: Book) -> N
 
 async def test_who_has_gone_is_not_asked_for(book: Book) -> None:
     """While it waited; the others are not disturbed."""
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = [*await ask(shared, 1), *await ask(shared, 2, 3)]
     tasks[1].cancel()
     await book.step(3)
@@ -144,7 +145,7 @@ async def test_who_has_gone_is_not_asked_for(book: Book) -> None:
 async def test_too_many_that_wait_are_told_so(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over all customers; as soon as some are served there is room again."""
     monkeypatch.setattr(sharing, "MAX_WAITING", 3)
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = [*await ask(shared, 1), *await ask(shared, 2, 3), *await ask(shared, 4, customer="umbrella")]
     late = await ask(shared, 5, 6)
     assert [task.done() for task in late] == [False, True]
@@ -157,7 +158,7 @@ async def test_too_many_that_wait_are_told_so(book: Book, monkeypatch: pytest.Mo
 async def test_one_customer_leaves_room_for_the_others(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """S-35: of its requests no more than so many wait; another's is taken meanwhile."""
     monkeypatch.setattr(sharing, "MAX_WAITING_OF_ONE", 2)
-    shared = Sharing(book.run)
+    shared = Sharing(book.run, Crowd())
     tasks = [*await ask(shared, 1), *await ask(shared, 2, 3, 4)]
     assert [task.done() for task in tasks] == [False, False, False, True]
     with pytest.raises(LedgerUnavailable):
