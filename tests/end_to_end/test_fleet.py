@@ -19,6 +19,7 @@ from tests.support.caller import call_from_processes
 from tests.support.fleet import LedgerProcess, SidecarProcess, without_changes
 from tests.support.llm_provider import LLMProvider, Plan
 from tests.support.product import provider_environment, running
+from tests.support.switch import Switch, switched
 
 PATIENCE_S = 30.0
 NEVER_S = "3600"
@@ -29,6 +30,8 @@ class Fleet(NamedTuple):
 
     ledger: LedgerProcess
     sidecars: tuple[SidecarProcess, SidecarProcess]
+    ways: tuple[Switch, Switch]
+    """By which each of them reaches the ledger."""
 
 
 @contextmanager
@@ -36,12 +39,15 @@ def running_fleet(folder: Path, provider: LLMProvider, **settings: str) -> Itera
     """A ledger and two sidecars with a token each, ready to serve."""
     environment = provider_environment(provider.address) | settings
     with running(LedgerProcess(folder / "ledger", {})) as ledger:
-        one, two = (
-            SidecarProcess(folder / name, environment, ledger.ledger, ledger.token(name)) for name in ("one", "two")
-        )
-        with running(one), running(two):
-            until(lambda: ready(one) and ready(two))
-            yield Fleet(ledger, (one, two))
+        port = int(ledger.ledger.rpartition(":")[2])
+        with switched(port) as first, switched(port) as second:
+            one, two = (
+                SidecarProcess(folder / name, environment, f"http://127.0.0.1:{way.port}", ledger.token(name))
+                for name, way in (("one", first), ("two", second))
+            )
+            with running(one), running(two):
+                until(lambda: ready(one) and ready(two))
+                yield Fleet(ledger, (one, two), (first, second))
 
 
 def until(is_so: Callable[[], bool]) -> None:
