@@ -162,6 +162,7 @@ def _provider(name: str, entry: UpstreamSettings, ours: SidecarSettings, sweep: 
         entry.models or None,
         forwarding_of(name, entry, ours.provider),
         keeps_apart=entry.key_file is not None and entry.stored_for == "maker",
+        shared=frozenset(entry.shared),
         shorten=shorten,
     )
 

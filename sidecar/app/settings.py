@@ -139,8 +139,9 @@ class UpstreamSettings:
     to stop billing when we hang up (L25). `on_caller_gone`: what becomes of an answer whose caller has gone, if not
     what `provider` says; see `ForwardOptions`. `doors`: what becomes of what is not metered there, see `proxy.route`.
     `prices_of`: the provider whose rate cards price it, where that is not the upstream's own name; `models`: what
-    those call a model that callers name otherwise. `stored_for`: who may have a stored answer by its id where the key
-    is the sidecar's: the `maker`, whose call it was, as far as this sidecar knows, or `anyone` who names it.
+    those call a model that callers name otherwise. `stored_for`: who may have what the provider keeps, by its id,
+    where the key is the sidecar's: the `maker`, whose call it was, as far as this sidecar knows, or `anyone` who names
+    it; `shared` lists what is for all (a store of vectors, a file).
     """
 
     base_url: str
@@ -153,6 +154,7 @@ class UpstreamSettings:
     prices_of: str = ""
     models: dict[str, str] = field(default_factory=dict)
     stored_for: Literal["maker", "anyone"] = "maker"
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ messages-streaming, checked 2026-11.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -104,6 +105,7 @@ class AnthropicReading(Reading):
         self._stopped = False  # the message is over
         self._is_delta_told = False  # with a count of the output: `message_start` has a placeholder only
         self._unreadable = False
+        self._containers: tuple[str, ...] = ()
 
     def wants(self, events: bytes) -> bool:
         """Whether the start, the closing figures, the end or an error is in it."""
@@ -125,6 +127,7 @@ class AnthropicReading(Reading):
             delta = decode_object(members.get("delta"))
             stops = delta is not None and delta.get("stop_reason") is not None
             self._stopped = self._stopped or stops
+            self._take_container(None if delta is None else delta.get("container"))
             told = self._take_usage(members.get("usage"))
             self._is_delta_told = told or (self._is_delta_told and not stops)
         elif kind == "message_stop":
@@ -153,10 +156,19 @@ class AnthropicReading(Reading):
             notes=read.notes,
         )
 
+    def kept(self) -> Iterable[str]:
+        """The container that code ran in."""
+        return self._containers
+
     def _read_message(self, message: dict[str, msgspec.Raw]) -> None:
+        self._take_container(decode_object(message.get("container")))
         self.request_id = decode_text(message.get("id")) or self.request_id
         self.model = decode_text(message.get("model")) or self.model
         self._take_usage(message.get("usage"))
+
+    def _take_container(self, container: Any) -> None:
+        if isinstance(container, dict) and isinstance(container.get("id"), str):
+            self._containers = (container["id"],)
 
     def _take_usage(self, raw: msgspec.Raw | None) -> bool:
         """Merge a usage object; true if it counts the output."""

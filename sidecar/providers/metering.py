@@ -12,7 +12,8 @@ JSON_BYTES_MAX, of which only the end is kept when it grows longer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -55,6 +56,9 @@ REFUSED_AFTER_WORK: Final = "refused_after_work"
 """The provider refused by its status, but its error shows that the model ran, or that the call is billed."""
 
 UNSENT: Final = "unsent"
+
+KEPT_MAX: Final = 256
+"""Ids by which parts of one answer come back that are told."""
 
 _BEFORE_A_BODY: Final = b" \t\r\n\xef\xbb\xbf"
 """Blank lines (DeepSeek keeps a JSON answer alive with them) and the bytes of a byte order mark."""
@@ -130,6 +134,10 @@ class Reading:
         """The provider's figures, None if there were none. Only its protocol tells whether they are the last."""
         raise NotImplementedError
 
+    def kept(self) -> Iterable[str]:
+        """Ids by which parts of this answer come back, beside its own (`request_id`)."""
+        return ()
+
 
 class Meter:
     """An `AnswerMeter` over a dialect's `Reading`."""
@@ -156,6 +164,11 @@ class Meter:
         if self._unreadable or self._degraded:
             return None
         return self._reading.texts, self._reading.visible_bytes
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Ids by which parts of this answer come back from the provider, KEPT_MAX at most; asked once it has ended."""
+        return tuple(islice(self._reading.kept(), KEPT_MAX))
 
     # -- AnswerMeter
 

@@ -11,6 +11,7 @@ src/openai/types/responses/, recorded streams of OpenAI, Azure, DeepSeek, OpenRo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from sidecar.providers.counters import Counts, decode_object, decode_text, decod
 from sidecar.providers.dialect import AnswerMeter, RequestFacts
 from sidecar.providers.doors import Kind
 from sidecar.providers.event_stream import EventStream
+from sidecar.providers.held_by_id import items_in
 from sidecar.providers.metering import Meter, Reading, Told
 from sidecar.providers.openai_responses_prompt import read_prompt
 from sidecar.providers.openai_usage import read_usage
@@ -185,6 +187,13 @@ class ResponsesReading(Reading):
             notes=read.notes,
         )
 
+    def kept(self) -> Iterable[str]:
+        """Its items, and the containers that code ran in."""
+        try:
+            return items_in(_ANY.decode(self._response.get("output") or b"[]"))
+        except (ValueError, RecursionError):
+            return ()
+
     def _read(self, response: dict[str, msgspec.Raw]) -> None:
         self.request_id = decode_text(response.get("id")) or self.request_id or ""
         self.model = decode_text(response.get("model")) or self.model
@@ -231,6 +240,7 @@ class _Named(msgspec.Struct):
 
 
 _NAMED: Final = msgspec.json.Decoder(list[_Named])
+_ANY: Final = msgspec.json.Decoder(list[Any])
 
 
 def _named(raw: msgspec.Raw | None) -> list[_Named]:

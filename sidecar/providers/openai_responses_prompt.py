@@ -16,6 +16,7 @@ import msgspec
 
 from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
+from sidecar.providers.held_by_id import is_reference
 from sidecar.providers.image_tokens import image_tokens
 from sidecar.providers.request_json import (
     Member,
@@ -116,7 +117,11 @@ def _read_input(prompt: ResponsesPrompt, asked: Member | None) -> None:
 
 
 def _read_item(prompt: ResponsesPrompt, item: dict[str, msgspec.Raw]) -> None:
-    kind = text_of(item["type"]) if "type" in item else "message"
+    kind = text_of(item["type"]) if "type" in item else None
+    if is_reference(kind, item):
+        kind = "item_reference"
+    elif "type" not in item:
+        kind = "message"
     if kind in _ENCRYPTED_ITEMS:
         sealed = item.get("encrypted_content")
         if sealed is None or not is_text(sealed):

@@ -16,8 +16,9 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.ports import Ids
 from sidecar.providers.cloud_doors import SIGNED
 from sidecar.providers.doors import Kind
+from sidecar.providers.held_by_id import held_in
 from sidecar.proxy.accept import Arrival
-from sidecar.proxy.authorize import Authority, Call, authorize
+from sidecar.proxy.authorize import Admitted, Authority, Call, authorize
 from sidecar.proxy.background import Background, Watch
 from sidecar.proxy.clamp import Shortener
 from sidecar.proxy.contexts import CONTINUED, Contexts
@@ -32,7 +33,8 @@ from sidecar.proxy.identify import Identifier
 from sidecar.proxy.key_ring import UNKNOWN_KEY, KeyRing
 from sidecar.proxy.local_api_problems import ROOT, denied, unfit
 from sidecar.proxy.log_lines import LineBudget, denied_line
-from sidecar.proxy.makers import Makers, answer_id_in, may_be_kept
+from sidecar.proxy.makers import KEEPING, Apart, Makers, answer_id_in, may_be_kept, thing_in
+from sidecar.proxy.new_things import NewThing
 from sidecar.proxy.observe import unread
 from sidecar.proxy.outcomes import Outcome
 from sidecar.proxy.passage import FROM_PROVIDER, Passage
@@ -54,8 +56,15 @@ NO_PROVIDER_KEY: Final = Unfit(
 
 NOT_THEIRS: Final = Unfit(
     UnfitReason.ANSWER_NOT_FOUND,
-    "this customer has no stored answer with this id here: with a provider key of the sidecar's, an answer comes back"
-    " for the customer whose call made it, by the sidecar that it went through (upstreams.NAME.stored_for)",
+    "this customer has nothing with this id here: with a provider key of the sidecar's, a stored answer, a file or a"
+    " conversation comes back for the customer whose call made it, by the sidecar that it went through"
+    " (upstreams.NAME.stored_for; upstreams.NAME.shared lists what is everybody's)",
+)
+
+LISTS_ALL: Final = Unfit(
+    UnfitReason.ENDPOINT_NOT_METERED,
+    "a list shows what all customers of this sidecar's account have, so it is not passed on: ask by id, or set"
+    " upstreams.NAME.stored_for to anyone",
 )
 
 SIGNATURE_FAILS: Final = Unfit(
@@ -84,7 +93,10 @@ class Provider:
     forwarding: ForwardOptions = field(default_factory=ForwardOptions)
 
     keeps_apart: bool = False
-    """Whether a stored answer is for the customer alone whose call made it: so where the key is ours."""
+    """Whether what the account keeps is for the customer alone whose call made it: so where the key is ours."""
+
+    shared: frozenset[str] = frozenset()
+    """Ids of what is for every customer all the same."""
 
     shorten: Mapping[str, Shortener] = field(default_factory=dict)
     """By dialect, how an output limit is lowered there; a dialect that is not named is never shortened."""
@@ -152,47 +164,20 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
     provider = desk.providers[route.upstream]
     if route.dialect is None or (route.dialect.name in SIGNED and _goes_signed(head, provider)):
         return await _pass_through(arrival, route, desk, holder)
-    subject = desk.identifier.identify(head.fields, holder)
-    if isinstance(subject, Unfit):
-        return _turn_down(arrival, subject, desk)
-    if isinstance(subject, Denied):
-        return _deny(arrival, subject, desk, provider=provider)
-    apart, asker = desk.makers if provider.keeps_apart else None, (provider.prices_of, subject.customer)
-    facts = estimate(route.dialect, arrival.body, route, provider.models, desk.contexts, makers=apart, asker=asker)
-    if isinstance(facts, Unfit):
-        return _turn_down(arrival, facts, desk)
-    key = head.fields.get(b"idempotency-key")
-    if key is not None and desk.keys.is_for_another(subject.customer, key, head.target, arrival.body):
-        return _turn_down(arrival, KEY_USED, desk)
-
-    call = Call(
-        desk.ids.new("req"),
-        subject,
-        facts,
-        provider.prices_of,
-        route.dialect.name,
-        stops_billing=provider.stops_billing,
-        shorten=provider.shorten.get(route.dialect.name),
-        key_id=key_id,
-    )
-    # Prices with the standing, takes, and writes the admission: one step without an await.
-    # Only a miss suspends; a spool that cannot write is a Denied too.
-    verdict = await authorize(call, desk.authority)
-    if isinstance(verdict, Denied):
-        return _deny(arrival, verdict, desk, provider=provider, call=call)
-    if key is not None:
-        desk.keys.remember(subject.customer, key, head.target, arrival.body)
-    call, facts, request_id = verdict.call, verdict.call.facts, call.request_id
-    gate = None if verdict.call.start is None else gate_for(verdict, desk.authority, desk.metrics, on_cap=desk.on_cap)
+    admitted = await _admit(arrival, route, provider, desk, holder=holder, key_id=key_id)
+    if admitted is None:
+        return None
+    request_id, facts = admitted.call.request_id, admitted.call.facts
+    gate = None if admitted.call.start is None else gate_for(admitted, desk.authority, desk.metrics, on_cap=desk.on_cap)
     passage = Passage(
-        verdict,
+        admitted,
         route.dialect,
         authority=desk.authority,
         metrics=desk.metrics,
         recent=desk.recent,
         overhead_s=_overhead_s(arrival),
         contexts=desk.contexts if route.dialect.name in CONTINUED else None,
-        makers=apart if apart and may_be_kept(route.dialect.name, facts.body) else None,
+        makers=desk.makers if provider.keeps_apart and may_be_kept(route.dialect.name, facts.body) else None,
         background=desk.background if facts.later else None,
         gate=gate,
     )
@@ -214,7 +199,7 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
         )
         if facts.stream:
             passage.forget_body()
-        del call, facts  # nor does this frame hold the body while the answer runs
+        del facts  # nor does this frame hold the body while the answer runs
         outcome = await answer
     finally:
         # Complete, cut off or abandoned: it is settled by now. If a fault of ours came before, nobody
@@ -225,37 +210,97 @@ async def _carry(arrival: Arrival, desk: Desk, holder: Subject | None, key_id: s
     return None
 
 
+async def _admit(
+    arrival: Arrival, route: Route, provider: Provider, desk: Desk, *, holder: Subject | None, key_id: str
+) -> Admitted | None:
+    """Decide whether a call may run, and hold for it; None where it may not, and is answered."""
+    head = arrival.head
+    if route.dialect is None:
+        raise ValueError("what is not metered is not admitted")
+    subject = _asker(arrival, provider, desk, holder)
+    if subject is None:
+        return None
+    apart = _apart(provider, subject.customer, desk)
+    facts = estimate(route.dialect, arrival.body, route, provider.models, desk.contexts, apart=apart)
+    if isinstance(facts, Unfit):
+        _turn_down(arrival, facts, desk)
+        return None
+    key = head.fields.get(b"idempotency-key")
+    if key is not None and desk.keys.is_for_another(subject.customer, key, head.target, arrival.body):
+        _turn_down(arrival, KEY_USED, desk)
+        return None
+
+    call = Call(
+        desk.ids.new("req"),
+        subject,
+        facts,
+        provider.prices_of,
+        route.dialect.name,
+        stops_billing=provider.stops_billing,
+        shorten=provider.shorten.get(route.dialect.name),
+        key_id=key_id,
+    )
+    # Prices with the standing, takes, and writes the admission: one step without an await.
+    # Only a miss suspends; a spool that cannot write is a Denied too.
+    verdict = await authorize(call, desk.authority)
+    if isinstance(verdict, Denied):
+        _deny(arrival, verdict, desk, provider=provider, call=call)
+        return None
+    if key is not None:
+        desk.keys.remember(subject.customer, key, head.target, arrival.body)
+    return verdict
+
+
+def _asker(arrival: Arrival, provider: Provider, desk: Desk, holder: Subject | None) -> Subject | None:
+    """Who asks; None where that cannot be told or taken, and is answered."""
+    subject = desk.identifier.identify(arrival.head.fields, holder)
+    if isinstance(subject, Unfit):
+        _turn_down(arrival, subject, desk)
+        return None
+    if isinstance(subject, Denied):
+        _deny(arrival, subject, desk, provider=provider)
+        return None
+    return subject
+
+
+def _apart(provider: Provider, customer: str, desk: Desk) -> Apart | None:
+    """What of the provider's things is this customer's; None where the account is the caller's own."""
+    return Apart(desk.makers, provider.prices_of, customer, provider.shared) if provider.keeps_apart else None
+
+
 async def _pass_through(arrival: Arrival, route: Route, desk: Desk, holder: Subject | None) -> None:
     """Pass a request on that the configuration exempts from metering: counted and logged, nothing more.
 
-    But for a stored answer: it may not be the caller's, and it may say what a call cost that waits to be settled.
+    But for what the account keeps: it may not be the caller's; and a stored answer may say what a call cost that waits
+    to be settled.
     """
     kind = route.kind if route.dialect is None else Kind.SIGNED
     if kind is Kind.SIGNED and kind not in route.later:
         return _turn_down(arrival, SIGNATURE_FAILS, desk)
-    watch: Watch | None = None
+    provider = desk.providers[route.upstream]
+    reader: Watch | NewThing | None = None
+    if provider.keeps_apart and (kind is Kind.STORED or kind in KEEPING):
+        subject = _asker(arrival, provider, desk, holder)
+        if subject is None:
+            return None
+        apart = Apart(desk.makers, provider.prices_of, subject.customer, provider.shared)
+        why = _keeps_from(arrival, kind, route, apart)
+        if why is not None:
+            return _turn_down(arrival, why, desk)
+        reader = NewThing(apart) if kind in KEEPING and arrival.head.method == "POST" else None
     if kind is Kind.STORED:
-        provider, answer_id = desk.providers[route.upstream], answer_id_in(route.target)
-        if provider.keeps_apart:
-            subject = desk.identifier.identify(arrival.head.fields, holder)
-            if isinstance(subject, Unfit):
-                return _turn_down(arrival, subject, desk)
-            if isinstance(subject, Denied):
-                return _deny(arrival, subject, desk, provider=provider)
-            if not desk.makers.is_of(provider.prices_of, answer_id, subject.customer):
-                return _turn_down(arrival, NOT_THEIRS, desk)
-        watch = desk.background.watch(provider.prices_of, answer_id)
+        reader = desk.background.watch(provider.prices_of, answer_id_in(route.target))
     request_id = desk.ids.new("req")
     desk.metrics.passed_through.add(route.upstream)
     outcome = await forward(
         arrival,
-        desk.providers[route.upstream].upstream,
+        provider.upstream,
         target=route.target,
         body=arrival.body,
-        meter_for=unread if watch is None else watch.meter_for,
-        on_end=_nothing if watch is None else watch.on_end,
+        meter_for=unread if reader is None else reader.meter_for,
+        on_end=_nothing if reader is None else reader.on_end,
         sweep=desk.sweep,
-        options=desk.providers[route.upstream].forwarding,
+        options=provider.forwarding,
         added=[FROM_PROVIDER, (b"Spend-Request-Id", request_id.encode())],
     )
     passed = {"request_id": request_id, "upstream": route.upstream, "kind": str(kind), "status": outcome.status}
@@ -263,6 +308,18 @@ async def _pass_through(arrival: Arrival, route: Route, desk: Desk, holder: Subj
     if not arrival.answered:
         shape = shape_of(arrival.head.target, arrival.head.fields)
         arrival.answer(*refuse(outcome.refusal(), shape, request_id=request_id))
+    return None
+
+
+def _keeps_from(arrival: Arrival, kind: Kind, route: Route, apart: Apart) -> Unfit | None:
+    """Why a call may not have what it names at an account of ours; None where it is the customer's own."""
+    if kind is Kind.STORED:
+        return None if apart.has(answer_id_in(route.target)) else NOT_THEIRS
+    thing = thing_in(route.target)
+    if thing is None and arrival.head.method != "POST":
+        return LISTS_ALL
+    if (thing is not None and not apart.has(*thing)) or not all(map(apart.has, held_in(arrival.body))):
+        return NOT_THEIRS
     return None
 
 

@@ -165,6 +165,11 @@ class Gate:
         return None if self._meter is None else self._meter.counted
 
     @property
+    def kept(self) -> tuple[str, ...]:
+        """See `Meter`."""
+        return () if self._meter is None else self._meter.kept
+
+    @property
     def growth(self) -> Growth:
         """The call's hold."""
         return self._growth

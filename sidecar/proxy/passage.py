@@ -142,7 +142,7 @@ class Passage:
             return False
         self.forget_body()
         if self._makers is not None:
-            self._makers.learn(call.provider, call.subject.customer, usage)
+            self._makers.learn(call.provider, call.subject.customer, usage, _kept(outcome))
         return True
 
     def _settle_now(self, outcome: Outcome) -> Sequence[Header]:
@@ -165,7 +165,8 @@ class Passage:
         if self._contexts is not None:
             self._contexts.learn(admitted.call.facts.model, event.usage)
         if self._makers is not None:
-            self._makers.learn(admitted.call.provider, admitted.call.subject.customer, event.usage)
+            customer = admitted.call.subject.customer
+            self._makers.learn(admitted.call.provider, customer, event.usage, _kept(outcome))
         if admitted.room is not None:
             admitted.room.settle(used_tokens(event))
         self._recent.remember(self._admitted.call.request_id, recorded)
@@ -237,6 +238,11 @@ class Passage:
 def status_class(status: int) -> str:
     """`2xx` and so on, for a metric's label."""
     return _STATUS_CLASSES[status // 100]
+
+
+def _kept(outcome: Outcome) -> tuple[str, ...]:
+    """Ids by which parts of the answer come back, as far as they were read."""
+    return outcome.meter.kept if isinstance(outcome.meter, Gate | Meter) else ()
 
 
 def _unknown(request_bytes: int) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -160,3 +161,80 @@ async def test_one_that_is_refused_or_done_at_once_does_not_wait() -> None:
         at.provider.otherwise(Script.json(DONE))
         await asked(at, "acme", background=True)
         assert [charge for charge, _, _ in at.events] == [0, COST]
+
+
+NAMED: Any = [
+    {"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}},
+    {"input": [{"id": "msg_1"}]}, {"input": [{"type": "item_reference", "id": "msg_1"}]},
+    {"input": [{"type": None, "id": "msg_1"}]}, {"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]},
+    {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]},
+    {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
+    {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+    {"tools": [{"type": "code_interpreter", "container": "cntr_1"}]},
+    {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("named", NAMED)
+async def test_what_a_request_names_by_its_id_is_its_customers(named: Any) -> None:
+    """S-31: a file, a conversation or an item that is not known here is refused before anything is held or sent."""
+    async with site(two_customers(), apart=True) as at:
+        answer = await asked(at, "eve", **named)
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "not_found")
+        assert at.provider.requests == []
+
+
+@pytest.mark.parametrize("named", NAMED)
+async def test_with_the_callers_own_account_it_is_the_providers_affair(named: Any) -> None:
+    """Then a call passes where its model's window bounds it, and else is refused as one without a bound."""
+    async with site(two_customers()) as at:
+        at.provider.otherwise(Script.json(DONE))
+        answer = await asked(at, "eve", **named)
+        assert answer.status == 200 or json.loads(answer.body)["error"]["code"] == "request_not_boundable"
+
+
+async def test_items_of_an_answer_are_its_makers() -> None:
+    """They may be named again by the customer for whom they were made, and by no other."""
+    output = [{"type": "reasoning", "id": "rs_1", "summary": []}, {"type": "message", "id": "msg_1", "content": []}]
+    async with site(two_customers(), apart=True) as at:
+        at.provider.otherwise(Script.json(DONE | {"output": output}))
+        await asked(at, "acme")
+        again = [{"type": "item_reference", "id": "msg_1"}, {"type": "reasoning", "id": "rs_1", "summary": []}]
+        theirs, own = await asked(at, "eve", input=again), await asked(at, "acme", input=again)
+        assert (theirs.status, json.loads(theirs.body)["error"]["code"]) == (400, "not_found")
+        assert json.loads(own.body)["error"]["code"] == "request_not_boundable"  # known, and without a bound
+
+
+async def test_what_is_passed_on_counted_is_kept_apart_too() -> None:
+    """A file is its customer's who put it there; lists, which show everybody's, are not passed on."""
+    doors = {"files": "pass_counted", "agents": "pass_counted", "batch": "pass_counted"}
+    async with site(two_customers(), apart=True, doors=doors) as at:
+        at.provider.otherwise(Script.json({"id": "file-1", "object": "file"}))
+        assert (await back(at, "acme", "/v1/files", "POST")).status == 200
+        assert (await back(at, "acme", "/v1/files/file-1/content")).status == 200
+        sent = len(at.provider.requests)
+        refused = {
+            ("eve", "GET", "/v1/files/file-1"): 404, ("eve", "DELETE", "/v1/files/file-1"): 404,
+            ("acme", "GET", "/v1/files/file-2"): 404, ("acme", "GET", "/v1/files/file-1;x"): 404,
+            ("acme", "GET", "/v1/files"): 403, ("acme", "GET", "/v1/files?limit=1"): 403,
+            ("eve", "POST", "/v1/conversations/conv_1/items"): 404,
+        }  # fmt: skip
+        for (customer, method, target), status in refused.items():
+            assert (await back(at, customer, target, method)).status == status, target
+        for customer, status in (("eve", 404), ("acme", 200)):
+            batch = {"input_file_id": "file-1", "endpoint": "/v1/responses"}
+            answer = await at.ask(batch, f"Spend-Customer: {customer}", target="/v1/batches")
+            assert answer.status == status
+        assert len(at.provider.requests) == sent + 1
+
+
+async def test_what_is_said_to_be_shared_is_everybodys() -> None:
+    """A store of vectors that the account's owner made for all, say."""
+    async with site(two_customers(), apart=True, doors={"files": "pass_counted"}) as at:
+        provider = at.desk.providers["openai"]
+        at.desk.providers["openai"] = dataclasses.replace(provider, shared=frozenset({"vs_1"}))  # type: ignore[index]
+        tools = [{"type": "file_search", "vector_store_ids": ["vs_1"]}]
+        answer = await asked(at, "eve", tools=tools)
+        assert json.loads(answer.body)["error"]["code"] == "request_not_boundable"
+        assert (await back(at, "eve", "/v1/vector_stores/vs_1")).status == 200
+        assert (await back(at, "eve", "/v1/vector_stores/vs_2")).status == 404
