@@ -2,7 +2,8 @@
 
 A hold that grows is safe only if nothing is billed that the stream does not show: every token of the answer shows at
 least a byte of text. It does not where a model reasons unseen, where tools are offered (their names and frames are
-tokens too), in answers of sound or pictures, and in several answers at once, which no one end fits.
+tokens too), in answers of sound or pictures, and in several answers at once, which no one end fits. So Interactions are
+not here: whatever model they name may reason unseen, and they have no setting that is documented to end it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sidecar.providers.dialect import BadRequest, RequestFacts
+from sidecar.providers.invoked_ends import invoked_end
 from sidecar.providers.openai_ends import ChatEnd, CompletionsEnd, ResponsesEnd
-from sidecar.providers.other_ends import AnthropicEnd, CohereEnd, ConverseEnd, GeminiEnd, OllamaEnd
+from sidecar.providers.other_ends import (
+    AnthropicEnd,
+    CohereEnd,
+    CohereFirstEnd,
+    ConverseEnd,
+    GeminiEnd,
+    OllamaEnd,
+)
 from sidecar.providers.request_json import Members, read_object, says_something
 from sidecar.providers.stream_end import StreamEnd
 from sidecar.providers.token_estimates import ESTIMATE_MARGIN
@@ -26,7 +35,7 @@ _HIDES: Final = frozenset({
 _WITHIN: Final = "generationconfig"
 """Gemini's object for the fields of the answer."""
 
-_ENDS: Final[Mapping[str, Callable[[RequestFacts], StreamEnd]]] = {
+_ENDS: Final[Mapping[str, Callable[[RequestFacts], StreamEnd | None]]] = {
     "openai.chat": lambda facts: ChatEnd(tells_usage=not facts.hide_usage),
     "openai.completions": lambda facts: CompletionsEnd(tells_usage=not facts.hide_usage),
     "openai.responses": lambda _: ResponsesEnd(),
@@ -35,7 +44,9 @@ _ENDS: Final[Mapping[str, Callable[[RequestFacts], StreamEnd]]] = {
     "gemini.generate": lambda _: GeminiEnd(),
     "bedrock.converse": lambda _: ConverseEnd(),
     "ollama.chat": lambda _: OllamaEnd(),
+    "bedrock.invoke": invoked_end,
     "cohere.chat": lambda _: CohereEnd(),
+    "cohere.chat_v1": lambda _: CohereFirstEnd(),
 }
 
 
@@ -54,7 +65,9 @@ def may_grow(protocol: str, facts: RequestFacts) -> bool:
     try:
         members = read_object(facts.body)
         inner = [members[name] for name in members if _plain(name) == _WITHIN]
-        return not any(_hides(each) for each in (members, *(read_object(one.raw) for one in inner)))
+        if any(_hides(each) for each in (members, *(read_object(one.raw) for one in inner))):
+            return False
+        return end_for(protocol, facts) is not None
     except BadRequest:
         return False
 

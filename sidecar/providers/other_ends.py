@@ -1,4 +1,4 @@
-"""The end of a stream of Anthropic's, Gemini's, Amazon's, Ollama's and Cohere's.
+"""The end of a stream of Anthropic's, Gemini's, Amazon's Converse, Ollama's and Cohere's.
 
 Sources: docs.anthropic.com/en/api/messages-streaming, ai.google.dev/api `generate-content`, boto/botocore
 `data/bedrock-runtime/2023-09-30/service-2.json` (ConverseStreamOutput), ollama/ollama docs/api.md,
@@ -150,12 +150,17 @@ class ConverseEnd(StreamEnd):
 
     def failed(self, cut: Cut) -> bytes:
         """An exception, one that the clients do not send again."""
-        headers = {
-            b":exception-type": b"validationException",
-            b":content-type": b"application/json",
-            b":message-type": b"exception",
-        }
-        return write_message(headers, ENCODER.encode({"message": cut.detail, "spend": cut.spend}))
+        return amazons_failure(cut)
+
+
+def amazons_failure(cut: Cut) -> bytes:
+    """An exception in a binary stream, one that the clients do not send again."""
+    headers = {
+        b":exception-type": b"validationException",
+        b":content-type": b"application/json",
+        b":message-type": b"exception",
+    }
+    return write_message(headers, ENCODER.encode({"message": cut.detail, "spend": cut.spend}))
 
 
 def _amazons(kind: str, facts: dict[str, Any]) -> bytes:
@@ -233,3 +238,45 @@ class CohereEnd(StreamEnd):
 
     def _last(self, delta: dict[str, Any], cut: Cut) -> bytes:
         return event({"type": "message-end", "delta": delta, "spend": cut.spend}, name="message-end")
+
+
+class CohereFirstEnd(StreamEnd):
+    """Of a chat of Cohere's first version: one object a line, the last with the whole text once more."""
+
+    def __init__(self) -> None:
+        self._id = ""
+        self._texts: list[str] = []
+
+    def framing(self, first: bytes) -> EventStream | None:
+        """One object a line."""
+        return LineStream() if first.startswith(b"{") else None
+
+    def take(self, name: bytes, members: dict[str, Any]) -> None:
+        """Take in a line."""
+        del name
+        kind, text = members.get("event_type"), members.get("text")
+        if kind == "stream-start":
+            self._id = str(members.get("generation_id") or "")
+        elif kind == "text-generation" and isinstance(text, str):
+            self._texts.append(text)
+
+    def shortened(self, cut: Cut) -> bytes:
+        """`stream-end` with `MAX_TOKENS`, the text so far and the counts."""
+        return self._last(cut, "MAX_TOKENS")
+
+    def failed(self, cut: Cut) -> bytes:
+        """`stream-end` that says `ERROR`, and why."""
+        return self._last(cut, "ERROR", error=cut.detail)
+
+    def _last(self, cut: Cut, reason: str, **more: str) -> bytes:
+        counts = {"input_tokens": cut.input_tokens, "output_tokens": cut.output_tokens}
+        answer = {
+            "response_id": self._id,
+            "generation_id": self._id,
+            "text": "".join(self._texts),
+            "chat_history": [],
+            "finish_reason": reason,
+            "meta": {"api_version": {"version": "1"}, "billed_units": counts, "tokens": counts},
+        }
+        last = {"is_finished": True, "event_type": "stream-end", "finish_reason": reason, "response": answer}
+        return ENCODER.encode({**last, **more, "spend": cut.spend}) + b"\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -17,6 +18,10 @@ def sse(name: str, **facts: Any) -> bytes:
 
 def data(facts: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(facts).encode() + b"\n\n"
+
+
+def invoked(facts: dict[str, Any]) -> bytes:
+    return amazons("chunk", {"bytes": base64.b64encode(json.dumps(facts).encode()).decode(), "p": "abc"})
 
 
 def amazons(kind: str, facts: dict[str, Any]) -> bytes:
@@ -84,6 +89,21 @@ STREAMS: Final[Mapping[str, Sequence[bytes]]] = {
         sse("message-start", id="g1", delta={"message": {"role": "assistant", "content": []}}),
         sse("content-start", index=0, delta={"message": {"content": {"type": "text", "text": ""}}}),
         *(sse("content-delta", index=0, delta={"message": {"content": {"text": word}}}) for word in WORDS),
+    ],
+    "bedrock.invoke": [
+        invoked({"type": "message_start", "message": _MESSAGE}),
+        invoked({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        *(
+            invoked({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}})
+            for word in WORDS
+        ),
+    ],
+    "cohere.chat_v1": [
+        b'{"is_finished":false,"event_type":"stream-start","generation_id":"g1"}\n',
+        *(
+            json.dumps({"is_finished": False, "event_type": "text-generation", "text": word}).encode() + b"\n"
+            for word in WORDS
+        ),
     ],
 }  # fmt: skip
 """By dialect; none of them has come to its end, nor has a count of its output."""

@@ -65,10 +65,39 @@ def test_nor_in_geminis_own_words(more: dict[str, Any]) -> None:
 def test_every_stream_that_may_grow_has_an_end_that_is_tested() -> None:
     """And what has none is held for whole."""
     assert {dialect.name for dialect in DIALECTS if dialect.name in STREAMS} == set(STREAMS)
-    assert not may_grow("bedrock.invoke", dialect_named("openai.chat").read_request(json.dumps(CHAT).encode()))  # type: ignore[union-attr]
     facts = dialect_named("openai.chat").read_request(json.dumps(CHAT).encode())  # type: ignore[union-attr]
-    assert end_for("bedrock.invoke", facts) is None
-    assert all(end_for(protocol, facts) is not None for protocol in STREAMS)
+    assert end_for("gemini.interactions", facts) is None
+    assert not may_grow("gemini.interactions", facts)
+    assert all(end_for(protocol, facts) is not None for protocol in STREAMS if protocol != "bedrock.invoke")
+
+
+INVOKED = "/model/{}/invoke-with-response-stream"
+CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+TITAN = {"inputText": "hi", "textGenerationConfig": {"maxTokenCount": 9}}
+NOVA = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "may"),
+    [
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", CLAUDE, True),
+        ("anthropic.claude-v2", {"prompt": "hi", "max_tokens_to_sample": 9}, False),
+        ("us.amazon.nova-lite-v1:0", NOVA, True),
+        ("us.amazon.nova-lite-v1:0", NOVA | {"toolConfig": {"tools": [{"toolSpec": {"name": "f"}}]}}, False),
+        ("meta.llama3-2-1b-instruct-v1:0", {"prompt": "hi", "max_gen_len": 9}, True),
+        ("amazon.titan-text-express-v1", TITAN, False),
+    ],
+)
+def test_of_invoked_models_those_whose_end_is_known_may(model: str, body: dict[str, Any], may: bool) -> None:
+    """By the family; the others are held for whole."""
+    assert grows("bedrock.invoke", body, INVOKED.format(model)) == may
+    assert not grows("bedrock.invoke", body, f"/model/{model}/invoke")
+
+
+def test_the_first_version_of_coheres_chat_may() -> None:
+    """Nothing at the provider takes part in it."""
+    assert grows("cohere.chat_v1", {"message": "hi", "model": "command-r-08-2024", "stream": True})
+    assert not grows("cohere.chat_v1", {"message": "hi", "model": "command-r-08-2024"})
 
 
 def test_what_is_held_is_never_less_than_what_is_charged_for_it() -> None:

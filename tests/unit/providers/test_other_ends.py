@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import anthropic
+import httpx2
 import pytest
 
 from sidecar.providers.binary_stream import BinaryStream, read_message
+from sidecar.providers.invoked_ends import ClaudeInvokedEnd, LlamaInvokedEnd, NovaInvokedEnd
 from sidecar.providers.json_stream import JsonStream
-from sidecar.providers.other_ends import AnthropicEnd, CohereEnd, ConverseEnd, GeminiEnd, OllamaEnd
+from sidecar.providers.line_stream import LineStream
+from sidecar.providers.other_ends import (
+    AnthropicEnd,
+    CohereEnd,
+    CohereFirstEnd,
+    ConverseEnd,
+    GeminiEnd,
+    OllamaEnd,
+)
 from sidecar.providers.stream_end import StreamEnd
-from tests.unit.providers.streams_to_end import STREAMS, amazons
+from tests.unit.providers.streams_to_end import STREAMS, WORDS, amazons, invoked
 from tests.unit.providers.test_openai_ends import CUT, SPEND, shown, told
 
 CHUNK = {"candidates": [{"content": {"parts": [{"text": "Once "}]}}], "modelVersion": "m", "responseId": "r1"}
@@ -120,7 +132,116 @@ def test_a_chat_of_coheres(events: int) -> None:
     assert told(end.failed(CUT))[-1]["delta"]["finish_reason"] == "ERROR"
 
 
-@pytest.mark.parametrize("end", [AnthropicEnd(), GeminiEnd(), OllamaEnd(), CohereEnd()])
+@pytest.mark.parametrize("events", range(6))
+def test_a_chat_of_coheres_first_version(events: int) -> None:
+    """One line more, which repeats what was said, as the provider's own does."""
+    end = CohereFirstEnd()
+    stream = end.framing(b'{"is')
+    assert isinstance(stream, LineStream)
+    for line in STREAMS["cohere.chat_v1"][:events]:
+        end.see(*stream.read(line))
+    written = end.shortened(CUT)
+    assert written.endswith(b"\n")
+    last = json.loads(written)
+    assert (last["event_type"], last["is_finished"], last["finish_reason"]) == ("stream-end", True, "MAX_TOKENS")
+    assert last["response"]["text"] == "".join(WORDS[: max(0, events - 1)])
+    assert last["response"]["generation_id"] == ("g1" if events else "")
+    assert last["response"]["meta"]["billed_units"] == {"input_tokens": 12, "output_tokens": 34}
+    failed = json.loads(end.failed(CUT))
+    assert (failed["finish_reason"], failed["spend"]) == ("ERROR", SPEND)
+
+
+def inner(written: bytes) -> list[Any]:
+    """What the messages of an invoked model's stream say."""
+    found = [read_message(raw) for _, raw in BinaryStream().split(written)]
+    assert {message.name for message in found} == {b"chunk"}
+    return [json.loads(base64.b64decode(json.loads(message.payload)["bytes"])) for message in found]
+
+
+@pytest.mark.parametrize("events", range(6))
+def test_a_message_of_an_invoked_claude(events: int) -> None:
+    """Its own events, the last with Bedrock's counts."""
+    end = ClaudeInvokedEnd()
+    stream = end.framing(b"\0\0")
+    assert isinstance(stream, BinaryStream)
+    for event in STREAMS["bedrock.invoke"][:events]:
+        end.see(*stream.read(event))
+    found = inner(end.shortened(CUT))
+    assert [event["type"] for event in found] == [
+        *(["content_block_stop"] if events >= 2 else []),
+        "message_delta",
+        "message_stop",
+    ]
+    assert found[-2]["delta"]["stop_reason"] == "max_tokens"
+    metrics = found[-1]["amazon-bedrock-invocationMetrics"]
+    assert (metrics["inputTokenCount"], metrics["outputTokenCount"]) == (12, 34)
+    assert read_message(end.failed(CUT)).name == b"!validationException"
+
+
+@pytest.mark.parametrize("events", [2, 4, 6])
+def test_anthropics_own_client_reads_the_end_of_an_invoked_claude(events: int) -> None:
+    """Its helper's final message is whole and says why it stopped; a failure is raised."""
+    end, came = ClaudeInvokedEnd(), STREAMS["bedrock.invoke"][:events]
+    for event in came:
+        end.see(*BinaryStream().read(event))
+
+    def final(written: bytes) -> Any:
+        def answered(_: httpx2.Request) -> httpx2.Response:
+            head = {"content-type": "application/vnd.amazon.eventstream"}
+            return httpx2.Response(200, headers=head, content=b"".join(came) + written)
+
+        with (
+            httpx2.Client(transport=httpx2.MockTransport(answered)) as http,
+            anthropic.AnthropicBedrock(aws_region="us-east-1", api_key="k", http_client=http) as caller,
+            caller.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]) as stream,
+        ):
+            return stream.get_final_message()
+
+    message = final(end.shortened(CUT))
+    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 34)
+    assert "".join(block.text for block in message.content) == "".join(WORDS[: events - 2])
+    with pytest.raises(anthropic.APIStatusError, match="ended here"):
+        final(end.failed(CUT))
+
+
+def test_a_message_of_an_invoked_nova() -> None:
+    """Converse's events, each within an object of its own; what is closed is not closed again."""
+    end = NovaInvokedEnd()
+    kinds = [[next(iter(event)) for event in inner(end.shortened(CUT))]]
+    for event in (
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockDelta": {"delta": {"text": "a"}, "contentBlockIndex": 0}},
+        {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"messageStop": {"stopReason": "end_turn"}},
+    ):
+        end.see(*BinaryStream().read(invoked(event)))
+        kinds.append([next(iter(each)) for each in inner(end.shortened(CUT))])
+    assert kinds == [
+        ["messageStop", "metadata"],
+        ["messageStop", "metadata"],
+        ["contentBlockStop", "messageStop", "metadata"],
+        ["messageStop", "metadata"],
+        ["metadata"],
+    ]
+    last = inner(end.shortened(CUT))[-1]
+    assert last["amazon-bedrock-invocationMetrics"]["outputTokenCount"] == 34
+
+
+def test_a_text_of_an_invoked_llama() -> None:
+    """A piece without text, and the reason."""
+    (last,) = inner(LlamaInvokedEnd().shortened(CUT))
+    assert (last["generation"], last["stop_reason"], last["generation_token_count"]) == ("", "length", 34)
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b'{"bytes": 1}', b'{"bytes": "%"}', b'{"bytes": "bnVsbA=="}'])
+@pytest.mark.parametrize("end", [ClaudeInvokedEnd(), NovaInvokedEnd(), LlamaInvokedEnd()])
+def test_nonsense_in_messages_is_passed_over(end: StreamEnd, data: bytes) -> None:
+    """As elsewhere."""
+    end.see(b"chunk", data)
+    assert end.shortened(CUT)
+
+
+@pytest.mark.parametrize("end", [AnthropicEnd(), GeminiEnd(), OllamaEnd(), CohereEnd(), CohereFirstEnd()])
 @pytest.mark.parametrize(
     "data", [b"", b"null", b"[1]", b'{"type": "content_block_start", "index": "x"}', b'{"delta": 1}']
 )
