@@ -20,8 +20,9 @@ def command(client: LedgerClient, path: str, as_json: bool) -> None:
 
     One line for each account, of a budget in a period, of a grant, of a budget's overdraft (grace). What is really
     consumed of it is never more than settled + unaccounted + exposure. "unshipped" of that is spent already, by the
-    sidecars' own counts, and not booked yet. A call takes from each budget above it and
-    from grants, so lines are not to be added up. Who holds it stands below, those with the most first.
+    sidecars' own counts, and not booked yet. What open calls may cost beyond their holds is not in it: the sidecars'
+    metrics tell it (spend_unbounded_excess_atoms, spend_growing_excess_atoms). A call takes from each budget above it
+    and from grants, so lines are not to be added up. Who holds it stands below, those with the most first.
     """
     customer, _, rest = path.partition("/")
     pages = client.pages(f"/v1/customers/{segment(customer)}/exposure", node=rest.rpartition("/")[2])

@@ -5,8 +5,9 @@ those that are not heard. No clock makes it less, only a word of a holder or of 
 really consumed never exceeds settled + unaccounted + exposure, and of a budget with an overdraft, what both have out.
 
 Of that, *unshipped* is what is spent already, and known to be: charged by the holders' own counts, and not booked yet.
-What calls cost beyond what was lent (Ω) is in it as soon as a holder has counted it; what calls without a bound that
-still run may cost beyond it nobody knows.
+What calls cost beyond what was lent is in it as soon as a holder has counted it. What calls that still run may cost
+beyond their holds (Ω: those without a bound, and those whose hold grows) only their sidecars know, and tell it in
+`spend_unbounded_excess_atoms` and `spend_growing_excess_atoms`: it is not here.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from tests.end_to_end.test_fleet import Fleet, running_fleet, until
 from tests.end_to_end.test_hard_limit import BODY, PATH, amount, ceiling_atoms
 from tests.support.fleet import SidecarProcess
 from tests.support.llm_provider import LLMProvider, Plan
+from tests.support.product import Product
 
 GRACE_CALLS = 6
 HITS_BEFORE = 100
@@ -31,7 +32,7 @@ LEAST_WINDOW = 100
 """Settlements that it may send in one message, at least."""
 
 
-def metric(sidecar: SidecarProcess, name: str) -> int:
+def metric(sidecar: SidecarProcess | Product, name: str) -> int:
     """A gauge or counter without labels."""
     with urllib.request.urlopen(f"{sidecar.health}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()
