@@ -39,6 +39,10 @@ STOPS = {
 }
 ENDS = {
     "anthropic-node": "max_tokens",
+    "anthropic-python": "max_tokens",
+    "anthropic-python-async": "max_tokens",
+    "openai-python-responses": "max_output_tokens",
+    "openai-python-async-responses": "max_output_tokens",
     "openai-node-responses": "max_output_tokens",
     "langchain-openai-responses": "max_output_tokens",
 }

@@ -21,6 +21,12 @@ from tests.end_to_end.clients.applications import (
     PydanticAIApplication,
     Word,
 )
+from tests.end_to_end.clients.libraries import (
+    AnthropicApplication,
+    AsyncAnthropicApplication,
+    AsyncOpenAIApplication,
+    OpenAIApplication,
+)
 from tests.support.llm_provider import LLMProvider, Plan, running_provider
 from tests.support.product import Product, provider_environment, running_product
 
@@ -96,6 +102,22 @@ OVER_RESPONSES = (
 )
 """The same over OpenAI's Responses API, which tells its usage unasked."""
 
+OF_OPENAI = {402: "APIStatusError", 403: "PermissionDeniedError", 429: "RateLimitError"}
+OPENAI_PYTHON = Client("openai-python", OpenAIApplication, OF_OPENAI)
+OPENAI_ASYNC = Client("openai-python-async", AsyncOpenAIApplication, OF_OPENAI)
+ANTHROPIC_PYTHON = Client("anthropic-python", AnthropicApplication, OF_OPENAI, protocol="anthropic", first_word=0)
+PYTHON = (
+    OPENAI_PYTHON,
+    OPENAI_ASYNC,
+    *(
+        replace(client, name=f"{client.name}-responses", start=partial(client.start, responses=True), first_word=0)
+        for client in (OPENAI_PYTHON, OPENAI_ASYNC)
+    ),
+    ANTHROPIC_PYTHON,
+    replace(ANTHROPIC_PYTHON, name="anthropic-python-async", start=AsyncAnthropicApplication),
+)
+"""The providers' own clients for Python."""
+
 CLIENTS = (
     OPENAI_NODE,
     ANTHROPIC_NODE,
@@ -104,6 +126,7 @@ CLIENTS = (
     LANGCHAIN,
     PYDANTIC_AI,
     *(replace(client, first_word=0) for client in OVER_RESPONSES),
+    *PYTHON,
 )
 
 each_client = pytest.mark.parametrize("client", CLIENTS, ids=[client.name for client in CLIENTS])

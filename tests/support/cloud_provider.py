@@ -33,13 +33,15 @@ class Request:
 class CloudProvider:
     """What came, and where it listens. Every answer is of 11 tokens in and 7 out.
 
-    After `holds_after` events of a stream of these `words` it is `holding` until `resume` is set; None: it does not.
+    After `holds_after` events of a stream of these `words` it is `holding` until `resume` is set, after `breaks_after`
+    its connection ends; None: not.
     """
 
     address: str = ""
     requests: list[Request] = field(default_factory=list)
     words: tuple[str, ...] = WORDS
     holds_after: int | None = None
+    breaks_after: int | None = None
     holding: bool = False
     resume: threading.Event = field(default_factory=threading.Event)
 
@@ -79,6 +81,9 @@ class CloudProvider:
                     self.holding = True
                     while not self.resume.is_set():
                         await asyncio.sleep(0.01)
+                if number == self.breaks_after and request.transport is not None:
+                    request.transport.close()
+                    return response
                 await response.write(event)
                 await asyncio.sleep(0.001)
             await response.write_eof()

@@ -51,7 +51,7 @@ class Served:
 class Plan:
     """How to answer. `usage` maps a request's body to (input, output) tokens.
 
-    After `holds_after` events a stream waits until `resume` is set; None: it does not.
+    After `holds_after` events a stream waits until `resume` is set, after `breaks_after` it breaks off; None: not.
     """
 
     usage: Callable[[dict[str, Any], bytes], tuple[int, int]] = lambda _body, _raw: (10, 5)
@@ -65,6 +65,7 @@ class Plan:
     """Times that a response made in the background is asked for before it is there."""
 
     holds_after: int | None = None
+    breaks_after: int | None = None
     resume: threading.Event = field(default_factory=threading.Event)
 
 
@@ -76,6 +77,10 @@ class LLMProvider:
         self.served: list[Served] = []
         self.asked_back: list[tuple[str, str]] = []
         self.address = ""
+        self._numbers = itertools.count(1)
+
+    def number_anew(self) -> None:
+        """Number the calls from 1 again: an answer that is asked for twice is then the same."""
         self._numbers = itertools.count(1)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -100,6 +105,9 @@ class LLMProvider:
                     served.holding = True
                     while not plan.resume.is_set():
                         await asyncio.sleep(0.01)
+                if number == plan.breaks_after and request.transport is not None:
+                    request.transport.close()
+                    return response
                 await response.write(event)
                 served.sent += 1
                 await asyncio.sleep(plan.chunk_delay_s)

@@ -13,4 +13,4 @@ const answer = async () => told(await client.messages.create(ask))
 const stream = async () => told(await client.messages.stream(ask).finalMessage())
 
 // `error` is the whole body: {type: 'error', error: {…}}.
-converse({ answer, stream }, ({ status, error: { error } }) => ({ status, type: error.type, spend: error.spend }))
+converse({ answer, stream }, ({ status, error }) => ({ status, type: error?.error?.type, spend: error?.error?.spend }))

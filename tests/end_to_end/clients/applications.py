@@ -180,15 +180,23 @@ class PydanticAIApplication:
 
 
 def heard_from(act: Callable[[], Heard]) -> Heard:
-    """What a call gave, or what it raised: an error of OpenAI's client, or one that keeps its status and body."""
+    """What a call gave, or what it raised: an error with a status and our body, or with neither, of a connection."""
     try:
         return act()
     except Exception as error:
-        body: Any = getattr(error, "body", None)
-        if not isinstance(body, dict):
-            raise
-        status: Any = getattr(error, "status_code", None)
         classes = tuple(kind.__name__ for kind in type(error).__mro__)
+        body: Any = getattr(error, "body", None) or getattr(error, "details", None) or getattr(error, "response", None)
+        if not isinstance(body, dict):
+            return Heard(classes=classes, text=str(error))
+        if "ResponseMetadata" in body:  # boto3
+            status = body["ResponseMetadata"]["HTTPStatusCode"]
+            return Heard(classes=classes, status=status, code=body["Error"]["Code"], spend=body.get("spend"))
+        status = getattr(error, "status_code", None) or getattr(error, "code", None)
+        inner = body.get("error", body)  # Anthropic and Google name it
         return Heard(
-            classes=classes, status=status, code=body.get("code"), type=body.get("type"), spend=body.get("spend")
+            classes=classes,
+            status=status,
+            code=inner.get("code"),
+            type=inner.get("type") or inner.get("status"),
+            spend=inner.get("spend"),
         )

@@ -32,6 +32,7 @@ async function stream() {
 
 function facts(error) {
   const last = error.lastError ?? error // a RetryError holds what the last try met
+  if (!last.responseBody) return { text: String(last) } // no answer that could say anything
   const body = JSON.parse(last.responseBody)
   const { code, type } = body.error
   return { status: last.statusCode, code, type, spend: body.spend ?? body.error.spend }
