@@ -49,6 +49,19 @@ Source: developers.openai.com/api/docs/guides/your-data, learn.microsoft.com Azu
 """
 
 
+_OLD_FIELD_HOSTS: Final = (
+    ".api.deepseek.com",
+    ".api.mistral.ai",
+    ".api.perplexity.ai",
+    ".api.together.xyz",
+    ".api.cohere.com",
+)
+"""Providers whose references of chat completions name `max_tokens` alone.
+
+Source: api-docs.deepseek.com, docs.mistral.ai, docs.perplexity.ai, docs.together.ai, docs.cohere.com; checked 2026-11.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Proxying:
     """The parts that the proxy is made over."""
@@ -119,6 +132,11 @@ def knows_own_field(host: str) -> bool:
     return f".{host}".endswith(_OWN_FIELD_HOSTS)
 
 
+def passes_own_field_over(host: str) -> bool:
+    """Whether a provider's reference names `max_tokens` alone: a request that names the other has no limit there."""
+    return f".{host}".endswith(_OLD_FIELD_HOSTS)
+
+
 def provider_secrets(providers: Iterable[Provider]) -> list[str]:
     """The keys that were read from files, and those that they took the place of: for the log to know them by."""
     keys = [provider.upstream.key for provider in providers if provider.upstream.key is not None]
@@ -163,6 +181,7 @@ def _provider(name: str, entry: UpstreamSettings, ours: SidecarSettings, sweep: 
         forwarding_of(name, entry, ours.provider),
         keeps_apart=entry.key_file is not None and entry.stored_for == "maker",
         shared=frozenset(entry.shared),
+        heeds_own_limit=entry.heeds_max_completion_tokens and not passes_own_field_over(origin.host),
         shorten=shorten,
     )
 

@@ -141,7 +141,8 @@ class UpstreamSettings:
     `prices_of`: the provider whose rate cards price it, where that is not the upstream's own name; `models`: what
     those call a model that callers name otherwise. `stored_for`: who may have what the provider keeps, by its id,
     where the key is the sidecar's: the `maker`, whose call it was, as far as this sidecar knows, or `anyone` who names
-    it; `shared` lists what is for all (a store of vectors, a file).
+    it; `shared` lists what is for all (a store of vectors, a file). `heeds_max_completion_tokens` false: a server that
+    knows `max_tokens` alone, so a limit in the other field bounds nothing there (of some it is known by their address).
     """
 
     base_url: str
@@ -155,6 +156,7 @@ class UpstreamSettings:
     models: dict[str, str] = field(default_factory=dict)
     stored_for: Literal["maker", "anyone"] = "maker"
     shared: tuple[str, ...] = ()
+    heeds_max_completion_tokens: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from sidecar.core.pricing.ceilings import Ceiling
 from sidecar.core.pricing.usage import Line
 from sidecar.providers.anthropic import AnthropicMessages, AnthropicReading
 from sidecar.providers.bedrock import hidden_prompt, is_streamed, model_in
+from sidecar.providers.bedrock_head import tier_served
 from sidecar.providers.bedrock_prompt import cache_lifetime, read_prompt
 from sidecar.providers.bedrock_usage import METRICS, BedrockUsage, read_invoked, read_lines, read_metrics
 from sidecar.providers.binary_stream import BinaryStream, read_message
@@ -106,6 +107,7 @@ class BedrockInvoke:
         """See `Dialect`; the head is the only place of some models' counts."""
         is_claude = "claude" in facts.model.lower() and not facts.model.rpartition(".")[2].startswith("claude-v")
         reading = ClaudeReading() if is_claude else InvokeReading(read_lines(lines))
+        reading.tier = tier_served(lines)
         return Meter(facts, reading, status=status, content_encoding=content_encoding)
 
 

@@ -87,4 +87,14 @@ COHERE_DOORS: Final = (
     Door("*", rf"/v1/embed-jobs{_BELOW}", _COHERE, kind=Kind.BATCH),
 )
 
+SHAPED_DOORS: Final = (
+    Door("*", r"/v1(?:beta\d?|alpha)/(?!openai/).+", _GEMINI),
+    Door("*", r"/v1/(?:projects|publishers|corpora|dynamic|auth_tokens)[/:].+", _GEMINI),
+    Door("*", r"/ws/google\.[^/]+", _GEMINI),
+    Door("*", r"/(?:(?:knowledgebases|flows|prompts)/[^/]+/.+|agents/[^/]+/agentAliases/.+)", _BEDROCK),
+    Door("POST", r"/(?:retrieveAndGenerate(?:Stream)?|generateQuery|optimize-prompt)", _BEDROCK),
+    Door("*", r"/v1/(?:summarize|classify|datasets|connectors|finetuning)(?:/.*)?", _COHERE),
+)
+"""Of no use but to tell whose errors a path has that nobody knows: they stand behind all others."""
+
 CLOUD_DOORS: Final = (*GOOGLE_DOORS, *BEDROCK_DOORS, *COHERE_DOORS)

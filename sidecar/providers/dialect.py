@@ -53,7 +53,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     the model may bill reasoning that its stream does not show, so what is counted from a stream
     that broke off may be too little. `later` is not empty where the answer will not show the usage: it is
     the `doors.Kind` (`background`) whose choice in the configuration decides. `continues`: the id of an earlier
-    answer whose whole context is billed again with this one.
+    answer whose whole context is billed again with this one. `own_limit`: the output limit stands in a field that
+    only the protocol's own provider is known to heed.
     """
 
     ceiling: Ceiling
@@ -63,6 +64,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
     may_reason: bool = False
     later: str = ""
     continues: str = ""
+    own_limit: bool = False
 
     @property
     def model(self) -> str:
@@ -75,6 +77,10 @@ class RequestFacts(msgspec.Struct, frozen=True):
         if name is None:
             return self
         return msgspec.structs.replace(self, ceiling=msgspec.structs.replace(self.ceiling, model=name))
+
+    def without_own_limit(self) -> RequestFacts:
+        """The same request where such a field may be passed over: then the answer may be as long as the model's can."""
+        return msgspec.structs.replace(self, ceiling=msgspec.structs.replace(self.ceiling, output_limit=None))
 
     def limited_to(self, body: bytes, tokens: int) -> RequestFacts:
         """The same request with this output limit, which is written in `body`."""

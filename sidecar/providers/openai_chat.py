@@ -28,6 +28,7 @@ from sidecar.providers.counters import (
     members_of,
 )
 from sidecar.providers.dialect import AnswerMeter, BadRequest, RequestFacts
+from sidecar.providers.doors import Kind
 from sidecar.providers.metering import REFUSED_AFTER_WORK, Meter, Reading, Told
 from sidecar.providers.openai_prompt import KNOWN_FIELDS, Prompt, asks_for_nothing, read_prompt
 from sidecar.providers.openai_usage import breakdown_lines, output_of, read_plain_usage, read_usage
@@ -104,7 +105,15 @@ class OpenAIChat:
         for name in _REASONING_FIELDS:
             may_reason = may_reason or says_something(members.get(name))
         asked = body if not stream else ask_for_usage(body, members)
-        return RequestFacts(ceiling, stream, asked, hide_usage=asked is not body, may_reason=may_reason)
+        return RequestFacts(
+            ceiling,
+            stream,
+            asked,
+            hide_usage=asked is not body,
+            may_reason=may_reason,
+            later=Kind.BACKGROUND if "deferred" in members and read_flag(members, "deferred") else "",  # xAI's
+            own_limit=says_something(members.get("max_completion_tokens")),
+        )
 
     def limit_output(self, facts: RequestFacts, tokens: int, *, own_field: bool) -> RequestFacts | None:
         """See `Dialect`; with a `prediction` none, since what of it is rejected is billed beyond the limit."""

@@ -48,7 +48,7 @@ KNOWN_FIELDS: Final = frozenset({
     "clear_thinking", "disable_reasoning", "do_sample", "echo", "enable_thinking", "guided_choice",
     "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex", "guided_whitespace_pattern",
     "ignore_eos", "include_reasoning", "include_stop_str_in_output", "keep_alive", "length_penalty", "min_p",
-    "min_tokens", "mirostat", "mirostat_eta", "mirostat_tau", "priority", "provider", "random_seed", "reasoning",
+    "min_tokens", "mirostat", "mirostat_eta", "mirostat_tau", "priority", "random_seed", "reasoning",
     "reasoning_format", "repeat_penalty", "repetition_penalty", "request_id", "return_token_ids", "safe_prompt",
     "skip_special_tokens", "spaces_between_special_tokens", "stop_token_ids", "structured_outputs", "thinking",
     "tool_stream", "top_a", "top_k", "transforms", "truncate_prompt_tokens", "typical_p", "usage",
@@ -98,7 +98,35 @@ def read_prompt(members: Members, model: str) -> Prompt:
 
 def asks_for_nothing(name: str, member: Member) -> bool:
     """Whether a field, known or not, has a value that cannot cost anything."""
+    if name == "provider":
+        return routes_for_no_more(member)
     return not says_something(member) or (name in _LISTS and lists_nothing(member))
+
+
+def routes_for_no_more(provider: Member) -> bool:
+    """Whether OpenRouter's `provider` leaves the choice of the model's host to it: another host has another price.
+
+    Source: openrouter.ai/docs/features/provider-routing, checked 2026-11.
+
+    Raises:
+        BadRequest: a key stands in it twice.
+    """
+    if not says_something(provider):
+        return True
+    return provider.raw.startswith(b"{") and read_inner(provider.raw, param="provider").keys() <= _ROUTING_FREE
+
+
+_ROUTING_FREE: Final = frozenset(
+    {
+        "allow_fallbacks",
+        "data_collection",
+        "enforce_distillable_text",
+        "ignore",
+        "max_price",
+        "require_parameters",
+        "zdr",
+    }
+)
 
 
 def _may_speak(modalities: bytes) -> bool:

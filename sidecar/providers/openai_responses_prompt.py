@@ -18,6 +18,7 @@ from sidecar.core.pricing.ceilings import WITHIN_WINDOW
 from sidecar.providers.dialect import BadRequest
 from sidecar.providers.held_by_id import is_reference
 from sidecar.providers.image_tokens import image_tokens
+from sidecar.providers.openai_prompt import routes_for_no_more
 from sidecar.providers.request_json import (
     Member,
     Members,
@@ -38,7 +39,7 @@ from sidecar.providers.token_estimates import CLIENT_TOOL_TOKENS
 KNOWN_FIELDS: Final = frozenset({
     "background", "include", "input", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "model",
     "moderation", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-    "provider", "reasoning", "safety_identifier", "seed", "service_tier", "store", "stream", "stream_options",
+    "reasoning", "safety_identifier", "seed", "service_tier", "store", "stream", "stream_options",
     "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user", "verbosity",
 })  # fmt: skip
 """Fields that cannot make a call cost more than its bytes and its output limit say."""
@@ -97,6 +98,8 @@ def read_prompt(members: Members, model: str) -> ResponsesPrompt:
     _read_mode(prompt, members.get("reasoning"))
     for name, member in members.items():
         if name in KNOWN_FIELDS or not says_something(member) or (name in _LISTS and lists_nothing(member)):
+            continue
+        if name == "provider" and routes_for_no_more(member):
             continue
         if name == "previous_response_id":
             prompt.continues = text_of(member.raw) or ""

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from sidecar.providers.anthropic import AnthropicMessages
-from sidecar.providers.cloud_doors import CLOUD_DOORS
+from sidecar.providers.cloud_doors import CLOUD_DOORS, SHAPED_DOORS
 from sidecar.providers.dialect import Dialect, Shape
 from sidecar.providers.doors import PATH_SHOWN_MAX, Door, DoorTable, Kind
 from sidecar.providers.ollama import Ollama, OllamaEmbeddings
@@ -53,6 +53,7 @@ OPENAI_DOORS: Final = (
     Door("POST", "/(?:chat/)?(?:moderations|classifications)", _OPENAI, OPENAI_MODERATIONS),
     Door("GET", rf"/models(?:{_ID})?", _OPENAI, kind=Kind.FREE),
     Door("POST", "/responses/input_tokens", _OPENAI, kind=Kind.FREE),
+    Door("GET", rf"/chat/deferred-completion{_ID}", _OPENAI, kind=Kind.BACKGROUND),
     Door("GET DELETE", rf"/(?:responses|chat/completions){_ID}", _OPENAI, kind=Kind.STORED),
     Door("GET", rf"/(?:responses|chat/completions){_ID}/(?:input_items|messages)", _OPENAI, kind=Kind.STORED),
     Door("POST", rf"/responses{_ID}/cancel", _OPENAI, kind=Kind.STORED),
@@ -71,6 +72,7 @@ OLLAMA_DOORS: Final = (
     Door("POST", "/api/(?:embed|embeddings)", Shape.OLLAMA, OLLAMA_EMBEDDINGS),
     Door("GET", "/api/(?:tags|ps|version)", Shape.OLLAMA, kind=Kind.FREE),
     Door("POST", "/api/show", Shape.OLLAMA, kind=Kind.FREE),
+    Door("*", "/api/(?:pull|push|create|copy|delete|web_search|web_fetch|blobs/.+)", Shape.OLLAMA),
 )
 
 ANTHROPIC_DOORS: Final = (
@@ -82,7 +84,9 @@ ANTHROPIC_DOORS: Final = (
     Door("*", rf"/(?:sessions|agents){_BELOW}", _ANTHROPIC, kind=Kind.AGENTS, behind=_BARE),
 )
 
-ALL_DOORS: Final = (*ANTHROPIC_DOORS[:2], ANTHROPIC_DOORS[3], *CLOUD_DOORS, *OLLAMA_DOORS, *OPENAI_DOORS)
+ALL_DOORS: Final = (
+    *ANTHROPIC_DOORS[:2], ANTHROPIC_DOORS[3], *CLOUD_DOORS, *OLLAMA_DOORS, *OPENAI_DOORS, *SHAPED_DOORS,
+)  # fmt: skip
 """Below a further upstream's name; where two protocols have a path in common, OpenAI's form of errors is given."""
 
 DIALECTS: Final[tuple[Dialect, ...]] = tuple(

@@ -14,7 +14,8 @@ import msgspec
 from sidecar.core.governance.decisions import Denied
 from sidecar.core.governance.tenancy import Subject
 from sidecar.ports import Ids
-from sidecar.providers.cloud_doors import SIGNED
+from sidecar.providers.bedrock_head import with_head
+from sidecar.providers.cloud_doors import BEDROCK_INVOKE, SIGNED
 from sidecar.providers.doors import Kind
 from sidecar.providers.held_by_id import held_in
 from sidecar.proxy.accept import Arrival
@@ -94,6 +95,9 @@ class Provider:
 
     keeps_apart: bool = False
     """Whether what the account keeps is for the customer alone whose call made it: so where the key is ours."""
+
+    heeds_own_limit: bool = True
+    """Whether `max_completion_tokens` is known to bound an answer there; false: it may be passed over."""
 
     shared: frozenset[str] = frozenset()
     """Ids of what is for every customer all the same."""
@@ -225,6 +229,10 @@ async def _admit(
     if isinstance(facts, Unfit):
         _turn_down(arrival, facts, desk)
         return None
+    if facts.own_limit and not provider.heeds_own_limit:
+        facts = facts.without_own_limit()
+    if route.dialect is BEDROCK_INVOKE:
+        facts = with_head(facts, head.fields)
     key = head.fields.get(b"idempotency-key")
     if key is not None and desk.keys.is_for_another(subject.customer, key, head.target, arrival.body):
         _turn_down(arrival, KEY_USED, desk)

@@ -32,7 +32,12 @@ _OTHER_CALL: Final = frozenset(
 )
 """By these some servers take another method or path than the request line's, which alone was looked at here."""
 
-_LEFT_BEHIND: Final = frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"}) | _OTHER_CALL
+_MASKS: Final = frozenset({b"x-goog-fieldmask"})
+"""By these a provider leaves fields out of its answer, and its usage with them."""
+
+_LEFT_BEHIND: Final = (
+    frozenset({b"expect", b"cookie", b"forwarded", b"x-real-ip", b"http2-settings"}) | _OTHER_CALL | _MASKS
+)
 _LEFT_BEHIND_PREFIXES: Final = (b"spend-", b"proxy-", b"x-forwarded-")
 _KEYS_IN_A_QUERY: Final = frozenset(
     {"key", "api_key", "apikey", "access_token", "token", "auth", "authorization", "x_api_key", "x_goog_api_key"}

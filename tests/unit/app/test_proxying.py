@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.app.proxying import forwarding_of, knows_own_field
+from sidecar.app.proxying import forwarding_of, knows_own_field, passes_own_field_over
 from sidecar.app.settings import UpstreamSettings
 from sidecar.errors import ConfigurationError
 from sidecar.proxy.forward_options import ForwardOptions
@@ -41,3 +41,15 @@ def test_abort_is_for_providers_that_are_known_to_stop_billing(ours: str) -> Non
         forwarding_of("x", entry, options)
     known = UpstreamSettings("http://x", on_caller_gone="abort", stops_billing_on_disconnect="its docs, 2026-11-01")
     assert forwarding_of("x", known, options).on_caller_gone == "abort"
+
+
+@pytest.mark.parametrize(
+    ("host", "over"),
+    [
+        ("api.deepseek.com", True), ("api.mistral.ai", True), ("api.openai.com", False), ("localhost", False),
+        ("evil-api.mistral.ai.example", False),
+    ],
+)  # fmt: skip
+def test_who_passes_the_newer_limit_over(host: str, over: bool) -> None:
+    """There a request that names `max_completion_tokens` alone is bounded by its model's own limit (L0)."""
+    assert passes_own_field_over(host) == over

@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.providers.dialect import BadRequest, RequestFacts
 from sidecar.providers.openai_chat import OpenAIChat
+from sidecar.providers.openai_responses import OpenAIResponses
 
 CHAT = OpenAIChat()
 MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
@@ -222,3 +223,32 @@ def test_a_key_that_stands_twice_within_is_refused(text: str, param: str, spaced
     with pytest.raises(BadRequest) as caught:
         CHAT.read_request(f'{{"model":"gpt-4o",{written}}}'.encode())
     assert (caught.value.code, caught.value.param) == ("duplicate_field", param)
+
+
+@pytest.mark.parametrize(
+    ("provider", "bounded"),
+    [
+        ({}, True), (None, True), ({"zdr": True, "max_price": {"prompt": 1}}, True), ({"allow_fallbacks": False}, True),
+        ({"only": ["azure"]}, False), ({"order": ["azure"]}, False), ({"sort": "throughput"}, False), ("azure", False),
+    ],
+)  # fmt: skip
+def test_another_host_of_a_model_has_another_price(provider: object, bounded: bool) -> None:
+    """L0: OpenRouter's `provider` may choose a dearer one than the card is of."""
+    body = {"model": "gpt-4o", "input": "a", "max_output_tokens": 16, "provider": provider}
+    responses = OpenAIResponses().read_request(json.dumps(body).encode())
+    assert (responses.ceiling.unbounded == ()) == bounded
+    assert (facts(max_tokens=5, provider=provider).ceiling.unbounded == ()) == bounded
+
+
+def test_a_deferred_completion_is_an_answer_that_comes_later() -> None:
+    """xAI answers it with an id and no usage: it is taken by the choice of `background` alone."""
+    assert facts(deferred=True).later == "background"
+    assert not facts(deferred=False).later
+
+
+def test_a_limit_in_a_field_that_is_passed_over_bounds_nothing() -> None:
+    """L0: a server that knows `max_tokens` alone answers `max_completion_tokens` at full length."""
+    for field, own in (("max_completion_tokens", True), ("max_tokens", False)):
+        read = facts(**{field: 5})
+        assert (read.own_limit, read.ceiling.output_limit) == (own, 5)
+        assert read.without_own_limit().ceiling.output_limit is None

@@ -42,6 +42,7 @@ REQUEST_LINE = b"POST /v1/x HTTP/1.1"
         b"X-HTTP-Method-Override",
         b"X-Original-URL",
         b"x-rewrite-url",
+        b"X-Goog-FieldMask",
         b"Accept-Encoding",
         b"Spend-Customer",
         b"spend-anything-new",
@@ -49,7 +50,7 @@ REQUEST_LINE = b"POST /v1/x HTTP/1.1"
     ],
 )
 def test_what_stays_behind(name: bytes) -> None:
-    """Hop-by-hop headers, other proxies' words, cookies, who is spending and other paths do not leave (B-A28)."""
+    """Hop-by-hop headers, other proxies' words, cookies, who is spending, other paths, masks do not leave (B-A28)."""
     assert lines_out((name, b"x")) == [REQUEST_LINE]
 
 
