@@ -102,5 +102,11 @@ def test_no_row_is_missing() -> None:
     """Each reason has its row here, or is one of the doors' own, whose status alone tells what is wrong."""
     of_the_doors = {str(reason) for reason in RefusalReason}
     missing = {str(reason) for reason in TABLE} - {row[0] for row in TABLED} - of_the_doors
-    assert missing == {"debt_limit_reached", "invalid_subject", "malformed_path", "no_limit_applies", "provider_key_missing"}
+    assert missing == {
+        "debt_limit_reached",
+        "invalid_subject",
+        "malformed_path",
+        "no_limit_applies",
+        "provider_key_missing",
+    }
     assert {row[0] for row in TABLED} - {str(reason) for reason in TABLE} == {NOT_IN_A_PLAN}
