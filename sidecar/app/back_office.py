@@ -102,6 +102,8 @@ class BackOffice:
             options=leases,
         )
         self.shipper.attach(self.keeper)
+        self.spool.attach(self.keeper.marks)
+        self.keeper.marks.attach(self.spool)
         self.joined = False
         self._tasks: list[asyncio.Task[None]] = []
 

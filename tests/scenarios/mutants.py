@@ -201,40 +201,50 @@ def _nameless_files() -> list[Any]:
     return [patch.object(Spool, "_sync_all", mutated)]
 
 
+def _mark_after_spending() -> list[Any]:
+    bound = Lease.bound
+
+    def mutated(lease: Lease) -> None:
+        bound(lease)
+        lease.cap = lease.granted - lease.returned  # its mark bounds it no more, though it is written as before
+
+    return [patch.object(Lease, "bound", mutated)]
+
+
 MUTANTS = {
     "refund_at_expiry": Mutant(
         _refund_at_expiry,
-        frozenset({"L48", "L0"}),
+        frozenset({"L46", "L48", "L0"}),
         {"cut_off": 3, "pause": 1},
         "a lease that has run out is free again: its holder may have spent it, and has not said so",
     ),
     "absolute_totals": Mutant(
         _absolute_totals,
-        frozenset({"L42", "L48", "L0"}),
+        frozenset({"L46", "L42", "L48", "L0"}),
         {"storm": 1},
         "a message says how a lease stands, and the last one to arrive is right",
     ),
     "counter_identities": Mutant(
         _counter_identities,
-        frozenset({"L48", "L42", "L0", "L29"}),
+        frozenset({"L46", "L48", "L42", "L0", "L29"}),
         {"twin": 2, "crash": 1},
         "a start is known by its number: on a copy of a volume another has the same",
     ),
     "crash_at_zero": Mutant(
         _crash_at_zero,
-        frozenset({"book", "L48"}),
+        frozenset({"L46", "book", "L48"}),
         {"crash": 1},
         "a call whose end nobody saw has cost nothing",
     ),
     "closing_from_a_copy": Mutant(
         _closing_from_a_copy,
-        frozenset({"L48", "L42", "L0"}),
+        frozenset({"L46", "L48", "L42", "L0"}),
         {"twin": 1},
         "whoever has the files may close the leases: also while the one who wrote them runs on",
     ),
     "closing_after_a_power_loss": Mutant(
         _closing_after_a_power_loss,
-        frozenset({"L48", "L0"}),
+        frozenset({"L46", "L48", "L0"}),
         {"lose_power": 1, "fail_sync": 1},
         "the files are trusted although their end was lost: what it told of is given back unspent",
     ),
@@ -258,7 +268,7 @@ MUTANTS = {
     ),
     "todays_prices": Mutant(
         _todays_prices,
-        frozenset({"book", "L48"}),
+        frozenset({"L46", "book", "L48"}),
         {"publish": 1},
         "a call is charged by the catalog in force when it ends: also by one that was rolled back meanwhile",
     ),
@@ -267,6 +277,12 @@ MUTANTS = {
         frozenset({"L49"}),
         {"lose_power": 1},
         "a file that was synced is safe: until its folder is too, its name may be lost, and it with that",
+    ),
+    "mark_after_spending": Mutant(
+        _mark_after_spending,
+        frozenset({"L46", "L48", "L0"}),
+        {"lose_power": 1},
+        "a mark follows what was spent: the disk gets it soon enough",
     ),
     "grace_for_each": Mutant(
         _grace_for_each,
