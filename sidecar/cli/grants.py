@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 import click
 
@@ -17,12 +19,26 @@ from sidecar.cli.tables import show_instant, show_money, show_table
 from sidecar.ledger.views import GrantView
 
 
+class _Giving(click.Command):
+    """A command whose amount may be written with a minus, by mistake: it is told so, and not of an unknown option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As any command does, but for such an amount."""
+        for before, word in pairwise(("", *args)):
+            if _MINUS.fullmatch(word) and not before.startswith("--"):
+                raise click.UsageError(f"AMOUNT must be more than zero, not {word[:32]}: `grants void` takes back", ctx)
+        return super().parse_args(ctx, args)
+
+
+_MINUS: Final = re.compile(r"-[0-9.,]+", re.ASCII)
+
+
 @click.group("grants")
 def command() -> None:
     """Lots of credit: add, list and void."""
 
 
-@command.command("add")
+@command.command("add", cls=_Giving)
 @click.argument("customer")
 @click.argument("amount")
 @click.option("--currency", default="usd", show_default=True, help="One of the catalog's.")
