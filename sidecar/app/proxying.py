@@ -58,7 +58,8 @@ _OLD_FIELD_HOSTS: Final = (
 )
 """Providers whose references of chat completions name `max_tokens` alone.
 
-Source: api-docs.deepseek.com, docs.mistral.ai, docs.perplexity.ai, docs.together.ai, docs.cohere.com; checked 2026-11.
+Source: of Mistral, which answers 422 to the other, BerriAI/litellm issues 9583 and 10910; of DeepSeek, its reference
+as its clients repeat it; read 2026-11-27. The others were not looked up: a wrong entry makes bounds larger, no more.
 """
 
 
