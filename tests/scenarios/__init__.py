@@ -15,8 +15,10 @@ as bytes, and the ledger's service with its tables. What is pretended stands her
     world     all of it together, and the laws that are asked at every admission, commit and look around
     laws      the laws, an object each; none believes the product's own figures but the book's, which it checks
     faults    what can go wrong, a function each
+    coverage  what of it really met something, counted, and how often it must
     history   one history: customers and budgets, calls, faults, healing, and the end
-    mutants   variants of the product that must not be, each with the law that finds it
+    spoilt    the product as it must not be, a way each
+    mutants   those variants, each with the law that finds it
 
 A seed decides everything: how many sidecars, how hard it rains, which faults come and when. The same seed gives the
 same history, on every machine. So a failure is looked at by
@@ -24,6 +26,7 @@ same history, on every machine. So a failure is looked at by
     python -m tests.scenarios.run --seed 17            # the trace, to the law that broke
     python -m tests.scenarios.run --seed 17 --mutant refund_at_expiry
     python -m tests.scenarios.run --seeds 1000         # only which of them break a law
+    python -m tests.scenarios.run --seeds 500 --coverage   # and what happened in them, how often; `--bites`: more of it
     make soak SEEDS=20000                              # the same on two processes, with the rest of the soak
 
 Read a trace from its end: the last line names the law and the account or lease; look for that name upwards, until

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -42,11 +43,13 @@ class PretendBook:
         self.failing = 0.0
         self.on_commit: Callable[[], None] | None = None
         self.commits = 0
+        self.happened: Counter[str] = Counter()
 
     async def transact(self, customer: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """See `ports.Book`."""
         chance = self._rng.random() if self.unknown or self.failing else 1.0
         if chance < self.failing:
+            self.happened["transaction failed"] += 1
             raise LedgerUnavailable("the book cannot now")
         self.connection.execute("BEGIN IMMEDIATE")
         try:
@@ -59,6 +62,7 @@ class PretendBook:
         if self.on_commit is not None:
             self.on_commit()
         if chance < self.failing + self.unknown:
+            self.happened["commit of which nobody learns"] += 1
             raise LedgerUnavailable("whether that was committed is not known")
         return result
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.pricing.rate_cards import RateBook
-from sidecar.ledger.administration import GrantVoid, NewBudget, NewGrant, NodeAct, NodeMove
+from sidecar.errors import NotFound
+from sidecar.ledger.administration import Act, GrantVoid, LossAcceptance, NewBudget, NewGrant, NodeAct, NodeMove
+from tests.scenarios.loop import State
 from tests.scenarios.machine import Volume
-from tests.scenarios.pods import DEARER, RATES, Pod
+from tests.scenarios.pods import DEARER, RATES, Life, Pod
 from tests.scenarios.world import CUSTOMER, DEPARTMENTS
 from tests.support.ledger import usd
 
 if TYPE_CHECKING:
+    from sidecar.ledger.service import LedgerService
     from tests.scenarios.history import History
 
 Fault = Callable[["History", Pod], Awaitable[None]]
@@ -58,10 +62,23 @@ async def heal(history: History) -> None:
         pod.way.is_cut_there = pod.way.is_cut_back = False
         pod.volume.is_full = pod.volume.fails_sync = False
         if pod.life is not None:
-            pod.life.process.go_on()
+            _go_on(history, pod.life)
         pod.start_if_down()
         later(history, 30.0, pod.start_if_down)  # one that was being stopped when it fell asleep
     await history.act(lambda s, act: s.unfreeze(NodeAct(f"{CUSTOMER}/team:data", "well again"), act))
+    if world.lost_volumes and history.mix.loses_book:  # the last copy may be put back for as long as 40 s yet
+        later(history, 55.0, lambda: history.do(partial(_give_up, history)))
+
+
+async def _give_up(history: History, service: LedgerService, act: Act) -> None:
+    """A person says that those will not come back whose disks are lost (L50a)."""
+    world = history.world
+    names = {life.office.name for life in world.lives if life.volume in world.lost_volumes}
+    world.give_up()
+    for name in sorted(names):
+        with suppress(NotFound):
+            await service.accept_loss(LossAcceptance("its disk is lost", name), world.act())
+            world.happened["loss accepted by a person"] += 1
 
 
 def later(history: History, seconds: float, work: Callable[[], None]) -> None:
@@ -121,7 +138,19 @@ async def pause(history: History, pod: Pod) -> None:
     life = pod.life
     if life is not None:
         life.process.pause()
-        later(history, history.rng.choice((3, 30, 80)) * history.rng.uniform(0.5, 1.5), life.process.go_on)
+        later(
+            history,
+            history.rng.choice((3, 60 if history.mix.bites else 30, 80)) * history.rng.uniform(0.5, 1.5),
+            partial(_go_on, history, life),
+        )
+
+
+def _go_on(history: History, life: Life) -> None:
+    office, now_s = life.office, life.pod.clock.monotonic()
+    if life.process.state is State.PAUSED:
+        ended = any(lease.ends_at <= now_s and lease.free for lease in office.table.leases())
+        history.world.happened["sidecar paused past its leases' end"] += ended
+    life.process.go_on()
 
 
 @fault
@@ -134,6 +163,7 @@ async def sleep(history: History, pod: Pod) -> None:
 
     def wake() -> None:
         if not pod.clock.counts_sleep:
+            history.world.happened["sleep that the monotonic clock does not know"] += 1
             pod.clock.slept_s += history.world.now_s - fell_asleep_s
 
     life.process.on_resume = wake
@@ -143,14 +173,18 @@ async def sleep(history: History, pod: Pod) -> None:
 @fault
 async def set_clock(history: History, pod: Pod) -> None:
     """F-35: somebody sets its wall clock."""
+    before_ms = pod.clock.jump_ms
     pod.clock.jump_ms = history.rng.choice((-86_400_000, -3_600_000, -20_000, 0, 20_000, 3_600_000, 86_400_000))
+    history.world.happened["holder's clock jumped"] += pod.clock.jump_ms != before_ms
 
 
 @fault
 async def lose_volume(history: History, pod: Pod) -> None:
     """F-32: the pod is deleted, and its outbox with it; another takes its place, under another name."""
+    history.world.happened["disk lost with leases out"] += pod.life is not None and bool(pod.life.office.table.leases())
     pod.kill()
     history.world.lost_for_good(pod.volume)
+    history.world.happened["book and a disk lost in one history"] += history.world.is_unknown
     pod.volume = Volume(*history.world.new_volume())
     later(history, history.rng.uniform(0.5, 20), pod.start_if_down)
 
@@ -168,7 +202,8 @@ async def lose_power(history: History, pod: Pod) -> None:
 def _switch_off(history: History, pod: Pod) -> None:
     pod.kill()
     history.world.tail_lost(pod.volume)
-    pod.volume.lose_power(history.rng)
+    history.world.happened["power lost"] += 1
+    history.world.happened["tail that was not synced lost"] += pod.volume.lose_power(history.rng) > 0
 
 
 @fault
@@ -176,7 +211,7 @@ async def tear(history: History, pod: Pod) -> None:
     """F-42, F-43: some bytes of its outbox are damaged while it is down."""
     pod.kill()
     history.world.not_to_be_trusted(pod.volume)
-    pod.volume.tear(history.rng)
+    history.world.happened["outbox damaged"] += pod.volume.tear(history.rng)
     later(history, history.rng.uniform(0.5, 20), pod.start_if_down)
 
 
@@ -187,7 +222,9 @@ async def twin(history: History, pod: Pod) -> None:
     if pod.life is None or len(world.pods) > MAX_PODS:
         return
     world.copied(pod.volume)
+    world.happened["twin started on a copy"] += 1
     other = world.add_pod(pod.volume.copy(*world.new_volume()))
+    other.copy_of = pod
     other.start_if_down()
 
 
@@ -222,6 +259,7 @@ async def fail_sync(history: History, pod: Pod) -> None:
 async def crash_ledger(history: History, _pod: Pod) -> None:
     """F-01, F-10: `kill -9` of a ledger process; what it was doing is not answered."""
     host = history.rng.choice(history.world.ledgers)
+    history.world.happened["ledger killed"] += host.is_up
     host.process.kill()
     later(history, history.rng.uniform(1, 60), host.start_if_down)
 
@@ -230,6 +268,7 @@ async def crash_ledger(history: History, _pod: Pod) -> None:
 async def stall_ledger(history: History, _pod: Pod) -> None:
     """F-02: a ledger process stands still, and answers late."""
     host = history.rng.choice(history.world.ledgers)
+    history.world.happened["ledger stood still"] += host.is_up
     host.process.pause()
     later(history, history.rng.uniform(1, 40), host.process.go_on)
 
@@ -250,7 +289,9 @@ async def stumble(history: History, _pod: Pod) -> None:
 async def set_ledgers_clock(history: History, _pod: Pod) -> None:
     """F-16: the clock that the ledgers go by jumps."""
     world = history.world
+    before_ms = world.ledger_clock.jump_ms
     world.ledger_clock.jump_ms = history.rng.choice((-86_400_000, -200_000, -30_000, 0, 30_000, 200_000, 86_400_000))
+    world.happened["ledger's clock jumped"] += world.ledger_clock.jump_ms != before_ms
     world.clock_error_ms = max(world.clock_error_ms, abs(world.ledger_clock.jump_ms))
 
 
@@ -260,12 +301,15 @@ async def put_back(history: History, _pod: Pod) -> None:
     world = history.world
     if not history.mix.loses_book:
         return
-    copy = world.book.copy()
+    copy, commits = world.book.copy(), world.book.commits
     lost_s, is_restored = history.rng.uniform(0.5, 40), history.rng.random() < 0.5
 
     def lose() -> None:
         for host in world.ledgers:
             host.process.kill()
+        world.happened["book lost its end, " + ("restored" if is_restored else "failed over")] += (
+            world.book.commits > commits
+        )
         world.book_put_back(copy)
         if is_restored:
             world.book.connection.execute(
@@ -284,7 +328,7 @@ async def put_back(history: History, _pod: Pod) -> None:
 async def change_limit(history: History, _pod: Pod) -> None:
     """F-62: a limit is lowered, perhaps below what is spent and lent, or raised."""
     path, per, limit, each = history.rng.choice(history.budgets)
-    limit = limit * history.rng.choice((1, 5, 10, 15)) // 10
+    limit = limit * history.rng.choice((1, 10, 50, 150) if history.mix.bites else (10, 50, 100, 150)) // 100
     await history.act(lambda s, act: s.set_budget(NewBudget(path, usd(limit), per, each=each), act))
 
 
@@ -306,9 +350,13 @@ def roll_out(history: History, rates: RateBook, within_s: float) -> None:
 @fault
 async def move(history: History, _pod: Pod) -> None:
     """L35: a node is put elsewhere while it is leased; its new department has another budget."""
-    to = history.rng.choice(DEPARTMENTS)
+    to, book = history.rng.choice(DEPARTMENTS), history.world.book
+    lent = bool(book.rows("SELECT 1 FROM accounts WHERE leased > 0 LIMIT 1"))
     node = NodeMove(f"{CUSTOMER}/team:data", f"{CUSTOMER}/department:{to}", "reorganised")
+    before = book.rows("SELECT path FROM nodes WHERE id = 'data'")
     await history.act(lambda s, act: s.move_node(node, act))
+    after = book.rows("SELECT path FROM nodes WHERE id = 'data'")
+    history.world.happened["node moved while it was lent to"] += lent and before != after
 
 
 @fault
@@ -316,6 +364,7 @@ async def freeze(history: History, _pod: Pod) -> None:
     """L35: a team may not spend for a while."""
     node = NodeAct(f"{CUSTOMER}/team:data", "looking into it")
     await history.act(lambda s, act: s.freeze(node, act))
+    history.world.happened["team frozen"] += 1
     later(history, history.rng.uniform(3, 30), lambda: history.do(lambda s, act: s.unfreeze(node, act)))
 
 
@@ -325,9 +374,15 @@ async def grant(history: History, _pod: Pod) -> None:
     rng, world = history.rng, history.world
     if not history.mix.wallet:
         return
-    if rng.random() < 0.3:
+    if rng.random() < (0.5 if history.mix.bites else 0.3):
+        ((name,),) = world.book.rows(
+            "SELECT account FROM accounts WHERE account LIKE 'grant:%' ORDER BY leased DESC, account LIMIT 1"
+        )
         found = world.book.rows("SELECT grant_id FROM grants ORDER BY sequence")
-        voided = GrantVoid(CUSTOMER, rng.choice(found)[0], "a mistake")
+        name = name.removeprefix("grant:") if history.mix.bites else rng.choice(found)[0]
+        voided = GrantVoid(CUSTOMER, name, "a mistake")
+        lent = world.book.rows("SELECT leased FROM accounts WHERE account = ?", f"grant:{voided.grant_id}")
+        world.happened["grant voided while it was lent"] += bool(lent) and lent[0][0] > 0
         await history.act(lambda s, act: s.void_grant(voided, act))
         return
     ends_ms = world.ledger_clock.true_ms() + rng.randint(10, 120) * 1000

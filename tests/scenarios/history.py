@@ -33,6 +33,12 @@ HEALING_S = 100.0
 LOSES_BOOK = 0.25
 """In so many histories the ledger loses what it has committed: of others it is known what each disk may have lost."""
 
+LOSES_DISK_TOO = 0.4
+"""And in so many of those sidecars lose their disks too: a person has to give up what they knew (L50a)."""
+
+SELDOM_BITES = ("pause", "lose_power", "fail_sync", "grant")
+"""Faults that often meet nothing, and so come twice as often as others."""
+
 PROBE = 2
 """Atoms of a call that asks whether there is still credit."""
 
@@ -51,7 +57,9 @@ class Mix:
     late: float = 0.03
     overruns: float = 0.0
     loses_book: bool = False
-    """The ledger may be put back; then no sidecar loses its disk, for what it knew would be lost for good."""
+    """The ledger may be put back."""
+    bites: bool = False
+    """Pauses are longer, limits are lowered further, and of grants the one most lent is voided."""
     grace: bool = False
     """Each hard budget allows itself a fifth of its limit beside it while the ledger is away (L47)."""
     sync_s: float = 0.004
@@ -61,8 +69,8 @@ class Mix:
     weights: dict[str, int] = field(default_factory=lambda: dict.fromkeys(faults.FAULTS, 1))
 
 
-def mix_of(seed: int) -> Mix:
-    """What the history of a seed is made of."""
+def mix_of(seed: int, *, bites: bool = False) -> Mix:
+    """What the history of a seed is made of; `bites`: more of what otherwise seldom meets anything."""
     rng = random.Random(f"{seed} mix")
     mix = Mix(
         pods=rng.choice((2, 3, 3, 4)),
@@ -75,13 +83,16 @@ def mix_of(seed: int) -> Mix:
         late=rng.choice((0.0, 0.03, 0.1)),
         overruns=rng.choice((0.0, 0.0, 0.3)),
         every_s=rng.choice((6.0, 12.0, 25.0)),
-        sync_s=rng.choice((0.004, 0.004, 0.2, 3.0)),
+        sync_s=rng.choice((0.004, 0.2, 3.0, 3.0) if bites else (0.004, 0.004, 0.2, 3.0)),
+        bites=bites,
     )
     for name in faults.FAULTS:
-        mix.weights[name] = rng.choice((0, 1, 1, 3))
+        mix.weights[name] = rng.choice((0, 1, 1, 3)) * (2 if bites and name in SELDOM_BITES else 1)
     if rng.random() < LOSES_BOOK:
         loses_book(mix)
     mix.grace = rng.random() < 0.5
+    if bites and mix.loses_book and rng.random() < LOSES_DISK_TOO:
+        loses_disk_too(mix)
     return mix
 
 
@@ -91,6 +102,11 @@ def loses_book(mix: Mix) -> None:
     mix.weights.update(dict.fromkeys(("lose_volume", "lose_power", "tear", "twin", "fill_disk", "fail_sync"), 0))
     mix.weights.update(dict.fromkeys(("set_ledgers_clock", "change_limit"), 0))
     mix.weights["put_back"] = 2
+
+
+def loses_disk_too(mix: Mix) -> None:
+    """Let sidecars lose their disks as well: of what both have lost nobody is left who knows."""
+    mix.weights["lose_volume"] = 2
 
 
 class History:
@@ -239,7 +255,7 @@ class History:
         credit = 0
         for account, atoms, ends_ms in book.rows(
             "SELECT a.account, a.available + a.leased, g.expires_at_ms FROM accounts AS a JOIN grants AS g"
-            " ON g.customer = a.customer AND a.account = 'grant:' || g.grant_id"
+            " ON g.customer = a.customer AND a.account = 'grant:' || g.grant_id WHERE g.voided = 0"
         ):
             credit += atoms - stuck[account] if ends_ms is None or ends_ms > now_ms + 60_000 else 0
         ((debt,),) = book.rows("SELECT count(*) FROM accounts WHERE account LIKE 'debt:%' AND consumed > 0")
@@ -284,7 +300,9 @@ def directed(mutant: str, seed: int) -> Mix:
     mix.overruns = 0.0
     mix.sync_s = 3.0
     mix.loses_book = False
-    mix.grace = "grace" in mutant
+    mix.grace = "grace" in mutant or "overdraft" in mutant
+    if "grant" in mix.weights:
+        mix.wallet, mix.calls_each_s = True, 1.0
     if mix.grace or "set_clock" in mix.weights:
         mix.wallet, mix.calls_each_s = False, 1.0
     if "put_back" in mix.weights:

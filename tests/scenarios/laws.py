@@ -17,9 +17,7 @@ from sidecar.storage.sqlite import SQLiteTransaction, drive
 from tests.scenarios.machine import BEGINS_MS
 from tests.scenarios.pods import Life
 from tests.scenarios.truth import Made, wallet_of
-from tests.scenarios.world import Broken, Law, World
-
-HOUR_MS = 3_600_000
+from tests.scenarios.world import HOUR_MS, Broken, Law, World
 
 TODAY = datetime.fromtimestamp(BEGINS_MS / 1000, UTC).strftime("%Y-%m-%d")
 """The day on which every history begins, about noon, and ends."""
@@ -45,7 +43,7 @@ class HardLimits(Law):
     def on_admission(self, world: World, made: Made) -> None:
         truth = world.truth
         for account in made.accounts:
-            bound = self._bounds.get(account, 0) + truth.overrun[account]
+            bound = self._bounds.get(account, 0) + truth.overrun[account] + truth.forgotten(account)
             if truth.committed[account] > bound:
                 law = "L47" if "+grace:" in account else self.name
                 raise Broken(law, f"{account}: {truth.committed[account]} admitted, {bound} allowed")
@@ -111,7 +109,7 @@ class Exposure(Law):
     def _check(self, world: World, name: str) -> None:
         truth, account = world.truth, world.accounts.get(name)
         known = 0 if account is None else account.consumed + account.leased
-        if truth.committed[name] > known + truth.overrun[name]:
+        if truth.committed[name] > known + truth.overrun[name] + truth.forgotten(name):
             raise Broken(self.name, f"{name}: {truth.committed[name]} consumed, the book knows of {known}")
 
     def _check_wallet(self, world: World, name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
@@ -87,6 +87,8 @@ class PretendLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._tasks: set[asyncio.Task[Any]] = set()  # a dead process's too: nothing else would keep them
         self._processes: list[Process] = []
+        self.happened: Counter[str] = Counter()
+        """How often what happened in this simulation; see `coverage`."""
 
     def new_process(self, name: str) -> Process:
         """Another process on some machine."""

@@ -96,8 +96,8 @@ class Volume:
             (outbox / "cursor.json").unlink(missing_ok=True)
         return lost
 
-    def tear(self, rng: random.Random) -> None:
-        """Damage some bytes of a segment."""
+    def tear(self, rng: random.Random) -> bool:
+        """Damage some bytes of a segment; False where there is none."""
         outbox = self.folder / OUTBOX
         paths = [segment_path(outbox, number) for number in segment_numbers(outbox)] if outbox.exists() else []
         paths = [path for path in paths if path.stat().st_size]
@@ -107,6 +107,7 @@ class Volume:
             with path.open("r+b") as file:
                 file.seek(at)
                 file.write(bytes(byte ^ 0x55 for byte in path.read_bytes()[at : at + 3]))
+        return bool(paths)
 
 
 class PretendDisk:
@@ -130,6 +131,7 @@ class PretendDisk:
         if self.is_dead:
             return len(data)
         if self._volume.is_full:
+            self._loop.happened["write failed, the disk full"] += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return writing.write(descriptor, data)
 
@@ -138,6 +140,7 @@ class PretendDisk:
         if self.is_dead:
             return
         if self._volume.fails_sync:
+            self._loop.happened["fsync failed"] += 1
             self._volume.spoilt.add(os.fstat(descriptor).st_ino)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         found = os.fstat(descriptor)

@@ -44,6 +44,10 @@ KINDS: Final[dict[str, Any]] = {
 }
 
 
+LONG_S: Final = 30.0
+"""So late is longer than any answer is waited for."""
+
+
 @dataclass
 class Weather:
     """How bad a way is: chances of each message, and of the late ones how late."""
@@ -64,6 +68,7 @@ class Way:
         self.weather = weather
         self.is_cut_there = False
         self.is_cut_back = False
+        self._latest_s = {False: 0.0, True: 0.0}
 
     def carry(self, deliver: Callable[[], None], *, back: bool) -> None:
         """Bring something over: not at all, once, or twice; at some time."""
@@ -73,7 +78,20 @@ class Way:
             is_lost, is_late = rng.random() < weather.lost, rng.random() < weather.late
             delay = rng.uniform(0.0, weather.latest_s) if is_late else rng.uniform(0.5, 1.5) * weather.usual_s
             if not is_lost and not (self.is_cut_back if back else self.is_cut_there):
+                self._count_late(delay, back=back)
                 self._loop.call_later(delay, deliver, context=Context())
+            elif is_lost:
+                self._loop.happened["message lost"] += 1
+            else:
+                both = self.is_cut_back and self.is_cut_there
+                self._loop.happened["message into a cut" + (" of both ways" if both else " of one way")] += 1
+        self._loop.happened["message doubled"] += copies > 1
+
+    def _count_late(self, delay_s: float, *, back: bool) -> None:
+        arrives_s, happened = self._loop.time() + delay_s, self._loop.happened
+        happened["message overtaken"] += arrives_s < self._latest_s[back]
+        happened["message 30 s late and more"] += delay_s >= LONG_S
+        self._latest_s[back] = max(self._latest_s[back], arrives_s)
 
 
 class RemoteLedger:

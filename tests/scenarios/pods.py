@@ -185,6 +185,7 @@ class Life:
         await self.office.give_back()
         await self.office.close()
         self.ended_well = True
+        self.world.happened["sidecar stopped in good order"] += 1
 
 
 class Pod:
@@ -197,6 +198,8 @@ class Pod:
         self.clock = clock
         self.way = way
         self.life: Life | None = None
+        self.copy_of: Pod | None = None
+        """Of whose volume its own was copied."""
 
     @property
     def is_down(self) -> bool:
@@ -221,6 +224,9 @@ class Pod:
         """Kill it; False if nothing runs."""
         if self.life is None or self.is_down:
             return False
+        happened, office = self.world.happened, self.life.office
+        happened["sidecar killed"] += 1
+        happened["sidecar killed with calls open"] += office.table.open_holds > 0
         self.life.kill()
         return True
 

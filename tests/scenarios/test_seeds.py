@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 
-from tests.scenarios.history import loses_book, mix_of, run
+from tests.scenarios.coverage import OF, missing
+from tests.scenarios.history import loses_book, loses_disk_too, mix_of, run
 
 SEEDS = 500
 A_TIME = 10
@@ -31,6 +33,27 @@ def test_the_laws_hold(first: int) -> None:
     F-36, F-37, F-40, F-41, F-42, F-43, F-44, F-45, F-46, F-60, F-61, F-62.
     """
     assert failures(range(first, first + A_TIME)) == []
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", [200])
+def test_the_laws_hold_where_each_fault_meets_something(first: int) -> None:
+    """The same laws where faults are made to bite; and each that is counted did, often enough (`coverage`)."""
+    happened = Counter[str]()
+    for seed in range(first, first + OF):
+        outcome = run(seed, mix_of(seed, bites=True))
+        assert outcome.broken is None, f"python -m tests.scenarios.run --bites --seed {seed}: {outcome.broken}"
+        happened.update(outcome.history.world.happened)
+    assert missing(happened) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_book_and_a_disk_are_lost_in_one_history(seed: int) -> None:
+    """L50a, F-18, F-32: nothing is lent until a person gives up what only the lost disk knew; then all goes on."""
+    mix = mix_of(seed)
+    loses_book(mix)
+    loses_disk_too(mix)
+    assert run(seed, mix).broken is None
 
 
 @pytest.mark.parametrize("seed", [131, 360])

@@ -51,6 +51,22 @@ class Truth:
     made: dict[str, Made] = field(default_factory=dict)
     committed: Counter[str] = field(default_factory=Counter)
     overrun: Counter[str] = field(default_factory=Counter)
+    given_up: dict[str, list[Made]] = field(default_factory=dict)
+    """Calls by account of which neither the book nor a disk knows any more, and a person has said that it is so."""
+
+    def give_up(self, made: Made) -> None:
+        """Nobody will ever know of a call."""
+        for account in _bearing(made):
+            known = self.given_up.setdefault(account, [])
+            if made not in known:
+                known.append(made)
+
+    def forgotten(self, account: str) -> int:
+        """What such calls have cost, or may yet."""
+        return sum(
+            max(made.actual or 0, made.admission.held_atoms if made.actual is None else 0)
+            for made in self.given_up.get(account, ())
+        )
 
     def begin(self, admission: Admission, life: Life, now_s: float) -> Made:
         """The provider hears of a call."""

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextvars import Context
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ CUSTOMER: Final = "acme"
 DEPARTMENTS: Final = ("a", "b")
 TEAMS: Final = ("data", "web")
 USERS: Final = ("ada", "bob")
+HOUR_MS: Final = 3_600_000
 
 RULES: Final = LedgerOptions(valid_for_ms=40_000, refresh_every_ms=5_000, fresh_for_ms=20_000)
 """40 s where the product has a quarter of an hour: so some minutes see many lives of a lease."""
@@ -94,6 +96,7 @@ class World:
         self.book = PretendBook(random.Random(f"{seed} book"))
         self.accounts: dict[str, Account] = {}
         self.book.on_commit = self._committed
+        self.happened = self.book.happened = self.loop.happened
         self.ledger_clock = PretendClock(self.loop)
         self.ledgers = [
             LedgerHost(
@@ -109,8 +112,10 @@ class World:
         self.broken: Broken | None = None
         self.refused_probes: list[Life] = []
         self.rates, self.rates_version = RATES, 0
+        self.lost_volumes: set[Volume] = set()
         self.is_unknown = False
         """The book has lost something, and may still lack it (L50a)."""
+        self._looked_ms = self.ledger_clock.true_ms()
         self.clock_error_ms = 0
         """By how much the ledger's clock was wrong at some time, at most."""
         for _ in range(pods):
@@ -150,7 +155,15 @@ class World:
 
     def lost_for_good(self, volume: Volume) -> None:
         """A volume is gone, with every call on it that is not booked, and the leases of who wrote it."""
+        self.lost_volumes.add(volume)
         self.not_to_be_trusted(volume)
+
+    def give_up(self) -> None:
+        """What only lost disks knew of a lost span is given up: more may be spent by so much than the book lends by."""
+        booked = {name for (name,) in self.book.rows("SELECT request_id FROM calls")}
+        for made in self.truth.made.values():
+            if made.life.volume in self.lost_volumes and made.request_id not in booked:
+                self.truth.give_up(made)
 
     def not_to_be_trusted(self, volume: Volume) -> None:
         """Anything on a volume may be damaged: no lease may be closed on its word."""
@@ -187,10 +200,18 @@ class World:
     def book_put_back(self, copy: bytes) -> None:
         """What was committed since a copy was made is unknown to the ledger, until every sidecar has told it."""
         self.note("FAULT", "the book has lost its end")
+        self.happened["book and a disk lost in one history"] += bool(self.lost_volumes)
         self.is_unknown = True
         for life in self.lives:  # those whose leases were closed in the lost span do not know of them any more
             life.may_leave |= life.pod.life is not life or life.ended_well
         self.book.put_back(copy)
+        booked = {name for (name,) in self.book.rows("SELECT request_id FROM calls")}
+        known = {name for (name,) in self.book.rows("SELECT incarnation FROM incarnations")}
+        for made in self.truth.made.values():
+            if made.life.volume in self.lost_volumes and made.request_id not in booked:
+                made.may_be_lost = True
+                if made.life.incarnation not in known:
+                    self.truth.give_up(made)  # nobody waits for one that the book has never heard of
         self.accounts = self.book.accounts()
 
     # what happens
@@ -213,6 +234,7 @@ class World:
     def admitted(self, life: Life, admission: Admission, plan: Plan) -> Made:
         """A call goes out to the provider."""
         made = self.truth.begin(admission, life, self.now_s)
+        self._count_admission(made)
         self.note(life.pod.name, f"admits {made.request_id} for at most {admission.held_atoms} on {made.accounts}")
         self.loop.call_later(
             plan.lasts_s, self._provided, made, plan.actual(admission.decision.catalog_sha256), context=Context()
@@ -222,6 +244,7 @@ class World:
 
     def _provided(self, made: Made, actual: int) -> None:
         self.truth.end(made, actual)
+        self.happened["call above its hold"] += made.overrun > 0
         self.note("provider", f"ends {made.request_id}: it cost {actual}")
 
     def denied(self, life: Life, call: Call, verdict: Denied) -> None:
@@ -230,13 +253,45 @@ class World:
         self.note(life.pod.name, f"denies {call.request_id}: {verdict.reason.value} {verdict.detail}")
 
     def _committed(self) -> None:
-        self.accounts = self.book.accounts()
+        before, self.accounts = self.accounts, self.book.accounts()
+        self._count_limits(before)
         self._ask_laws("on_commit")
+
+    def _count_admission(self, made: Made) -> None:
+        happened, original = self.happened, made.life.pod.copy_of
+        happened["call"] += 1
+        happened["call on grace"] += any("+grace:" in account for account in made.accounts)
+        happened["call by a dearer catalog"] += made.admission.decision.catalog_sha256 != RATES.sha256
+        happened["call while the book lacks something"] += self.is_unknown
+        happened["call on a twin, the other running"] += (
+            original is not None and original.life is not None and original.life.is_running
+        )
+
+    def _count_limits(self, before: dict[str, Account]) -> None:
+        for name, account in self.accounts.items():
+            if name in before and account.limit < min(before[name].limit, account.consumed + account.leased):
+                self.happened["limit lowered below what is spent and lent"] += 1
+
+    def _count_ends(self) -> None:
+        """What ended since somebody looked last, while it was lent."""
+        since_ms, self._looked_ms = self._looked_ms, self.ledger_clock.true_ms()
+        for account, ends_ms in self.book.rows(
+            "SELECT a.account, g.expires_at_ms FROM accounts AS a JOIN grants AS g"
+            " ON g.customer = a.customer AND a.account = 'grant:' || g.grant_id WHERE a.leased > 0"
+        ):
+            if ends_ms is not None and since_ms < ends_ms <= self._looked_ms:
+                self.note("time", f"{account} ends")
+                self.happened["grant ended while it was lent"] += 1
+        if since_ms // HOUR_MS < self._looked_ms // HOUR_MS:
+            key = datetime.fromtimestamp(since_ms / 1000, UTC).strftime("%Y-%m-%dT%HZ")
+            sql = "SELECT count(*) FROM accounts WHERE leased > 0 AND account LIKE ?"
+            self.happened["period turned while it was lent from"] += self.book.rows(sql, f"budget:%:{key}:%")[0][0]
 
     # the laws
 
     def look(self) -> None:
         """Let the laws look around."""
+        self._count_ends()
         self._ask_laws("on_look")
 
     def _ask_laws(self, moment: str, *facts: Made) -> None:
