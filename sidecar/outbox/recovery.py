@@ -73,6 +73,7 @@ def open_spool(
         remains = read_remains(directory, sidecar=sidecar, pod_uid=options.pod_uid, disk=disk)
         _sync_what_is_left(directory, disk)
         cursor = Cursor(directory)
+        remains.acknowledged = max(cursor.position, cursor.replay_until or cursor.position).segment
         spool = Spool(
             lock,
             clock,
@@ -81,7 +82,7 @@ def open_spool(
             incarnation=incarnation,
             tallies=remains.tallies,
             disk=disk,
-            beyond=max(cursor.position, cursor.replay_until or cursor.position).segment,
+            beyond=remains.acknowledged,
         )
         recovery = Recovery(spool, remains, clock)
         recovery.settle_open_calls()

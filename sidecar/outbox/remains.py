@@ -58,6 +58,7 @@ class Remains(msgspec.Struct):
         made: by provider and id, which customer's call made an answer that its provider keeps; the latest of them.
         damaged_bytes: what could not be read, kept aside.
         damaged_spans: in how many places.
+        acknowledged: every segment before this one is, and may have been removed since.
         synced: of each incarnation, to which place (segment, bytes) it is known to have brought its files to the disk.
     """
 
@@ -68,6 +69,7 @@ class Remains(msgspec.Struct):
     made: dict[tuple[str, str], str] = msgspec.field(default_factory=dict)
     damaged_bytes: int = 0
     damaged_spans: int = 0
+    acknowledged: int = 0
     synced: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
     @property
@@ -87,7 +89,8 @@ class Remains(msgspec.Struct):
         first = self._first_of(incarnation)
         for before, segment in zip([None, *self.segments][first:], self.segments[first:], strict=False):
             found += segment.doubts
-            if before is not None and _follows(segment) != before.number:
+            follows = _follows(segment)
+            if follows >= max(1, self.acknowledged) if before is None else follows != before.number:
                 found.append("a segment is missing")
         if not any(
             segment.header is not None and segment.header.incarnation == incarnation for segment in self.segments

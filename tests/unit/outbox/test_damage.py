@@ -102,8 +102,14 @@ def lose_one_from_among(files: list[Path], rng: random.Random) -> None:
     rng.choice(files[1:-1]).unlink()
 
 
+def lose_the_first(files: list[Path], rng: random.Random) -> None:
+    """The file that all began with is gone, and nothing of it was acknowledged."""
+    files[0].unlink()
+
+
 DAMAGES: Final = (
-    flip, cut_short, zero, repeat, put_garbage_in, swap, swap_contents, take_anothers_header, lose_one_from_among
+    flip, cut_short, zero, repeat, put_garbage_in, swap, swap_contents, take_anothers_header, lose_one_from_among,
+    lose_the_first,
 )  # fmt: skip
 
 

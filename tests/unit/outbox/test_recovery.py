@@ -17,6 +17,7 @@ import pytest
 
 from sidecar.core.governance.decisions import Source
 from sidecar.core.pricing.usage import Usage, UsageState
+from sidecar.outbox.cursor import Cursor, Position
 from sidecar.outbox.frames import scan
 from sidecar.outbox.local_disk import LocalDisk
 from sidecar.outbox.records import Settled, read_record
@@ -244,6 +245,7 @@ class TestLeases:
             call = admission(f"r{number}", 10, budgets=(f"i1/{BUDGET}",))
             spool.admit(call)
             spool.settle(event(call, 5, ((f"i1/{GRANT}", 5),)))
+        Cursor(tmp_path).move(Position(spool.number), "book", 1)
         spool.discard(spool.number)
         assert segment_numbers(tmp_path) == [spool.number]
         assert spool.number > 5
