@@ -102,8 +102,6 @@ class BackOffice:
             options=leases,
         )
         self.shipper.attach(self.keeper)
-        self.spool.attach(self.keeper.marks)
-        self.keeper.marks.attach(self.spool)
         self.joined = False
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -19,32 +19,28 @@ NEVER: Final = math.inf
 """An instant that does not come."""
 
 NO_MARK: Final = 1 << 63
-"""A mark that is never reached: nothing need happen there, or has happened already."""
+"""A low-water mark that is never crossed: the account has no more, or was asked for more already."""
 
 
 class Lease:
     """Spending power on one account, moved here. All amounts are atoms, all instants monotonic seconds.
 
-    `granted` and `returned` are totals that only grow (L42). `spent` + `held` ≤ `cap` ≤ `granted` − `returned`,
+    `granted` and `returned` are totals that only grow (L42). `spent` + `held` + `returned` ≤ `granted`,
     except after a charge above its hold. Nothing is admitted on it from `ends_at` on, nor before
     `starts_at`. `over_at` is when its account's period ends, NEVER for what has none.
     """
 
     __slots__ = (
         "account",
-        "cap",
         "closed",
         "customer",
-        "durable",
         "ends_at",
         "granted",
         "has_more",
         "heard_at",
         "held",
         "lease_id",
-        "low",
-        "low_durable",
-        "low_lent",
+        "mark",
         "over_at",
         "peak",
         "peak_before",
@@ -82,14 +78,8 @@ class Lease:
         self.has_more = False
         self.recalled = False
         self.closed = False
-        self.durable = NO_MARK
-        """The durable mark in force: beyond it nothing is admitted until a higher one is on the disk (L46)."""
-        self.cap = 0
-        """What `spent` + `held` may come to: what was lent and not returned, or the durable mark if that is less."""
-        self.low = NO_MARK
-        """Low water, the lower of two: once `spent` + `held` exceed it, `LeaseTable.on_low` hears of it."""
-        self.low_lent = self.low_durable = NO_MARK
-        """Where more is asked for, and where the durable mark is moved ahead."""
+        self.mark = NO_MARK
+        """Low water: more is asked for once `spent` + `held` exceed it."""
         self.peak = self.peak_before = 0
         """The most that was held at once since the keeper last looked, and between the two times before."""
         self.rate = 0.0
@@ -107,47 +97,13 @@ class Lease:
         """What may still be held on it; never below zero."""
         return max(0, self.granted - self.returned - self.spent - self.held)
 
-    @property
-    def room(self) -> int:
-        """What may be held on it now, waiting for nothing: what is free, as far as the durable mark reaches."""
-        return max(0, self.cap - self.spent - self.held)
-
-    @property
-    def is_marked(self) -> bool:
-        """Whether some of what is free is beyond the durable mark."""
-        return self.cap < self.granted - self.returned
-
     def is_live(self, now: float) -> bool:
         """Whether it may be admitted on."""
         return self.starts_at <= now < self.ends_at
 
-    def give_back(self, atoms: int) -> None:
-        """So much of it is returned; who gives back does not ask for more in the same breath."""
-        self.returned += atoms
-        self.has_more = False
-        self.low_lent = NO_MARK
-        self.bound()
-
-    def set_low(self) -> None:
+    def set_mark(self) -> None:
         """Put low water at half of what is free now, if there is more to ask for."""
-        self.low_lent = self.granted - self.returned - self.free // 2 if self.has_more else NO_MARK
-        self.bound()
-
-    def set_durable(self, mark: int | None) -> None:
-        """Let this mark be in force, None for none; its low water is at half of what it leaves."""
-        self.durable = NO_MARK if mark is None else mark
-        self.low_durable = NO_MARK if mark is None else mark - max(0, mark - self.spent - self.held) // 2
-        self.bound()
-
-    def bound(self) -> None:
-        """Work out `cap` and `low` after what they follow from has changed: so a decision need not."""
-        lent = self.granted - self.returned
-        if self.durable < lent:
-            self.cap = self.durable
-            self.low = min(self.low_lent, self.low_durable)
-        else:
-            self.cap = lent
-            self.low = self.low_lent
+        self.mark = self.granted - self.returned - self.free // 2 if self.has_more else NO_MARK
 
 
 class Account:

@@ -158,7 +158,7 @@ class Flights:
             subject.customer, reply.leases, reply.readings, sent_at=sent_at, now=now, ahead=request.next_period
         )
         for lease in grown:
-            lease.set_durable(self._notes.note_lease(lease.customer, lease.lease_id, lease.granted, lease.spent))
+            self._notes.note_lease(lease.customer, lease.lease_id, lease.granted, lease.spent)
         if reply.standing is not None:
             self._standings.put(Known(reply.standing, subject, request.model, request.provider, sent_at))
 

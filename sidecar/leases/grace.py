@@ -50,4 +50,4 @@ def idle_part(lease: Lease, now: float) -> int:
 
 def _bearing(account: Account, atoms: int, now: float) -> Lease | None:
     lease = account.live(now)
-    return lease if lease is not None and lease.room >= atoms else None
+    return lease if lease is not None and lease.free >= atoms else None

@@ -24,9 +24,6 @@ from sidecar.core.governance.tenancy import Subject
 from sidecar.leases.accounts import NEVER
 from sidecar.leases.fairness import in_turn
 from sidecar.leases.flights import Flights
-from sidecar.leases.freed import Freed
-from sidecar.leases.marks import Marks
-from sidecar.leases.next_periods import ending_soon
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.renewal import Renewal, demand
 from sidecar.leases.shortage import crowded, judge
@@ -105,12 +102,11 @@ class Keeper:
             ledger, table=table, standings=self._standings, clock=clock, notes=notes, options=options
         )
         self._waiting: dict[str, int] = {}
-        self.marks = Marks(table, clock.monotonic, options.mark_cover_s)
-        self._renewal = Renewal(table, clock, notes, courier, options, waiting=self._waiting, marks=self.marks)
+        self._renewal = Renewal(table, clock, notes, courier, options, waiting=self._waiting)
         self.on_miss: Callable[[], None] = _nothing
-        self._freed = Freed()
+        self._freed: dict[str, asyncio.Future[None]] = {}
         self._closing = False
-        table.on_free = self._freed.tell
+        table.on_free = self._on_free
 
     # on a request's way
 
@@ -142,7 +138,7 @@ class Keeper:
                     return answer, consulted
                 call = msgspec.structs.replace(call, currency=answer.standing.currency)
             if not await self._flights.ask(self._question(call, None), timeout_s=self._options.miss_timeout_s):
-                unheard = await self._without_ledger(call, self._clock.monotonic())
+                unheard = self._without_ledger(call, self._clock.monotonic())
                 return unheard if isinstance(unheard, Uncovered) else (unheard, ())
             asked = isinstance(answer, Covered)
 
@@ -176,7 +172,7 @@ class Keeper:
             waiting[subject.customer] -= need_atoms
             if not waiting[subject.customer]:
                 del waiting[subject.customer]
-                self._freed.forget(subject.customer)
+                self._freed.pop(subject.customer, None)
 
     async def _cover(self, call: _Call, since: float | None) -> Covered | Uncovered:
         began = self._clock.monotonic()
@@ -184,10 +180,8 @@ class Keeper:
         source = Source.LEASE
         flights = 0
         while True:
-            answer = await self._answer_past_marks(
-                call, source, patience.heard_since, until=began + self._options.miss_timeout_s
-            )
             now = self._clock.monotonic()
+            answer = self._answer(call, now, source, patience.heard_since)
             if isinstance(answer, Covered):
                 return answer
             if isinstance(answer, Uncovered):
@@ -197,7 +191,7 @@ class Keeper:
                 continue
             left_s = began + self._options.miss_timeout_s - now
             if flights >= MAX_FLIGHTS_PER_CALL or left_s <= 0:
-                found = await self._without_ledger(call, now, grace=False)
+                found = self._without_ledger(call, now, grace=False)
                 if isinstance(found, Covered) or not flights or self._flights.away:
                     return found
                 known, changed_at = self._standings.get(call.subject), self._standings.changed_at(call.subject.customer)
@@ -205,7 +199,7 @@ class Keeper:
             if not self._has_room(now):
                 return Uncovered(Reason.OVERLOADED, detail="too many accounts are in use", retry_after_ms=1000)
             if self._flights.away:
-                spared = await self._without_ledger(call, now)
+                spared = self._without_ledger(call, now)
                 if isinstance(spared, Covered):
                     self._flights.probe(self._question(call, answer))
                     return spared
@@ -214,7 +208,7 @@ class Keeper:
             flights += 1
             source = Source.EXACT
             if not await self._flights.ask(self._question(call, answer), timeout_s=left_s):
-                return await self._without_ledger(call, self._clock.monotonic())
+                return self._without_ledger(call, self._clock.monotonic())
 
     async def _wait(self, call: _Call, answer: Uncovered, patience: _Patience, *, asked: int) -> None:
         """Where only open calls stand in the way, here or elsewhere: let some time pass, and believe no older figure.
@@ -227,25 +221,12 @@ class Keeper:
         if asked or not is_elsewhere:
             trip_s = self._options.recall_trip_s if is_elsewhere and asked == 1 else NEVER
             wait_s = min(patience.until - now, trip_s)
-            if await self._freed.wait(call.subject.customer, wait_s):
+            if await self._something_freed(call.subject.customer, wait_s):
                 return
             if wait_s < trip_s:
                 patience.until = now
             now = self._clock.monotonic()
         patience.heard_since = now
-
-    async def _answer_past_marks(
-        self, call: _Call, source: Source, heard_since: float, *, until: float
-    ) -> Covered | Uncovered | Short | None:
-        """As `_answer`, as of now; where only a durable mark is in the way, once a sync has lifted it (L46)."""
-        while True:
-            now = self._clock.monotonic()
-            answer = self._answer(call, now, source, heard_since)
-            marked = self.marks.binds(answer) if isinstance(answer, Short) else []
-            if not marked:
-                return answer
-            if now >= until or not await self.marks.lift(marked, until - now):
-                return Uncovered(Reason.OUTBOX_FULL)
 
     def _answer(
         self, call: _Call, now: float, source: Source, heard_since: float = -NEVER
@@ -264,8 +245,6 @@ class Keeper:
             return Covered(known.standing, known.age_ms(now), verdict, source)
         if isinstance(verdict, NoLimit):
             return Uncovered(Reason.NO_LIMIT_APPLIES, standing=known.standing, standing_age_ms=known.age_ms(now))
-        if self.marks.binds(verdict):
-            return verdict
         changed_at = self._standings.changed_at(call.subject.customer)
         believed_since = max(now - self._options.believe_s, heard_since)
         return judge(verdict, known, now=now, believed_since=believed_since, changed_at=changed_at) or verdict
@@ -284,16 +263,12 @@ class Keeper:
             grace=grace,
         )
 
-    async def _without_ledger(self, call: _Call, now: float, *, grace: bool = True) -> Covered | Uncovered:
+    def _without_ledger(self, call: _Call, now: float, *, grace: bool = True) -> Covered | Uncovered:
         """The ledger gave no answer: live leases go on, in burn order as far as they reach, and, as each budget's
         `on_outage` says, those of overdrafts; else no (L47)."""
         known = self._standings.get(call.subject)
         if known is not None and call.need_atoms:
             verdict = self._take(call, known, now, ask_first=False, grace=grace)
-            if isinstance(verdict, Short) and (marked := self.marks.binds(verdict, grace=grace)):
-                await self.marks.lift(marked, self._options.miss_timeout_s)
-                now = self._clock.monotonic()
-                verdict = self._take(call, known, now, ask_first=False, grace=grace)
             if isinstance(verdict, Held):
                 on_grace = any(lease.account.is_overdraft for lease in verdict.leases)
                 source = Source.GRACE if on_grace else Source.LEASE
@@ -338,6 +313,19 @@ class Keeper:
         self._table.forget(keep=MAX_LEASES * 9 // 10, unused_since=unused_since)
         return len(self._table) < MAX_LEASES
 
+    def _on_free(self, customer: str) -> None:
+        freed = self._freed.pop(customer, None)
+        if freed is not None and not freed.done():
+            freed.set_result(None)
+
+    async def _something_freed(self, customer: str, timeout_s: float) -> bool:
+        """Wait for a settlement of this customer's to free something; False: none did in time."""
+        freed = self._freed.get(customer)
+        if freed is None:
+            freed = self._freed[customer] = asyncio.get_running_loop().create_future()
+        await asyncio.wait((freed,), timeout=timeout_s)
+        return freed.done()
+
     # in the background
 
     async def run(self) -> None:
@@ -377,8 +365,7 @@ class Keeper:
         stale = self._standings.stale_soon(now, within_s=1.5 * self._options.refresh_every_s, used_since=used_since)
         asked = in_turn(stale, lambda known: known.subject.customer, MAX_BACKGROUND_QUESTIONS)
         questions = [self._standing_question(known) for known in asked]
-        ending = ending_soon(self._table.leases(), self._options, now, MAX_BACKGROUND_QUESTIONS)
-        questions += [self._ahead_question(plan, now) for plan in ending]
+        questions += self._next_period_questions(now)
         async with asyncio.TaskGroup() as group:
             for question in questions:
                 group.create_task(self._flights.ask(question, timeout_s=self._options.miss_timeout_s))
@@ -386,6 +373,23 @@ class Keeper:
     def _standing_question(self, known: Known) -> ResolveRequest:
         currency = known.standing.currency
         return self._resolve_request(known.subject, known.model, known.provider, need_atoms=0, currency=currency)
+
+    def _next_period_questions(self, now: float) -> list[ResolveRequest]:
+        """One question for each plan in use whose period ends within a few refreshes (L41)."""
+        options = self._options
+        questions: dict[int, ResolveRequest] = {}
+        for lease in self._table.leases():
+            account = lease.account
+            plan = account.plan
+            is_near = now < lease.over_at <= now + options.ahead_refreshes * options.refresh_every_s
+            asked = now - account.ahead_asked_at < options.refresh_every_s
+            idle = now - lease.used_at >= options.idle_after_s
+            if not is_near or asked or idle or plan is None or account.ahead is not None or account.lease is not lease:
+                continue
+            if len(questions) < MAX_BACKGROUND_QUESTIONS or id(plan) in questions:
+                account.ahead_asked_at = now
+                questions.setdefault(id(plan), self._ahead_question(plan, now))
+        return list(questions.values())
 
     def _ahead_question(self, plan: Plan, now: float) -> ResolveRequest:
         demands = [demand(a.lease, self._options.cover_s, now) for a in plan.hard if a.lease is not None]

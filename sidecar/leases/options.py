@@ -15,7 +15,7 @@ class KeeperOptions:
     open calls to end, and first `recall_trip_s` for what others hold and do not use. A reading proves for
     `believe_s` that an account is short. While the ledger is away it is asked at most every `outage_retry_s`.
     A lease unused for `idle_after_s` goes back. Next period's leases are fetched `ahead_refreshes` refreshes
-    early. Durable marks stand ahead of what is spent by what is spent in `mark_cover_s` (L46).
+    early.
     """
 
     refresh_every_s: float = 10.0
@@ -27,18 +27,14 @@ class KeeperOptions:
     outage_retry_s: float = 1.0
     idle_after_s: float = 30.0
     ahead_refreshes: int = 3
-    mark_cover_s: float = 2.0
     close_timeout_s: float = 5.0
 
 
 class LeaseNotes(Protocol):
     """Where it is written which leases there are, so that a restart can close them (L46): the spool."""
 
-    def note_lease(self, customer: str, lease_id: str, granted_atoms: int, spent_atoms: int) -> int | None:
-        """A lease was heard of or grew; must be noted before anything is admitted on it. Does not raise.
-
-        Gives the durable mark beyond which nothing may be admitted on it; None: none bounds it.
-        """
+    def note_lease(self, customer: str, lease_id: str, granted_atoms: int, spent_atoms: int) -> None:
+        """A lease was heard of or grew; must be noted before anything is admitted on it. Does not raise."""
         ...
 
     def note_ended(self, lease_id: str) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sidecar.contract.messages import MAX_LEASES_PER_SYNC, AnyPart, LeaseReport, PartReply, lease_account
-from sidecar.leases.accounts import NEVER, NO_MARK, Lease
+from sidecar.leases.accounts import NEVER, Lease
 from sidecar.leases.fairness import in_turn
 from sidecar.leases.grace import idle_part, is_kept, note_use
 from sidecar.leases.options import Courier, KeeperOptions, LeaseNotes
 from sidecar.leases.table import LeaseTable
 from sidecar.ports import Clock
-
-if TYPE_CHECKING:
-    from sidecar.leases.marks import Marks
 
 logger = logging.getLogger("sidecar.leases")
 
@@ -51,10 +48,8 @@ class Renewal:
         options: KeeperOptions,
         *,
         waiting: Container[str],
-        marks: Marks,
     ) -> None:
         """`waiting`: the customers of whom calls wait here, for what was perhaps just lent."""
-        self._marks = marks
         self._waiting = waiting
         self._table = table
         self._clock = clock
@@ -64,14 +59,7 @@ class Renewal:
         self._due: dict[str, Lease] = {}
         self._undeclared: dict[str, Lease] = {}
         self._refused = 0
-        table.on_low = self._low
-
-    def _low(self, lease: Lease) -> None:
-        """A lease passed low water: what was lent is nearly used, or its durable mark nearly reached."""
-        if not self._marks.passed(lease):
-            lease.low_lent = NO_MARK
-            self.hasten(lease)
-        lease.bound()
+        table.on_low = self.hasten
 
     def hasten(self, lease: Lease) -> None:
         """Report a lease now, not at the next refresh."""
@@ -143,7 +131,6 @@ class Renewal:
             table.give_back(lease, lease.free)
         elif lease.recalled:
             table.give_back(lease, max(0, lease.free - max(lease.peak, lease.peak_before)))
-        self._marks.look(lease)
         lease.peak, lease.peak_before = lease.held, lease.peak
 
     def due(self) -> dict[str, list[LeaseReport]]:
@@ -178,7 +165,7 @@ class Renewal:
                 return
         grown = self._table.merge(part.customer, reply.leases, sent_at=sent_at, now=self._clock.monotonic())
         for lease in grown:
-            lease.set_durable(self._notes.note_lease(lease.customer, lease.lease_id, lease.granted, lease.spent))
+            self._notes.note_lease(lease.customer, lease.lease_id, lease.granted, lease.spent)
         answered = {grant.lease_id for grant in reply.leases}
         for report in part.leases:
             self._undeclared.pop(report.lease_id, None)

@@ -222,7 +222,9 @@ class LeaseTable:
         """
         if not 0 <= atoms <= lease.free:
             raise ValueError(f"{atoms} atoms cannot go back, {lease.free} are free")
-        lease.give_back(atoms)
+        lease.returned += atoms
+        lease.mark = NO_MARK
+        lease.has_more = False  # for the keeper: who gives back does not ask for more in the same breath
         if atoms and lease.account.lease is lease:
             lease.account.unlent += atoms
             lease.account.has_more = True
@@ -298,11 +300,11 @@ class LeaseTable:
         lease.used_at = now
         if held > lease.peak:  # noqa: PLR1730 - max() takes three times as long, eight times a request
             lease.peak = held
-        if lease.spent + held > lease.low:
+        if lease.spent + held > lease.mark:
             self._low(lease)
 
     def _low(self, lease: Lease) -> None:
-        lease.low = NO_MARK
+        lease.mark = NO_MARK
         if self.on_low is not None:
             self.on_low(lease)
 
@@ -367,7 +369,6 @@ class LeaseTable:
             grown = True
             if self._resting.pop(lease.lease_id, None) is not None:
                 self._active[lease.lease_id] = lease
-        lease.bound()
         if sent_at >= lease.heard_at and not lease.closed:
             lease.heard_at = sent_at
             # From when it was heard: a life is never too long by the message's way, nor may it begin too soon by it.
@@ -377,7 +378,7 @@ class LeaseTable:
                 lease.over_at = sent_at + reading.resets_in_ms / 1000
             lease.has_more = grant.has_more
             lease.recalled = grant.recall
-            lease.set_low()
+            lease.set_mark()
             self._place(lease)
         return lease if grown else None
 
@@ -405,7 +406,7 @@ def _whole(accounts: tuple[Account, ...], atoms: int, now: float) -> list[Lease]
             lease = account.live(now)
             if lease is None:
                 return None
-        if lease.cap - lease.spent - lease.held < atoms:
+        if lease.granted - lease.returned - lease.spent - lease.held < atoms:
             return None
         leases.append(lease)
     return leases
@@ -421,9 +422,9 @@ def _slices(grants: tuple[Account, ...], atoms: int, now: float, ask_first: bool
         lease = account.lease
         if lease is None or now >= lease.ends_at:
             lease = account.live(now)
-        free = 0 if lease is None else lease.cap - lease.spent - lease.held
-        if free < owed and ((ask_first and account.has_more) or (lease is not None and lease.is_marked)):
-            return None  # its mark does not make a later grant pay: it is moved first
+        free = 0 if lease is None else lease.granted - lease.returned - lease.spent - lease.held
+        if free < owed and ask_first and account.has_more:
+            return None
         if lease is not None and free > 0:
             part = free if free < owed else owed
             parts.append((lease, part))

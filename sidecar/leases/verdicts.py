@@ -208,19 +208,6 @@ class Short:
             return 0
         return max(0, self.atoms - sum(account.free(self.at) for account in self.plan.grants))
 
-    @property
-    def at_hand(self) -> int:
-        """The most that could have been held at once, waiting neither for the ledger nor for the disk."""
-        rooms = [0 if (lease := account.live(self.at)) is None else lease.room for account in self.plan.hard]
-        if self.plan.wallet:
-            credit = 0
-            for lease in [one for account in self.plan.grants if (one := account.live(self.at)) is not None]:
-                credit += lease.room
-                if lease.is_marked:
-                    break  # a later grant does not pay before the rest of this one
-            rooms.append(credit)
-        return min(rooms, default=0)
-
     def holdings(self) -> tuple[Holding, ...]:
         """What is left on each live lease that applies, for the ledger."""
         found: list[Holding] = []

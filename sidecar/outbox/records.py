@@ -7,7 +7,7 @@ recorded. Kinds that this version does not know are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -30,7 +30,7 @@ class Kind(IntEnum):
     LEASE = 3
     ENDED = 4
     CLEAN = 5
-    MARK = 6
+    MARK = 6  # kept for the durable mark of a later version (L46)
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -53,15 +53,11 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class LeaseTally(msgspec.Struct):
-    """What a restart must know of a lease to close it: how much was granted, and how much is charged.
-
-    `mark_atoms`: what it is charged at most, also where the end of the files is lost (L46); None: nobody knows.
-    """
+    """What a restart must know of a lease to close it: how much was granted, and how much is charged."""
 
     customer: str
     granted_atoms: int
     spent_atoms: int
-    mark_atoms: int | None = None
 
 
 class _SubjectBrief(msgspec.Struct):
@@ -130,18 +126,11 @@ class Ended(msgspec.Struct, frozen=True):
     lease_id: str
 
 
-class Marked(msgspec.Struct, frozen=True):
-    """Durable marks of some leases, None: none any more; and to which place the files were synced before (L46)."""
-
-    synced: tuple[int, int]
-    marks: tuple[tuple[str, int | None], ...]
-
-
 class Clean(msgspec.Struct, frozen=True):
     """The process stopped in good order: no call was open, every lease closed."""
 
 
-Record = Header | Admitted | Settled | Noted | Ended | Marked | Clean | Unknown
+Record = Header | Admitted | Settled | Noted | Ended | Clean | Unknown
 
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -163,19 +152,12 @@ def settle_record(event: bytes) -> bytes:
 
 def lease_record(lease_id: str, tally: LeaseTally) -> bytes:
     """The payload of a lease's totals."""
-    return _ENCODER.encode(
-        (int(Kind.LEASE), tally.customer, lease_id, tally.granted_atoms, tally.spent_atoms, tally.mark_atoms)
-    )
+    return _ENCODER.encode((int(Kind.LEASE), tally.customer, lease_id, tally.granted_atoms, tally.spent_atoms))
 
 
 def ended_record(lease_id: str) -> bytes:
     """The payload of a lease's end."""
     return _ENCODER.encode((int(Kind.ENDED), lease_id))
-
-
-def mark_record(synced: tuple[int, int], marks: Sequence[tuple[str, int | None]]) -> bytes:
-    """The payload of some leases' marks, and how far (segment, bytes) the files were synced before."""
-    return _ENCODER.encode((int(Kind.MARK), *synced, marks))
 
 
 def clean_record() -> bytes:
@@ -208,11 +190,7 @@ def _read(parts: list[Any]) -> Record:
         return decode(parts[1], Header)
     if kind == Kind.LEASE:
         customer, lease_id, granted, spent = msgspec.convert(parts[1:5], tuple[str, str, int, int])
-        mark = msgspec.convert(parts[5], int | None) if len(parts) > 5 else None  # older versions wrote none
-        return Noted(lease_id, LeaseTally(customer, granted, spent, mark))
-    if kind == Kind.MARK:
-        segment, size, marks = msgspec.convert(parts[1:4], tuple[int, int, tuple[tuple[str, int | None], ...]])
-        return Marked((segment, size), marks)
+        return Noted(lease_id, LeaseTally(customer, granted, spent))
     if kind == Kind.ENDED:
         return Ended(msgspec.convert(parts[1], str))
     return Clean() if kind == Kind.CLEAN else Unknown(msgspec.convert(kind, int))
@@ -241,12 +219,6 @@ class Tallies:
             tally = leases.get(lease_id)
             if tally is not None:
                 tally.spent_atoms += atoms
-
-    def mark(self, lease_id: str, atoms: int | None) -> None:
-        """A lease's mark was recorded."""
-        tally = self.leases.get(lease_id)
-        if tally is not None:
-            tally.mark_atoms = atoms
 
     def end(self, lease_id: str) -> None:
         """Nothing of a lease is left."""

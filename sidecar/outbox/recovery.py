@@ -4,9 +4,7 @@ Every admission without a settlement is settled at its whole hold, flagged: nobo
 became of the call, and unknown is never zero (L25). Then the leases of earlier incarnations can be
 closed: what was lent on them less what is charged on them is free again. Only the files that the
 dead process itself wrote can vouch for that sum, so where there is any doubt about them the
-leases are left alone and stay reserved at the ledger (L46). Where nothing is wrong with them but that
-a power loss has eaten their end, each lease is as spent as its durable mark says (`marks`), and only
-those without one are left alone.
+leases are left alone and stay reserved at the ledger (L46).
 """
 
 from __future__ import annotations
@@ -143,7 +141,6 @@ class Recovery:
         settled_calls: calls that were found open and settled.
         damaged_bytes: bytes of the outbox that could not be read; they are kept in `damaged/`.
         surrendered: leases that cannot be closed on this outbox's word.
-        spent_to_mark: leases that are closed as spent to their marks: the end of the outbox is lost.
     """
 
     def __init__(self, spool: Spool, remains: Remains, clock: Clock) -> None:
@@ -152,11 +149,9 @@ class Recovery:
         self.damaged_bytes = remains.damaged_bytes
         self.made = remains.made
         self.surrendered: tuple[str, ...] = ()
-        self.spent_to_mark: tuple[str, ...] = ()
         self._remains = remains
         self._clock = clock
         self._pending = self._by_incarnation()
-        self._lost_their_end: set[str] = set()
         self._refusals = 0
 
     def settle_open_calls(self) -> None:
@@ -199,9 +194,7 @@ class Recovery:
                     self._end(incarnation, await ledger.sync(self._request(incarnation, batch, closed=True)))
                 if self._pending[incarnation]:
                     return False
-                # Of what was lost nobody can say that it is booked.
-                whole = incarnation not in self._lost_their_end and all_booked(incarnation)
-                await ledger.sync(self._request(incarnation, [], ended=True, all_booked=whole))
+                await ledger.sync(self._request(incarnation, [], ended=True, all_booked=all_booked(incarnation)))
             except LedgerUnavailable:
                 return False
             del self._pending[incarnation]
@@ -221,38 +214,19 @@ class Recovery:
         """Leave those leases alone for which the files cannot vouch: they are said once, and not looked at again."""
         for incarnation, leases in list(self._pending.items()):
             doubts = self._remains.doubts(self.spool.directory, incarnation)
-            if not doubts:
-                continue
-            marked = self._to_marks(incarnation, leases)
-            left = [lease_id for lease_id in leases if lease_id not in marked]
-            if left:
-                facts = {"incarnation": incarnation, "leases": len(left), "why": "; ".join(doubts)}
+            if doubts and not leases:
+                del self._pending[incarnation]
+            elif doubts:
+                facts = {"incarnation": incarnation, "leases": len(leases), "why": "; ".join(doubts)}
                 logger.warning("leases_surrendered", extra={"facts": facts})
-                self.surrendered += tuple(left)
-                for lease_id in left:
+                self.surrendered += tuple(leases)
+                for lease_id in leases:
                     self.spool.note_ended(lease_id)
-            self._pending[incarnation] = marked
-            if not marked:
                 del self._pending[incarnation]
         vouched = {self.spool.incarnation, *self._pending}
         for mark in self.spool.directory.glob("trusted-*"):
             if mark.name.removeprefix("trusted-") not in vouched:
                 mark.unlink(missing_ok=True)
-
-    def _to_marks(self, incarnation: str, leases: list[str]) -> list[str]:
-        """Take the leases that have marks to be spent to them, if a lost end is all that is wrong; gives which."""
-        if not self._remains.lost_only_its_end(self.spool.directory, incarnation):
-            return []
-        marked = [lease_id for lease_id in leases if self.spool.leases[lease_id].mark_atoms is not None]
-        for lease_id in marked:
-            tally = self.spool.leases[lease_id]
-            tally.spent_atoms = max(tally.spent_atoms, tally.mark_atoms or 0)
-            self.spool.note_lease(tally.customer, lease_id, tally.granted_atoms, tally.spent_atoms)
-        if marked:
-            self._lost_their_end.add(incarnation)
-            self.spent_to_mark += tuple(marked)
-            logger.warning("leases_spent_to_mark", extra={"facts": {"incarnation": incarnation, "leases": len(marked)}})
-        return marked
 
     def _request(
         self,

@@ -4,47 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from sidecar.errors import WireFormatError
 from sidecar.outbox.frames import Span, scan
-from sidecar.outbox.records import (
-    Admitted,
-    Ended,
-    EventBrief,
-    Header,
-    Marked,
-    Noted,
-    Record,
-    Settled,
-    Tallies,
-    read_record,
-)
+from sidecar.outbox.records import Admitted, Ended, EventBrief, Header, Noted, Record, Settled, Tallies, read_record
 from sidecar.outbox.segments import segment_numbers, segment_path, trust_path
 from sidecar.ports import Disk
 from sidecar.providers.doors import ANSWERS_KEPT_MAX, KEPT_BY_ID
-
-RESTARTED: Final = "the machine was restarted"
-TORN: Final = "a record is torn or damaged"
-"""Why a segment is doubted that a power loss leaves."""
 
 logger = logging.getLogger("sidecar.outbox")
 
 
 class Segment(msgspec.Struct):
-    """One file: its header (None: damaged), and why it cannot be trusted (empty: it can).
-
-    `torn_at` is where its first damage begins; None: nowhere.
-    """
+    """One file: its header (None: damaged), and why it cannot be trusted (empty: it can)."""
 
     number: int
     header: Header | None
     doubts: list[str] = msgspec.field(default_factory=list)
-    torn_at: int | None = None
 
 
 class Remains(msgspec.Struct):
@@ -59,7 +38,6 @@ class Remains(msgspec.Struct):
         damaged_bytes: what could not be read, kept aside.
         damaged_spans: in how many places.
         acknowledged: every segment before this one is, and may have been removed since.
-        synced: of each incarnation, to which place (segment, bytes) it is known to have brought its files to the disk.
     """
 
     segments: list[Segment] = msgspec.field(default_factory=list)
@@ -70,7 +48,6 @@ class Remains(msgspec.Struct):
     damaged_bytes: int = 0
     damaged_spans: int = 0
     acknowledged: int = 0
-    synced: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
     @property
     def incarnations(self) -> set[str]:
@@ -86,8 +63,12 @@ class Remains(msgspec.Struct):
         found: list[str] = []
         if not trust_path(directory, incarnation).exists():
             found.append("a write failed")
-        first = self._first_of(incarnation)
-        for before, segment in zip([None, *self.segments][first:], self.segments[first:], strict=False):
+        began = False
+        for before, segment in zip([None, *self.segments], self.segments, strict=False):
+            header = segment.header
+            began = began or (bool(segment.doubts) if header is None else header.incarnation == incarnation)
+            if not began:
+                continue
             found += segment.doubts
             follows = _follows(segment)
             if follows >= max(1, self.acknowledged) if before is None else follows != before.number:
@@ -97,28 +78,6 @@ class Remains(msgspec.Struct):
         ):
             found.append("its segments are gone")
         return list(dict.fromkeys(found))
-
-    def lost_only_its_end(self, directory: Path, incarnation: str) -> bool:
-        """Whether these files are doubted for a power loss alone: then what marks say of its leases holds (L46).
-
-        Damage is what such a loss leaves only behind the last place that is known to have been synced.
-        """
-        doubts = self.doubts(directory, incarnation)
-        if RESTARTED not in doubts or not {RESTARTED, TORN}.issuperset(doubts):
-            return False
-        return all(
-            (one.number, one.torn_at) >= self.synced.get(one.header.incarnation, (sys.maxsize, 0))
-            for one in self.segments[self._first_of(incarnation) :]
-            if one.torn_at is not None and one.header is not None
-        )
-
-    def _first_of(self, incarnation: str) -> int:
-        """Which segment is its first, or may be: one whose header is damaged."""
-        for at, segment in enumerate(self.segments):
-            header = segment.header
-            if bool(segment.doubts) if header is None else header.incarnation == incarnation:
-                return at
-        return len(self.segments)
 
 
 def read_remains(directory: Path, *, sidecar: str, pod_uid: str, disk: Disk) -> Remains:
@@ -137,8 +96,7 @@ def read_remains(directory: Path, *, sidecar: str, pod_uid: str, disk: Disk) -> 
         for span in scan(data):
             record = _record(span)
             if record is None:
-                segment.doubts.append(TORN)
-                segment.torn_at = span.start if segment.torn_at is None else segment.torn_at
+                segment.doubts.append("a record is torn or damaged")
                 _keep_aside(directory, number, span, data)
                 remains.damaged_spans += 1
                 remains.damaged_bytes += span.end - span.start
@@ -146,9 +104,6 @@ def read_remains(directory: Path, *, sidecar: str, pod_uid: str, disk: Disk) -> 
                 segment.header = segment.header or record
             else:
                 _count(remains, record)
-                if isinstance(record, Marked) and segment.header is not None:
-                    by = segment.header.incarnation
-                    remains.synced[by] = max(remains.synced.get(by, (0, 0)), record.synced)
         _doubt(segment, disk.identity(path.stat()), now_boot, sidecar, pod_uid, is_empty=not data)
     if remains.damaged_spans:
         facts = {"bytes": remains.damaged_bytes, "places": remains.damaged_spans}
@@ -177,9 +132,6 @@ def _count(remains: Remains, record: Record) -> None:
         _note_maker(remains.made, brief)
     elif isinstance(record, Noted):
         remains.tallies.note(record.lease_id, record.tally)
-    elif isinstance(record, Marked):
-        for lease_id, atoms in record.marks:
-            remains.tallies.mark(lease_id, atoms)
     elif isinstance(record, Ended):
         remains.tallies.end(record.lease_id)
 
@@ -204,7 +156,7 @@ def _doubt(
             segment.doubts.append("a header is damaged")
         return
     if not now_boot or header.boot_id != now_boot:
-        segment.doubts.append(RESTARTED)
+        segment.doubts.append("the machine was restarted")
     if (header.device, header.inode) != identity:
         segment.doubts.append("the files were copied")
     if header.pod_uid != pod_uid:

@@ -14,16 +14,14 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sidecar.contract.messages import Admission, UsageEvent
 from sidecar.errors import SpoolFull
-from sidecar.outbox.ballast import Ballast
 from sidecar.outbox.event_frames import event_frame
 from sidecar.outbox.frames import frame
-from sidecar.outbox.marks import DurableMarks, LeaseMarks
-from sidecar.outbox.options import SpoolOptions
 from sidecar.outbox.records import (
     VERSION,
     Header,
@@ -38,8 +36,6 @@ from sidecar.outbox.records import (
 from sidecar.outbox.segments import SpoolLock, segment_numbers, segment_path, trust_path
 from sidecar.ports import Clock, Disk
 
-__all__ = ["Spool", "SpoolOptions"]
-
 SETTLE_ROOM_BYTES: Final = 8192
 """Kept for a settlement beyond the admission that it repeats: what was consulted, the usage, the provider's words."""
 
@@ -47,6 +43,22 @@ MAX_BACKLOG: Final = 4096
 """Settlements kept in memory while the disk refuses them."""
 
 logger = logging.getLogger("sidecar.outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolOptions:
+    """`max_bytes` of segments in all, `segment_bytes` each; `ballast_bytes` are kept on the disk for settlements.
+
+    What the ledger has acknowledged is kept for `retain_s`, or until the room is needed.
+    `pod_uid` names the pod, empty outside of Kubernetes.
+    """
+
+    max_bytes: int = 256 * 1024 * 1024
+    segment_bytes: int = 8 * 1024 * 1024
+    ballast_bytes: int = 1024 * 1024
+    fsync_every_s: float = 0.02
+    retain_s: float = 86_400.0
+    pod_uid: str = ""
 
 
 class Spool:
@@ -98,9 +110,6 @@ class Spool:
         self._reserved = 0
         self._backlog: deque[UsageEvent] = deque()
         self._unsynced: list[int] = []
-        self._marks = DurableMarks()
-        self._syncing = asyncio.Lock()
-        self._syncs = 0
         self._dirty = asyncio.Event()
         self._sizes = {n: segment_path(self.directory, n).stat().st_size for n in segment_numbers(self.directory)}
         self._last = max(self._sizes, default=0)
@@ -108,11 +117,11 @@ class Spool:
         self._has_new_names = True
         self._bytes = sum(self._sizes.values())
         self._descriptor = -1
-        self._ballast = Ballast(self.directory / "ballast", options.ballast_bytes)
+        self._ballast = self.directory / "ballast"
         try:
             trust_path(self.directory, incarnation).touch(mode=0o600)
             self._begin_segment()
-            self._ballast.fill()
+            self._fill_ballast()
         except OSError as problem:
             raise _spool_full(problem) from problem
 
@@ -162,7 +171,7 @@ class Spool:
             try:
                 self._append(body)
             except SpoolFull:
-                self._ballast.drop()
+                self._ballast.unlink(missing_ok=True)
                 self._append(body)
         except (SpoolFull, OSError) as problem:
             self._distrust()
@@ -195,34 +204,18 @@ class Spool:
 
     # leases.options.LeaseNotes
 
-    def note_lease(self, customer: str, lease_id: str, granted_atoms: int, spent_atoms: int) -> int | None:
-        """Write a lease and its totals, so that a restart can close it. Its charges are then counted here.
-
-        Gives the mark that bounds it, None for none: also one that was at rest may be bounded yet.
-        """
+    def note_lease(self, customer: str, lease_id: str, granted_atoms: int, spent_atoms: int) -> None:
+        """Write a lease and its totals, so that a restart can close it. Its charges are then counted here."""
         known = self._tallies.leases.get(lease_id)
-        tally = LeaseTally(customer, granted_atoms, spent_atoms)
-        if known is not None:
-            tally.spent_atoms, tally.mark_atoms = known.spent_atoms, known.mark_atoms
+        tally = LeaseTally(customer, granted_atoms, spent_atoms if known is None else known.spent_atoms)
         self._tallies.note(lease_id, tally)
-        if self._try_append(lease_record(lease_id, tally)):
-            self._marks.bounds.said(lease_id, tally.mark_atoms)
-        return self._marks.bounds.of(lease_id)
+        self._try_append(lease_record(lease_id, tally))
 
     def note_ended(self, lease_id: str) -> None:
         """Write that nothing of a lease is left."""
         if lease_id in self._tallies.leases:
             self._tallies.end(lease_id)
-            if self._try_append(ended_record(lease_id)):
-                self._marks.bounds.said(lease_id, None)
-
-    def attach(self, spender: LeaseMarks) -> None:
-        """Keep marks on the leases that this one spends from."""
-        self._marks.attach(spender)
-
-    def mark_soon(self) -> None:
-        """There are marks to write: let them go with the next sync."""
-        self._dirty.set()
+            self._try_append(ended_record(lease_id))
 
     # in the background
 
@@ -236,36 +229,17 @@ class Spool:
                 await asyncio.sleep(1.0)
                 self.probe()
 
-    async def sync(self) -> bool:
-        """Bring everything written so far, and the marks that are due, to the disk (fdatasync), in a thread.
-
-        Who asks while one is under way shares the next with all others that wait. False: it is not sure to be there.
-        """
-        wanted = self._syncs + 1
-        async with self._syncing:
-            if self._syncs < wanted and self._descriptor >= 0:
-                await self._sync()
-            return not self.fault
-
-    async def _sync(self) -> None:
-        self._syncs += 1
-        is_sound = not self.fault
-        if is_sound:
-            self._marks.begin_sync(self._tallies, self._try_append)
+    async def sync(self) -> None:
+        """Bring everything written so far to the disk (fdatasync), in a thread."""
         self._dirty.clear()
         done, self._unsynced = self._unsynced, []
         new_names, self._has_new_names = self._has_new_names, False
-        until = self.number, self.size
         try:
             await asyncio.to_thread(self._sync_all, done, self._descriptor, new_names)
         except OSError as problem:
             # The kernel drops what it could not write and calls it clean: only a new file is to be trusted again.
-            self._marks.bounds.failed()
             self._fail(problem)
             self._distrust()
-            return
-        if is_sound:
-            self._marks.synced(until)
 
     def probe(self) -> bool:
         """Try a failed disk again: True once the backlog is written and the ballast is back."""
@@ -274,7 +248,7 @@ class Spool:
                 recorded, body = event_frame(self._backlog[0])
                 self._append(body)
                 self._note_settled(self._backlog.popleft(), recorded)
-            self._ballast.fill()
+            self._fill_ballast()
             self._begin_segment()  # the old one may be torn, or not be on the disk although the kernel says so
         except (SpoolFull, OSError) as problem:
             self._dirty.set()
@@ -369,14 +343,12 @@ class Spool:
             raise
         return written
 
-    def _try_append(self, payload: bytes) -> bool:
+    def _try_append(self, payload: bytes) -> None:
         """Write what a restart would like to know. Without it the leases are not closed, only waited for."""
         try:
             self._append(frame(payload))
         except SpoolFull:
             self._distrust()
-            return False
-        return True
 
     def _begin_segment(self) -> None:
         """Go on in a new file. The old one stays as it is: what it holds was written.
@@ -414,8 +386,6 @@ class Spool:
         self._last, self._has_new_names = number, True
         self._sizes[number] = len(body)
         self._bytes += len(body)
-        for lease_id, tally in self._tallies.leases.items():
-            self._marks.bounds.said(lease_id, tally.mark_atoms)
         self._dirty.set()
 
     def _sync_all(self, done: list[int], current: int, new_names: bool) -> None:
@@ -429,6 +399,18 @@ class Spool:
         finally:
             for descriptor in done:
                 os.close(descriptor)
+
+    def _fill_ballast(self) -> None:
+        """Take up disk space that a settlement can have when there is no other."""
+        descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            if self._options.ballast_bytes:
+                os.posix_fallocate(descriptor, 0, self._options.ballast_bytes)
+        except OSError:
+            self._ballast.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
 
     def _fail(self, problem: OSError) -> None:
         if not self.fault:

@@ -106,7 +106,8 @@ class Growth:
             return
         short = self._take_or_short(self._atoms(self.limit) - self._held.atoms)
         if isinstance(short, Short):
-            least = min(short.atoms, short.at_hand)
+            lacking = max((atoms for _, atoms in short.budgets), default=0)
+            least = short.atoms - max(lacking, short.lacking_credit)
             more = self._take_or_short(least) if least > 0 else None
             if isinstance(more, Held):
                 self._join(more, self.covers)

@@ -142,24 +142,6 @@ class Totals(Law):
                     )
 
 
-class GivenBack(Law):
-    """L46: what came back of a lease was not spent on it, whatever its holder had forgotten when it was closed."""
-
-    name = "L46"
-    needs_whole_book = True
-
-    def on_look(self, world: World) -> None:
-        spent: Counter[str] = Counter()
-        for made in world.truth.made.values():
-            held = made.admission.held_atoms
-            atoms = held if made.actual is None else min(held, made.actual)
-            for name in made.admission.budget_leases:
-                spent[name] += atoms
-        for name, granted, returned in world.book.rows("SELECT lease_id, granted, returned FROM leases"):
-            if spent[name] > granted - returned:
-                raise Broken(self.name, f"{name}: {spent[name]} spent, {returned} of {granted} came back")
-
-
 class Holds(Law):
     """L21: what is held on a sidecar's leases is what its open calls hold: a denial takes nothing."""
 
@@ -351,7 +333,6 @@ def all_laws() -> list[Law]:
         Lending(),
         Exposure(),
         Totals(),
-        GivenBack(),
         Holds(),
         InPeriod(),
         Whole(),

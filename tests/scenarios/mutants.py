@@ -99,12 +99,6 @@ MUTANTS = {
         {"lose_power": 1},
         "a file that was synced is safe: until its folder is too, its name may be lost, and it with that",
     ),
-    "mark_after_spending": Mutant(
-        spoilt.mark_after_spending,
-        frozenset({"L46", "L48", "L0"}),
-        {"lose_power": 1},
-        "a mark follows what was spent: the disk gets it soon enough",
-    ),
     "grace_for_each": Mutant(
         spoilt.grace_for_each,
         frozenset({"L47", "L39"}),

@@ -288,13 +288,3 @@ def lending_by_the_old_limit() -> list[Any]:
         return accounts._journal.balance(account, budget.currency).available or budget.limit_atoms
 
     return [patch.object(BudgetAccounts, "unlent", mutated)]
-
-
-def mark_after_spending() -> list[Any]:
-    bound = Lease.bound
-
-    def mutated(lease: Lease) -> None:
-        bound(lease)
-        lease.cap = lease.granted - lease.returned  # its mark bounds it no more, though it is written as before
-
-    return [patch.object(Lease, "bound", mutated)]
