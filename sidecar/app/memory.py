@@ -15,6 +15,10 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
 STATM: Final = Path("/proc/self/statm")
 
+_V2: Final = ("memory.max", "memory.current", "inactive_file")
+_V1: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+"""By version of the kernel's interface: the files of limit and use, and the line of `memory.stat` to leave out."""
+
 _V1_UNLIMITED: Final = 1 << 60
 _PAGE_BYTES: Final = resource.getpagesize()
 
@@ -40,22 +44,14 @@ def memory_reader(limit_bytes: int) -> Callable[[], int | None] | None:
 
 def _places(own: Path, cgroups: Path) -> list[tuple[Path, str, str, str]]:
     """Where a limit may stand: of either version of the kernel's interface, by our own path and at its root."""
-    v2, v1 = (
-        ("memory.max", "memory.current", "inactive_file"),
-        (
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_inactive_file",
-        ),
-    )
     found = []
     for line in _lines(own):
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            found.append((cgroups / path.lstrip("/"), *v2))
+            found.append((cgroups / path.lstrip("/"), *_V2))
         elif "memory" in controllers.split(","):
-            found.append((cgroups / "memory" / path.lstrip("/"), *v1))
-    return [*found, (cgroups, *v2), (cgroups / "memory", *v1)]
+            found.append((cgroups / "memory" / path.lstrip("/"), *_V1))
+    return [*found, (cgroups, *_V2), (cgroups / "memory", *_V1)]
 
 
 def _used_bytes(folder: Path, used_name: str, idle_name: str) -> int | None:
